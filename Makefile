@@ -1,0 +1,26 @@
+# The commands of the project. Each makes what it needs.
+.PHONY: site remove image test lint unit sanity integration molecule lock clean
+.DEFAULT_GOAL := help
+A ?=
+RUN = tests/run
+
+help: ## Show the commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+site: ## Put the mirror on this machine (options of ansible-playbook: A="-e devpi_mirror_port=3142")
+	@requirements/venv site && playbooks/run devpi.mirror.site $(A)
+
+remove: ## Take it away from this machine again (with all that is cached: A="-e devpi_server_remove_data=true")
+	@requirements/venv site && playbooks/run devpi.mirror.remove $(A)
+
+test: ## Run all tests
+	@requirements/venv test && $(RUN)
+
+lint unit sanity integration molecule: ## Run one kind of test
+	@requirements/venv test && $(RUN) $@
+
+lock: ## Lock the Python environments anew
+	@requirements/venv test && requirements/lock --upgrade
+
+clean: ## Remove what these commands have made in this folder
+	@rm -rf .venv .cache
