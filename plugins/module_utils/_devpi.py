@@ -1,0 +1,358 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One HTTP conversation with devpi, turned into a typed result.
+
+Private to the collection. What it relies on in devpi: C(GET /+api) and C(GET /<user>/<index>/+api) answer with JSON, and
+every answer carries C(X-Devpi-Server-Version); simple pages follow PEP 503 and, when asked for as JSON, PEP 691.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import hashlib
+import json
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from urllib.error import HTTPError
+from urllib.parse import quote, urljoin, urlsplit
+from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+
+LEVELS = ("api", "index", "project", "file", "absent")
+
+READY = "ready"
+REFUSED = "refused"
+UNREACHABLE = "unreachable"
+TOO_SLOW = "too_slow"
+TLS = "tls"
+OTHER_SERVICE = "other_service"
+SERVER_ERROR = "server_error"
+UNAUTHORISED = "unauthorised"
+NO_INDEX = "no_such_index"
+NO_PROJECT = "no_such_project"
+UPSTREAM = "upstream_unreachable"
+DAMAGED = "damaged_file"
+
+# Waiting does not cure these. They still have to persist for a moment: a server that has just started may say so too.
+DEFINITIVE = frozenset([TLS, UNAUTHORISED, NO_INDEX])
+
+SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+_CHUNK = 1 << 16
+_PAGE_LIMIT = 1 << 26
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at a server showed.
+
+    ``kind`` is one of the constants above, ``detail`` one line for a person. The rest is what devpi told of itself, as far
+    as the look went: ``serial`` is an integer, ``simpleindex`` an absolute URL, ``file`` a file's name.
+    """
+
+    kind: str
+    detail: str
+    version: Optional[str] = None
+    uuid: Optional[str] = None
+    serial: Optional[int] = None
+    simpleindex: Optional[str] = None
+    file: Optional[str] = None
+
+
+@dataclass
+class Answer:
+    """An HTTP answer: ``status``, lower-cased ``headers``, ``body`` (bytes) and, for a file, ``sha256`` and ``size``."""
+
+    status: int
+    headers: Dict[str, str]
+    body: bytes = b""
+    digests: Dict[str, str] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def is_devpi(self) -> bool:
+        return "x-devpi-server-version" in self.headers
+
+
+class Trouble(Exception):
+    """A look that ended early. ``kind`` and ``detail`` are those of :class:`Seen`."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's loopback."""
+    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
+
+
+def without_credentials(url: str) -> str:
+    """Return the URL with a user name and password in it replaced by C(***)."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+
+
+def check_url(url: str) -> str:
+    """Return a server's base URL without a slash at its end.
+
+    Raises ValueError, saying what is wrong, for anything but C(http(s)://HOST[:PORT][/PATH]).
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise ValueError("%r is no URL: %s" % (without_credentials(url), exc)) from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("%r is no URL of a server: it must look like http://localhost:3141" % url)
+    if port == 0 or parts.query or parts.fragment or any(c.isspace() for c in url):
+        raise ValueError("%r is no URL of a server: it must look like http://localhost:3141" % url)
+    if parts.username or parts.password:
+        raise ValueError("credentials do not belong in the URL: use url_username and url_password")
+    return url.rstrip("/")
+
+
+def check_index(index: str) -> str:
+    """Return an index name of the form C(user/index) without slashes around it, or raise ValueError."""
+    name = index.strip("/")
+    if name.count("/") != 1 or not all(name.split("/")) or any(c.isspace() for c in name):
+        raise ValueError("%r is no index: it must look like root/pypi" % index)
+    return name
+
+
+def kind_of_error(exc: BaseException) -> Trouble:
+    """Sort an error of the network into one of the kinds."""
+    reason: Any = getattr(exc, "reason", exc)
+    if isinstance(reason, ssl.SSLError):
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return Trouble(TLS, "its certificate is not trusted: %s" % reason.verify_message)
+        if "timed out" in str(reason):
+            return Trouble(TOO_SLOW, "no answer in time")
+        return Trouble(TLS, "TLS does not come about: %s" % (reason.reason or reason))
+    # localhost can be the IPv6 loopback too, on a machine that has none.
+    if isinstance(reason, ConnectionRefusedError) or getattr(reason, "errno", None) == errno.EADDRNOTAVAIL:
+        return Trouble(REFUSED, "nothing listens on that port")
+    if isinstance(reason, (socket.timeout, TimeoutError)):
+        return Trouble(TOO_SLOW, "no answer in time")
+    if isinstance(reason, socket.gaierror):
+        return Trouble(UNREACHABLE, "its name can't be resolved: %s" % reason.strerror)
+    if isinstance(reason, OSError):
+        return Trouble(UNREACHABLE, "the connection broke: %s" % (reason.strerror or reason))
+    # http.client's errors: what answered does not speak HTTP.
+    return Trouble(OTHER_SERVICE, "what answers there does not speak HTTP (%s)" % type(reason).__name__)
+
+
+class Client:
+    """Talks to one server. ``headers`` go to it alone."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Optional[Mapping[str, str]] = None,
+        context: Optional[ssl.SSLContext] = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.url = check_url(url)
+        self._deadline = float("inf")
+        self._headers = dict(headers or {})
+        self._clock = clock
+        handlers: List[Any] = []
+        if is_loopback(urlsplit(url).hostname or ""):
+            # A proxy can't reach this machine's own loopback, whatever the environment says.
+            handlers.append(ProxyHandler({}))
+        if context is not None:
+            handlers.append(HTTPSHandler(context=context))
+        self._opener: OpenerDirector = build_opener(*handlers)
+
+    def limited(self, seconds: float) -> Client:
+        """Return this client with all its requests together limited to ``seconds`` from now."""
+        limited = copy.copy(self)
+        limited._deadline = self._clock() + seconds
+        return limited
+
+    def get(self, url: str, accept: str, digests: Optional[List[str]] = None) -> Answer:
+        """Fetch ``url``. With names of hash algorithms the body is hashed and dropped, else it is kept.
+
+        Raises Trouble when no whole HTTP answer comes before the deadline.
+        """
+        request = Request(url, headers={"Accept": accept, "User-Agent": "devpi.mirror"})
+        if url.startswith(self.url + "/"):
+            for name, value in self._headers.items():
+                # Not sent on to where a redirect leads: these are credentials.
+                request.add_unredirected_header(name, value)
+        try:
+            with self._opener.open(request, timeout=self._left()) as response:
+                return self._read(response, digests)
+        except HTTPError as exc:
+            with exc:
+                return Answer(exc.code, _lowered(exc.headers), exc.read(_CHUNK))
+        except Trouble:
+            raise
+        except Exception as exc:
+            raise kind_of_error(exc) from exc
+
+    def _left(self) -> float:
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise Trouble(TOO_SLOW, "no whole answer in time")
+        # A socket can't be given an infinite limit; a day is as good.
+        return min(left, 86400.0)
+
+    def _read(self, response: Any, digests: Optional[List[str]]) -> Answer:
+        answer = Answer(response.status, _lowered(response.headers))
+        hashes = {name: hashlib.new(name) for name in digests or []}
+        parts: List[bytes] = []
+        while True:
+            self._left()
+            chunk = response.read1(_CHUNK)
+            if not chunk:
+                break
+            answer.size += len(chunk)
+            for digest in hashes.values():
+                digest.update(chunk)
+            if digests is None:
+                if answer.size > _PAGE_LIMIT:
+                    raise Trouble(OTHER_SERVICE, "it sends more than a page can hold")
+                parts.append(chunk)
+        expected = answer.headers.get("content-length")
+        if expected is not None and expected.isdigit() and int(expected) != answer.size:
+            raise Trouble(UNREACHABLE, "the answer broke off after %d of %s bytes" % (answer.size, expected))
+        answer.body = b"".join(parts)
+        answer.digests = {name: digest.hexdigest() for name, digest in hashes.items()}
+        return answer
+
+
+def _lowered(headers: Any) -> Dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def look(client: Client, level: str, index: str, project: str) -> Seen:
+    """Look once how far towards ``level`` the server is. Never raises for anything the server does."""
+    known: Dict[str, Any] = {}
+    try:
+        _api(client, known)
+        if level in ("api", "absent"):
+            return Seen(READY, "devpi-server %s answers" % known["version"], **known)
+        _index(client, index, known)
+        if level == "index":
+            return Seen(READY, "index %s exists" % index, **known)
+        files = _project(client, index, project, known)
+        if level == "project":
+            return Seen(READY, "%s lists %d files of %s" % (index, len(files), project), **known)
+        size = _file(client, files, known)
+        return Seen(READY, "%s arrived whole, %d bytes" % (known["file"], size), **known)
+    except Trouble as trouble:
+        return Seen(trouble.kind, trouble.detail, **known)
+
+
+def _api(client: Client, known: Dict[str, Any]) -> None:
+    answer = client.get(client.url + "/+api", "application/json")
+    # devpi-server refuses nobody here: whoever does stands in front of it.
+    if answer.status in (401, 403):
+        raise Trouble(UNAUTHORISED, "it answers %d and wants a log-in" % answer.status)
+    if answer.status in (500, 502, 503, 504):
+        raise Trouble(SERVER_ERROR, "it answers %d" % answer.status)
+    if not answer.is_devpi or answer.status != 200:
+        server = answer.headers.get("server", "a program that does not say its name")
+        raise Trouble(OTHER_SERVICE, "what answers there (%d) is %s, not devpi" % (answer.status, server))
+    _note_headers(answer, known)
+
+
+def _note_headers(answer: Answer, known: Dict[str, Any]) -> None:
+    headers = answer.headers
+    known["version"] = headers.get("x-devpi-server-version")
+    known["uuid"] = headers.get("x-devpi-uuid")
+    serial = headers.get("x-devpi-serial", "")
+    known["serial"] = int(serial) if serial.isdigit() else None
+
+
+def _index(client: Client, index: str, known: Dict[str, Any]) -> None:
+    answer = client.get("%s/%s/+api" % (client.url, quote(index)), "application/json")
+    if answer.status in (401, 403):
+        raise Trouble(UNAUTHORISED, "index %s wants a log-in" % index)
+    if answer.status == 404:
+        raise Trouble(NO_INDEX, "it has no index %s" % index)
+    if answer.status != 200:
+        raise Trouble(SERVER_ERROR, "it answers %d for index %s" % (answer.status, index))
+    try:
+        known["simpleindex"] = str(json.loads(answer.body.decode("utf-8"))["result"]["simpleindex"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Trouble(OTHER_SERVICE, "what it says of index %s is not devpi's JSON" % index) from exc
+
+
+def _project(client: Client, index: str, project: str, known: Dict[str, Any]) -> List[Dict[str, Any]]:
+    page = "%s/%s/+simple/%s/" % (client.url, quote(index), quote(project, safe=""))
+    answer = client.get(page, SIMPLE_JSON)
+    if answer.status in (401, 403):
+        raise Trouble(UNAUTHORISED, "index %s wants a log-in" % index)
+    if answer.status in (502, 504):
+        raise Trouble(UPSTREAM, "its upstream gives no page of %s (%d)" % (project, answer.status))
+    if answer.status == 404:
+        raise Trouble(NO_PROJECT, "index %s does not know %s" % (index, project))
+    if answer.status != 200:
+        raise Trouble(SERVER_ERROR, "it answers %d for the page of %s" % (answer.status, project))
+    try:
+        files = json.loads(answer.body.decode("utf-8"))["files"]
+        usable = [dict(f, url=urljoin(page, f["url"])) for f in files if set(f["hashes"]) & hashlib.algorithms_available]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Trouble(OTHER_SERVICE, "the page of %s is not the JSON of PEP 691" % project) from exc
+    if not usable:
+        raise Trouble(NO_PROJECT, "index %s lists no file of %s" % (index, project))
+    return usable
+
+
+def choose_file(files: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Choose the file to fetch: a wheel of the newest release, as it is small and soon wanted again."""
+
+    def preference(file: Dict[str, Any]) -> Tuple[bool, bool, List[int]]:
+        name = str(file["filename"])
+        release = re.search(r"-(?P<version>\d[\w.!+]*?)(?:-|\.tar|\.zip|\.whl|$)", name)
+        version = release.group("version") if release else ""
+        final = not file.get("yanked") and re.fullmatch(r"[\d.]+", version) is not None
+        return final, name.endswith(".whl"), [int(number) for number in re.findall(r"\d+", version)]
+
+    return max(files, key=preference)
+
+
+def _file(client: Client, files: List[Dict[str, Any]], known: Dict[str, Any]) -> int:
+    wanted = choose_file(files)
+    known["file"] = wanted["filename"]
+    algorithm = "sha256" if "sha256" in wanted["hashes"] else sorted(wanted["hashes"])[0]
+    answer = client.get(wanted["url"], "*/*", [algorithm])
+    if answer.status in (401, 403):
+        raise Trouble(UNAUTHORISED, "%s wants a log-in" % wanted["filename"])
+    if answer.status in (502, 504):
+        raise Trouble(UPSTREAM, "its upstream does not give %s (%d)" % (wanted["filename"], answer.status))
+    if answer.status != 200:
+        raise Trouble(SERVER_ERROR, "it answers %d for %s" % (answer.status, wanted["filename"]))
+    if answer.digests[algorithm] != wanted["hashes"][algorithm]:
+        raise Trouble(DAMAGED, "%s does not match its %s hash" % (wanted["filename"], algorithm))
+    return answer.size
+
+
+def remedy(kind: str) -> str:
+    """Say what a person can do about a kind of trouble, in one sentence."""
+    return _REMEDIES[kind]
+
+
+_REMEDIES = {
+    REFUSED: "Is the container running? See the log of the devpi service, and compare the host and port.",
+    UNREACHABLE: "Compare the host name and the network between here and the server.",
+    TOO_SLOW: "Raise the time limits, or see in the server's log and load what keeps it.",
+    TLS: "Give the certificate authority's file as ca_path, or make the server's certificate match its name.",
+    OTHER_SERVICE: "Another program has this port: stop it, or use another host and port.",
+    SERVER_ERROR: "See the server's log.",
+    UNAUTHORISED: "Give url_username and url_password of someone who may read this index.",
+    NO_INDEX: "Create the index, or name one that exists.",
+    NO_PROJECT: "Name a project that the index has; if it is a mirror, see whether its upstream can be reached.",
+    UPSTREAM: "devpi itself runs: give it a way to its upstream (network, proxy, certificate authority, mirror_url).",
+    DAMAGED: "Remove the file from the server's store, so that it is fetched again.",
+    READY: "Stop the server, or wait longer for it to end.",
+}
