@@ -1,0 +1,121 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host looks like to the roles: its init system, who listens on a port, how much room there is.
+
+Private to the collection. Everything is read from below ``root``, so that a test can lay out a host of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Iterator, Optional, Tuple
+
+LISTEN = "0A"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A program that has a port. ``pid`` and ``program`` are None where the kernel does not tell."""
+
+    pid: Optional[int]
+    program: Optional[str]
+
+
+def _text(root: str, path: str) -> str:
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _link(root: str, path: str) -> str:
+    try:
+        return os.readlink(os.path.join(root, path))
+    except OSError:
+        return ""
+
+
+def init_system(root: str = "/", system: str = "Linux") -> str:
+    """Name the init system that runs, as the value of C(devpi_server_init). C(none) is for a PID 1 that is none.
+
+    What is installed does not count: a container made from an image with systemd in it usually does not run it.
+    """
+    if system == "Darwin":
+        return "launchd"
+
+    def has(path: str) -> bool:
+        return os.path.exists(os.path.join(root, path))
+
+    name = _text(root, "proc/1/comm").strip()
+    if name == "systemd":
+        return "systemd"
+    if name in ("runit", "runit-init"):
+        return "runit"
+    if name == "openrc-init":
+        return "openrc"
+    if name != "init" or _link(root, "proc/1/exe") == "/init":
+        # /init is what Windows' subsystem for Linux runs, and no init system.
+        return "none"
+    if has("run/systemd/system"):
+        return "systemd"
+    if has("run/openrc"):
+        return "openrc"
+    if has("sbin/initctl") and has("etc/init/rc.conf"):
+        return "upstart"
+    return "sysvinit" if has("etc/inittab") else "none"
+
+
+def _sockets(root: str, port: int) -> Iterator[Tuple[str, str]]:
+    """Yield address and inode of each socket that listens on ``port``, as /proc/net/tcp has them (proc(5))."""
+    for table in ("proc/net/tcp", "proc/net/tcp6"):
+        for line in _text(root, table).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) < 10 or fields[3] != LISTEN:
+                continue
+            address, _colon, number = fields[1].partition(":")
+            if int(number, 16) == port:
+                yield _address(address), fields[9]
+
+
+def _address(text: str) -> str:
+    # Each group of four bytes is written as a number in the byte order of the machine; all that run this are little-endian.
+    words = [bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8)]
+    return str(ip_address(b"".join(words)))
+
+
+def _overlap(one: str, other: str) -> bool:
+    first, second = ip_address(one), ip_address(other)
+    mapped = getattr(first, "ipv4_mapped", None)
+    first = mapped or first
+    if str(first) == "::":
+        return True
+    return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
+
+
+def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
+    """Return who listens on ``port`` in a way that keeps others from ``address``, or None."""
+    inodes = {"socket:[%s]" % inode for found, inode in _sockets(root, port) if _overlap(found, address)}
+    if not inodes:
+        return None
+    processes = os.path.join(root, "proc")
+    for pid in filter(str.isdigit, os.listdir(processes)):
+        descriptors = os.path.join(processes, pid, "fd")
+        try:
+            names = os.listdir(descriptors)
+        except OSError:
+            continue
+        if any(_link(descriptors, name) in inodes for name in names):
+            return Listener(int(pid), _text(root, "proc/%s/comm" % pid).strip() or None)
+    return Listener(None, None)
+
+
+def disk_free(path: str) -> int:
+    """Return the bytes that are free where ``path`` is, or would be once it is made."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize

@@ -1,0 +1,242 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Tell what a host looks like to the roles of this collection
+description:
+  - Tells, in one round trip, which init system runs, whether a Docker engine answers, what it has of an image and of a
+    container, who listens on a port, and how much room there is.
+  - It looks with the C(docker) command, so that it needs no Python library.
+author:
+  - The devpi.mirror authors (@devpi-mirror)
+options:
+  port:
+    description:
+      - Tell who listens on this TCP port.
+    type: int
+  address:
+    description:
+      - The IP address that O(port) is wanted on.
+    type: str
+    default: 127.0.0.1
+  path:
+    description:
+      - Tell how much room there is where this path is, or would be once it is made.
+      - Without it, it is the folder that the engine keeps its data in.
+    type: path
+  container:
+    description:
+      - Tell about the container of this name.
+    type: str
+  image:
+    description:
+      - Tell whether the engine has this image.
+    type: str
+  paths:
+    description:
+      - Tell which of these paths exist.
+    type: list
+    elements: path
+    default: []
+  label:
+    description:
+      - Tell the value that O(container) has of this label.
+    type: str
+attributes:
+  check_mode:
+    description: Can run in check mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
+    support: none
+  platform:
+    description: Target OS or families that can be operated against.
+    platforms: posix
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: See whether the mirror's port is free, and who runs the show
+  devpi.mirror.host_info:
+    port: 3141
+    container: devpi
+  register: host
+"""
+
+RETURN = r"""
+init:
+  description:
+    - The init system that runs. V(none) where PID 1 is no init system, as in most containers.
+  returned: always
+  type: str
+  sample: systemd
+engine:
+  description: The Docker engine.
+  returned: always
+  type: dict
+  contains:
+    running:
+      description: Whether it answers.
+      type: bool
+    version:
+      description: Its version, empty if it does not answer.
+      type: str
+    error:
+      description: What the C(docker) command said, if the engine does not answer.
+      type: str
+    command:
+      description: The path of the C(docker) command, empty if there is none.
+      type: str
+    root:
+      description: The folder that it keeps its data in.
+      type: str
+    containers:
+      description: The number of containers that it has.
+      type: int
+    images:
+      description: The number of images that it has.
+      type: int
+listener:
+  description: The program that has O(port), V(null) if nobody has. Its C(pid) and C(program) can be V(null).
+  returned: with O(port)
+  type: dict
+  sample: {"pid": 412, "program": "nginx"}
+publisher:
+  description: The name of the container that has O(port) published, empty if none has.
+  returned: with O(port)
+  type: str
+  sample: devpi
+paths:
+  description: Those of O(paths) that exist.
+  returned: always
+  type: list
+  elements: str
+  sample: [/etc/ssl/certs/ca-certificates.crt]
+disk_free:
+  description: Bytes that are free.
+  returned: always
+  type: int
+  sample: 52428800000
+image_present:
+  description: Whether the engine has O(image).
+  returned: with O(image)
+  type: bool
+container:
+  description: The container, V(null) if there is none of that name.
+  returned: with O(container)
+  type: dict
+  contains:
+    running:
+      description: Whether it runs.
+      type: bool
+    image:
+      description: The image that it was made from.
+      type: str
+    label:
+      description: The value of O(label), empty if it has none.
+      type: str
+  sample: {"running": true, "image": "devpi-mirror:0f3c", "label": ""}
+"""
+
+import json
+import os
+import platform
+from typing import Any, Dict, List, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.devpi.mirror.plugins.module_utils import _host
+
+
+class Docker:
+    """The C(docker) command of the host, which may be missing."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+        self._path = module.get_bin_path("docker")
+        self.error = ""
+
+    def run(self, *args: str) -> Optional[str]:
+        """Return what the command prints, or None if it fails, with its last word in ``error``."""
+        if self._path is None:
+            self.error = "there is no docker command"
+            return None
+        code, out, err = self._module.run_command([self._path] + list(args))
+        self.error = err.strip() if code else ""
+        return None if code else out.strip()
+
+    def engine(self) -> Dict[str, Any]:
+        out = self.run("info", "--format", "{{json .}}")
+        info = json.loads(out) if out else {}
+        # The command succeeds without an engine too, and then tells of itself alone.
+        running = bool(info.get("ServerVersion"))
+        errors: List[str] = info.get("ServerErrors") or [self.error]
+        return {
+            "running": running,
+            "version": info.get("ServerVersion") or "",
+            "error": "" if running else "; ".join(errors),
+            "command": self._path or "",
+            "root": info.get("DockerRootDir") or "/var/lib/docker",
+            "containers": info.get("Containers") or 0,
+            "images": info.get("Images") or 0,
+        }
+
+    def container(self, name: str, label: str) -> Optional[Dict[str, Any]]:
+        out = self.run("container", "inspect", name)
+        if out is None:
+            return None
+        found = json.loads(out)[0]
+        return {
+            "running": bool(found["State"]["Running"]),
+            "image": found["Config"]["Image"],
+            "label": (found["Config"].get("Labels") or {}).get(label, ""),
+        }
+
+    def publisher(self, port: int) -> str:
+        return (self.run("ps", "--filter", "publish=%d/tcp" % port, "--format", "{{.Names}}") or "").split("\n")[0]
+
+
+def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
+    """Collect what was asked for."""
+    engine = docker.engine()
+    result: Dict[str, Any] = {
+        "init": _host.init_system(system=platform.system()),
+        "engine": engine,
+        "paths": [path for path in params["paths"] if os.path.exists(path)],
+        "disk_free": _host.disk_free(params["path"] or engine["root"]),
+    }
+    if params["port"] is not None:
+        found = _host.listener(params["port"], params["address"])
+        result["listener"] = None if found is None else {"pid": found.pid, "program": found.program}
+        result["publisher"] = docker.publisher(params["port"]) if engine["running"] else ""
+    if params["image"] is not None:
+        result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
+    if params["container"] is not None:
+        result["container"] = docker.container(params["container"], params["label"] or "") if engine["running"] else None
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "port": {"type": "int"},
+            "address": {"type": "str", "default": "127.0.0.1"},
+            "path": {"type": "path"},
+            "container": {"type": "str"},
+            "image": {"type": "str"},
+            "label": {"type": "str"},
+            "paths": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, **facts(module.params, Docker(module)))
+
+
+if __name__ == "__main__":
+    main()
