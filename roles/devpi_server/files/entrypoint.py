@@ -1,0 +1,142 @@
+"""Prepare the store on the volume, and hand over to the supervisor.
+
+At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of the
+mirror index change, they are applied before anybody can reach the server: devpi runs on the container's own loopback for
+that moment, so that no request meets an index that is not yet as it should be.
+
+Everything comes from the environment: DEVPISERVER_* is devpi's own, DEVPI_MIRROR_* is for this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Mapping
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+BIN = Path("/opt/devpi/bin")
+DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
+INDEX = "root/pypi"
+PREPARING_PORT = 3140
+START_LIMIT = 120.0
+
+OPENER = build_opener(ProxyHandler({}))
+
+
+def settle_environment(environ: dict[str, str]) -> None:
+    """Add the settings that make this the collection's devpi, where the operator has not chosen otherwise."""
+    # A stretched secret costs 5 s and half a gigabyte at every start. This one is random and needs no stretching.
+    environ.setdefault("DEVPISERVER_ARGON2_TIME_COST", "1")
+    environ.setdefault("DEVPISERVER_ARGON2_MEMORY_COST", "8192")
+    environ.setdefault("DEVPISERVER_ARGON2_PARALLELISM", "1")
+    # glibc's heap for each of 50 threads is most of what a busy devpi would hold.
+    environ.setdefault("MALLOC_ARENA_MAX", "2")
+    environ.setdefault("DEVPISERVER_RESTRICT_MODIFY", "root")
+    environ["DEVPISERVER_SERVERDIR"] = str(DATA / "server")
+    environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
+    environ["DEVPISERVER_HOST"] = "0.0.0.0"  # noqa: S104 - of the container, which publishes it on loopback
+    environ["DEVPISERVER_PORT"] = "3141"
+
+
+def keep_random(path: Path, size: int) -> str:
+    """Return the text in ``path``, made of ``size`` random bytes at first. It appears whole, for its owner alone."""
+    if not path.exists():
+        fresh = path.with_name(path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(base64.urlsafe_b64encode(secrets.token_bytes(size)).decode("ascii"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.rename(path)
+    return path.read_text()
+
+
+def prepare_store(environ: Mapping[str, str]) -> None:
+    """Make the secret, the root password and the store, unless they are there."""
+    (DATA / "tmp").mkdir(mode=0o700, exist_ok=True)
+    keep_random(DATA / "secret", 64)
+    password = keep_random(DATA / "root-password", 24)
+    if (DATA / "server" / ".nodeinfo").exists():
+        return
+    # In the environment and not on the command line, which everybody on the machine can list.
+    init = {name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_")}
+    init.update(DEVPISERVER_SERVERDIR=environ["DEVPISERVER_SERVERDIR"], DEVPISERVER_ROOT_PASSWD=password)
+    subprocess.run([BIN / "devpi-init"], env=init, check=True)
+
+
+def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the mirror index, as devpi names them."""
+    settings: dict[str, Any] = {"mirror_no_project_list": True}
+    if environ.get("DEVPI_MIRROR_UPSTREAM_URL"):
+        settings["mirror_url"] = environ["DEVPI_MIRROR_UPSTREAM_URL"]
+    return settings
+
+
+def call(method: str, path: str, body: Any = None, auth: str = "") -> Any:
+    """Send a request to the server that is being prepared, and return the ``result`` of its JSON."""
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    if auth:
+        headers["X-Devpi-Auth"] = base64.b64encode(f"root:{auth}".encode()).decode("ascii")
+    data = None if body is None else json.dumps(body).encode("utf-8")
+    request = Request(f"http://127.0.0.1:{PREPARING_PORT}{path}", data, headers, method=method)  # noqa: S310 - loopback
+    with OPENER.open(request, timeout=30) as response:
+        return json.loads(response.read()).get("result")
+
+
+def await_server(process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers. Raises RuntimeError if it ends or takes too long."""
+    deadline = time.monotonic() + START_LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            call("GET", "/+api")
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("devpi-server did not start; what it said is above")
+
+
+def apply_settings(environ: Mapping[str, str]) -> None:
+    """Give the mirror index its settings, if they have changed since they were last given."""
+    settings = wanted_settings(environ)
+    marker = DATA / "settings-applied"
+    stamp = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    if marker.exists() and marker.read_text() == stamp:
+        return
+    alone = dict(environ, DEVPISERVER_HOST="127.0.0.1", DEVPISERVER_PORT=str(PREPARING_PORT))
+    process = subprocess.Popen([BIN / "devpi-server"], env=alone)
+    try:
+        await_server(process)
+        password = (DATA / "root-password").read_text()
+        token = call("POST", "/+login", {"user": "root", "password": password})["password"]
+        call("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in settings.items()], token)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+    marker.write_text(stamp)
+
+
+def main() -> None:
+    os.umask(0o077)
+    settle_environment(os.environ)  # type: ignore[arg-type]
+    prepare_store(os.environ)
+    try:
+        apply_settings(os.environ)
+    except (RuntimeError, OSError) as exc:
+        # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
+        print(f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's?", file=sys.stderr)
+    supervisor = str(BIN / "supervisord")
+    os.execv(supervisor, [supervisor, "-c", "/opt/devpi/etc/supervisord.conf"])  # noqa: S606 - a fixed path
+
+
+if __name__ == "__main__":
+    main()
