@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Doing something with the rights of a user, and no others.
 
-Private to the collection. What root does inside a home, a symlink of the user's can lead elsewhere; what the user does, it
-can only lead where the user could go anyway.
+Private to the collection. What root does inside a home, a symlink of the user's can lead elsewhere; what the user
+does, it can only lead where the user could go anyway.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One HTTP conversation with devpi, turned into a typed result.
 
-Private to the collection. What it relies on in devpi: C(GET /+api) and C(GET /<user>/<index>/+api) answer with JSON, and
-every answer carries C(X-Devpi-Server-Version); simple pages follow PEP 503 and, when asked for as JSON, PEP 691.
+Private to the collection. What it relies on in devpi: ``GET /+api`` and ``GET /<user>/<index>/+api`` answer with
+JSON, and every answer carries ``X-Devpi-Server-Version``; simple pages, when asked for as JSON, follow PEP 691.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _PAGE_LIMIT = 1 << 26
 class Seen:
     """What one look at a server showed.
 
-    ``kind`` is one of the constants above, ``detail`` one line for a person. The rest is what devpi told of itself, as far
-    as the look went: ``serial`` is an integer, ``simpleindex`` an absolute URL, ``file`` a file's name.
+    ``kind`` is one of the constants above, ``detail`` one line for a person. The rest is what devpi told of itself, as
+    far as the look went: ``serial`` is an integer, ``simpleindex`` an absolute URL, ``file`` a file's name.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Seen:
 
 @dataclass
 class Answer:
-    """An HTTP answer: ``status``, lower-cased ``headers``, ``body`` (bytes) and, for a file, ``sha256`` and ``size``."""
+    """An HTTP answer: ``status``, lower-cased ``headers``, the ``body`` or its ``digests``, and its ``size`` in bytes."""
 
     status: int
     headers: Dict[str, str]
@@ -93,7 +93,7 @@ def is_loopback(host: str) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """Return the URL with a user name and password in it replaced by C(***)."""
+    """Return the URL with a user name and password in it replaced by ``***``."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url
@@ -103,7 +103,7 @@ def without_credentials(url: str) -> str:
 def check_url(url: str) -> str:
     """Return a server's base URL without a slash at its end.
 
-    Raises ValueError, saying what is wrong, for anything but C(http(s)://HOST[:PORT][/PATH]).
+    Raises ValueError, saying what is wrong, for anything but ``http(s)://HOST[:PORT][/PATH]``.
     """
     try:
         parts = urlsplit(url)
@@ -120,7 +120,7 @@ def check_url(url: str) -> str:
 
 
 def check_index(index: str) -> str:
-    """Return an index name of the form C(user/index) without slashes around it, or raise ValueError."""
+    """Return an index name of the form ``user/index`` without slashes around it, or raise ValueError."""
     name = index.strip("/")
     if name.count("/") != 1 or not all(name.split("/")) or any(c.isspace() for c in name):
         raise ValueError("%r is no index: it must look like root/pypi" % index)
@@ -300,7 +300,9 @@ def _project(client: Client, index: str, project: str, known: Dict[str, Any]) ->
         raise Trouble(SERVER_ERROR, "it answers %d for the page of %s" % (answer.status, project))
     try:
         files = json.loads(answer.body.decode("utf-8"))["files"]
-        usable = [dict(f, url=urljoin(page, f["url"])) for f in files if set(f["hashes"]) & hashlib.algorithms_available]
+        usable = [
+            dict(f, url=urljoin(page, f["url"])) for f in files if set(f["hashes"]) & hashlib.algorithms_available
+        ]
     except (ValueError, KeyError, TypeError) as exc:
         raise Trouble(OTHER_SERVICE, "the page of %s is not the JSON of PEP 691" % project) from exc
     if not usable:

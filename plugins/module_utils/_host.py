@@ -40,7 +40,7 @@ def _link(root: str, path: str) -> str:
 
 
 def init_system(root: str = "/", system: str = "Linux") -> str:
-    """Name the init system that runs, as the value of C(devpi_server_init). C(none) is for a PID 1 that is none.
+    """Name the init system that runs, as the value of ``devpi_server_init``. ``none`` is for a PID 1 that is none.
 
     What is installed does not count: a container made from an image with systemd in it usually does not run it.
     """

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Editing a pip.conf without touching what is not ours. Pure text in, text out.
 
-Private to the collection. pip reads these files with C(configparser.RawConfigParser), lower-cases the names of keys and takes
-C(index_url) and C(--index-url) for C(index-url) (pip/_internal/configuration.py); so does this.
+Private to the collection. pip reads these files with ``configparser.RawConfigParser``, lower-cases the names of keys and takes
+``index_url`` and ``--index-url`` for ``index-url`` (pip/_internal/configuration.py); so does this.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def remove(text: str, settings: Settings) -> str:
 
 
 def mask(text: str) -> str:
-    """Return ``text`` with the credentials in its URLs replaced by C(***)."""
+    """Return ``text`` with the credentials in its URLs replaced by ``***``."""
     return _CREDENTIALS.sub("***", text)
 
 

@@ -199,7 +199,6 @@ import ssl
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
 from ansible_collections.devpi.mirror.plugins.module_utils._polling import Pace, poll, within
 
@@ -237,7 +236,13 @@ def message(url: str, level: str, seen: _devpi.Seen, elapsed: float, done: bool)
         return "no devpi answers at %s" % url if level == "absent" else "%s: %s" % (url, seen.detail)
     if level == "absent":
         return "%s still answers after %.1f s: %s. %s" % (url, elapsed, seen.detail, _devpi.remedy(seen.kind))
-    return "%s is not ready after %.1f s (%s): %s. %s" % (url, elapsed, seen.kind, seen.detail, _devpi.remedy(seen.kind))
+    return "%s is not ready after %.1f s (%s): %s. %s" % (
+        url,
+        elapsed,
+        seen.kind,
+        seen.detail,
+        _devpi.remedy(seen.kind),
+    )
 
 
 def result_of(seen: _devpi.Seen) -> Dict[str, Any]:

@@ -150,12 +150,11 @@ import platform
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
 
 
 class Docker:
-    """The C(docker) command of the host, which may be missing."""
+    """The ``docker`` command of the host, which may be missing."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
@@ -167,7 +166,7 @@ class Docker:
         if self._path is None:
             self.error = "there is no docker command"
             return None
-        code, out, err = self._module.run_command([self._path] + list(args))
+        code, out, err = self._module.run_command([self._path, *args])
         self.error = err.strip() if code else ""
         return None if code else out.strip()
 
@@ -218,7 +217,9 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
     if params["container"] is not None:
-        result["container"] = docker.container(params["container"], params["label"] or "") if engine["running"] else None
+        result["container"] = (
+            docker.container(params["container"], params["label"] or "") if engine["running"] else None
+        )
     return result
 
 

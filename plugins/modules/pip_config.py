@@ -123,7 +123,6 @@ import tempfile
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.devpi.mirror.plugins.module_utils import _pip_config
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, run_as
 
@@ -131,8 +130,6 @@ BACKUP = ".before-devpi-mirror"
 RECORD = ".devpi-mirror.json"
 NO_LOGIN = frozenset(["", "nologin", "false", "true", "sync", "halt", "shutdown", "git-shell"])
 _LARGEST = 1 << 20
-
-
 
 
 def config_path(home: str, system: str) -> str:
@@ -377,7 +374,7 @@ def contradictions(path: str, home: str, ours: _pip_config.Settings) -> str:
 
 
 def login_defs(text: str) -> Dict[str, int]:
-    """Return C(UID_MIN) and C(UID_MAX) of a C(login.defs), with login.defs(5)'s usual values where they are missing."""
+    """Return ``UID_MIN`` and ``UID_MAX`` of a ``login.defs``, with login.defs(5)'s usual values where they are missing."""
     values = {"UID_MIN": 1000, "UID_MAX": 60000}
     for name, value in re.findall(r"^\s*(UID_MIN|UID_MAX)\s+(\d+)", text, re.MULTILINE):
         values[name] = int(value)

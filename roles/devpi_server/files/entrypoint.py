@@ -1,8 +1,8 @@
 """Prepare the store on the volume, and hand over to the supervisor.
 
-At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of the
-mirror index change, they are applied before anybody can reach the server: devpi runs on the container's own loopback for
-that moment, so that no request meets an index that is not yet as it should be.
+At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of
+the mirror index change, they are applied before anybody can reach the server: devpi runs on the container's own
+loopback for that moment, so that no request meets an index that is not yet as it should be.
 
 Everything comes from the environment: DEVPISERVER_* is devpi's own, DEVPI_MIRROR_* is for this file.
 """
@@ -43,7 +43,7 @@ def settle_environment(environ: dict[str, str]) -> None:
     environ.setdefault("DEVPISERVER_RESTRICT_MODIFY", "root")
     environ["DEVPISERVER_SERVERDIR"] = str(DATA / "server")
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
-    environ["DEVPISERVER_HOST"] = "0.0.0.0"  # noqa: S104 - of the container, which publishes it on loopback
+    environ["DEVPISERVER_HOST"] = "0.0.0.0"
     environ["DEVPISERVER_PORT"] = "3141"
 
 
@@ -87,7 +87,7 @@ def call(method: str, path: str, body: Any = None, auth: str = "") -> Any:
     if auth:
         headers["X-Devpi-Auth"] = base64.b64encode(f"root:{auth}".encode()).decode("ascii")
     data = None if body is None else json.dumps(body).encode("utf-8")
-    request = Request(f"http://127.0.0.1:{PREPARING_PORT}{path}", data, headers, method=method)  # noqa: S310 - loopback
+    request = Request(f"http://127.0.0.1:{PREPARING_PORT}{path}", data, headers, method=method)
     with OPENER.open(request, timeout=30) as response:
         return json.loads(response.read()).get("result")
 
@@ -133,9 +133,10 @@ def main() -> None:
         apply_settings(os.environ)
     except (RuntimeError, OSError) as exc:
         # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
-        print(f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's?", file=sys.stderr)
+        told = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's?"
+        print(told, file=sys.stderr)
     supervisor = str(BIN / "supervisord")
-    os.execv(supervisor, [supervisor, "-c", "/opt/devpi/etc/supervisord.conf"])  # noqa: S606 - a fixed path
+    os.execv(supervisor, [supervisor, "-c", "/opt/devpi/etc/supervisord.conf"])
 
 
 if __name__ == "__main__":
