@@ -132,10 +132,10 @@ def kind_of_error(exc: BaseException) -> Trouble:
     reason: Any = getattr(exc, "reason", exc)
     if isinstance(reason, ssl.SSLError):
         if isinstance(reason, ssl.SSLCertVerificationError):
-            return Trouble(TLS, "its certificate is not trusted: %s" % reason.verify_message)
+            return Trouble(TLS, "its certificate is not trusted: %s" % getattr(reason, "verify_message", reason))
         if "timed out" in str(reason):
             return Trouble(TOO_SLOW, "no answer in time")
-        return Trouble(TLS, "TLS does not come about: %s" % (reason.reason or reason))
+        return Trouble(TLS, "TLS does not come about: %s" % (getattr(reason, "reason", None) or reason))
     # localhost can be the IPv6 loopback too, on a machine that has none.
     if isinstance(reason, ConnectionRefusedError) or getattr(reason, "errno", None) == errno.EADDRNOTAVAIL:
         return Trouble(REFUSED, "nothing listens on that port")

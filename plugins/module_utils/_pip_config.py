@@ -69,8 +69,8 @@ def merge(text: str, settings: Settings) -> str:
 
 
 def remove(text: str, settings: Settings) -> str:
-    """Return ``text`` without the keys of ``settings``, and without sections and comments of ours that say nothing more."""
-    lines = [line for line in text.splitlines(keepends=True) if not _is_our_comment(line)]
+    """Return ``text`` without the keys of ``settings``, and without sections that then say nothing more."""
+    lines = text.splitlines(keepends=True)
     for section, wanted in settings.items():
         for name in wanted:
             for option in reversed(_find(lines, section, name)):
@@ -79,22 +79,23 @@ def remove(text: str, settings: Settings) -> str:
     return "".join(lines)
 
 
+def without_marks(text: str) -> str:
+    """Return ``text`` without the comments that this collection has written."""
+    return "".join(line for line in text.splitlines(keepends=True) if not (_is_comment(line) and MARK in line))
+
+
 def mask(text: str) -> str:
     """Return ``text`` with the credentials in its URLs replaced by ``***``."""
     return _CREDENTIALS.sub("***", text)
 
 
-def has_credentials(text: str) -> bool:
-    """Tell whether a URL in ``text`` carries a user name or a password."""
-    return _CREDENTIALS.search(text) is not None
+def credentials(text: str) -> List[str]:
+    """Return the user names and passwords that URLs in ``text`` carry, as ``user:password``."""
+    return _CREDENTIALS.findall(text)
 
 
 def _is_comment(line: str) -> bool:
     return line.lstrip().startswith(("#", ";"))
-
-
-def _is_our_comment(line: str) -> bool:
-    return _is_comment(line) and MARK in line
 
 
 def _headers(lines: List[str]) -> Dict[str, int]:

@@ -243,11 +243,13 @@ def present(path: str, home: str, content: str, check_mode: bool) -> Dict[str, A
     ours = _pip_config.parse(content)
     before = read(path)
     record = read_record(path)
-    old_keys: _pip_config.Settings = record["ours"] if record else {}
+    untouched = record is not None and before is not None and digest(before) == record["written"]
     try:
-        base = "" if before is None else _pip_config.merge(before, _dropped(old_keys, ours, record))
-        after = content if before is None else _pip_config.merge(base, ours)
-        found = {} if before is None else _pip_config.parse(before)
+        if before is None or (record is not None and untouched and not record["existed"]):
+            after, found = content, {}
+        else:
+            found = _pip_config.parse(before)
+            after = _pip_config.merge(before if record is None else _without_dropped(before, ours, record), ours)
     except _pip_config.NotParsed as exc:
         raise Failed("%s is left as it is, as pip can't read it: %s" % (path, exc)) from exc
     message = contradictions(path, home, ours)
@@ -261,33 +263,44 @@ def present(path: str, home: str, content: str, check_mode: bool) -> Dict[str, A
         mode = mode_of(target)
         if record is None and before is not None:
             write(path + BACKUP, before, 0o600)
-        untouched = record is None or (before is not None and digest(before) == record["written"])
         new = {
             "version": 1,
             "existed": before is not None if record is None else record["existed"],
             "ours": ours,
             "before": _before(ours, found, record),
-            "written": digest(after) if untouched else None,
+            "written": digest(after) if record is None or untouched else None,
             "folders": made if record is None else record["folders"],
             "mode": mode if record is None else record["mode"],
         }
         write(path + RECORD, json.dumps(new, indent=2, sort_keys=True) + "\n", 0o600)
-        write(target, after, mode & 0o600 if _pip_config.has_credentials(after) else mode)
+        write(target, after, mode & 0o600 if _pip_config.credentials(after) else mode)
     return _result(path, "created" if before is None else "updated", before, after, message)
 
 
-def _dropped(
-    old: _pip_config.Settings, new: _pip_config.Settings, record: Optional[Dict[str, Any]]
-) -> _pip_config.Settings:
-    """Return the values from before us of keys that were ours and are no more."""
-    if record is None:
-        return {}
+def _without_dropped(text: str, ours: _pip_config.Settings, record: Dict[str, Any]) -> str:
+    """Return ``text`` with the keys that were ours and are no more as they were before us."""
     gone: _pip_config.Settings = {}
-    for section, keys in old.items():
-        for name in keys:
-            if name not in new.get(section, {}) and name in record["before"].get(section, {}):
-                gone.setdefault(section, {})[name] = record["before"][section][name]
-    return gone
+    back: _pip_config.Settings = {}
+    for section, keys in record["ours"].items():
+        for name, value in keys.items():
+            if name not in ours.get(section, {}):
+                _give_back(section, name, value, record, gone, back)
+    return _pip_config.merge(_pip_config.remove(text, gone), back)
+
+
+def _give_back(
+    section: str,
+    name: str,
+    value: str,
+    record: Dict[str, Any],
+    gone: _pip_config.Settings,
+    back: _pip_config.Settings,
+) -> None:
+    """Put a key of ours to those that go, or to those that get the value from before us."""
+    if name in record["before"].get(section, {}):
+        back.setdefault(section, {})[name] = record["before"][section][name]
+    else:
+        gone.setdefault(section, {})[name] = value
 
 
 def _before(
@@ -341,12 +354,10 @@ def _without(text: str, record: Dict[str, Any], path: str) -> str:
         back: _pip_config.Settings = {}
         for section, keys in record["ours"].items():
             for name, value in keys.items():
-                if found.get(section, {}).get(name) != value:
-                    continue
-                if name in record["before"].get(section, {}):
-                    back.setdefault(section, {})[name] = record["before"][section][name]
-                else:
-                    gone.setdefault(section, {})[name] = value
+                # What its user has changed since is theirs.
+                if found.get(section, {}).get(name) == value:
+                    _give_back(section, name, value, record, gone, back)
+        text = _pip_config.without_marks(text)
         return _pip_config.merge(_pip_config.remove(text, gone), back)
     except _pip_config.NotParsed as exc:
         raise Failed("%s is left as it is, as pip can't read it: %s" % (path, exc)) from exc
@@ -428,7 +439,8 @@ def configure(user: pwd.struct_passwd, params: Dict[str, Any], check_mode: bool)
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "content": {"type": "str"},
+            # Kept out of the system's log.
+            "content": {"type": "str", "no_log": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "users": {"type": "list", "elements": "str", "default": []},
             "find_users": {"type": "bool", "default": False},
@@ -440,6 +452,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    # Not the settings are secret, which a diff is to show, but the credentials in them.
+    module.no_log_values.discard(params["content"])
+    module.no_log_values.update(_pip_config.credentials(params["content"] or ""))
     try:
         _pip_config.parse(params["content"] or "")
         users = choose_users(params)

@@ -1,0 +1,123 @@
+"""Servers for the tests, on loopback: servers.py FOLDER runs them, and writes their ports and pids to FOLDER/servers.json.
+
+other     an HTTP server that is not devpi
+blackhole takes connections and never says a word
+refused   a port that is held and nobody listens on
+tls       devpi's port by way of TLS, with a certificate of an authority that nobody knows: FOLDER/ca.pem
+late      devpi's port, but not before a request to it has been refused for three seconds
+devpi     the port that devpi-server is to be started on
+
+It ends when its standard input does, or when it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import trustme
+
+HELD = []
+
+
+def held(listen: bool) -> int:
+    """Take a free port, and return its number."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    if listen:
+        sock.listen(64)
+    HELD.append(sock)
+    return sock.getsockname()[1]
+
+
+class Other(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<h1>It works!</h1>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Relay(socketserver.BaseRequestHandler):
+    """Hands a connection on to devpi."""
+
+    target = 0
+    context: ssl.SSLContext | None = None
+
+    def handle(self) -> None:
+        try:
+            near = self.request if self.context is None else self.context.wrap_socket(self.request, server_side=True)
+            far = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            return
+        back = threading.Thread(target=self.copy, args=(far, near))
+        back.start()
+        self.copy(near, far)
+        back.join()
+        near.close()
+
+    @staticmethod
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+
+class RelayServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+def relay(target: int, port: int, context: ssl.SSLContext | None) -> RelayServer:
+    handler = type("Handler", (Relay,), {"target": target, "context": context})
+    server = RelayServer(("127.0.0.1", port), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    devpi = held(listen=False)
+    HELD.pop().close()
+    late = held(listen=False)
+    HELD.pop().close()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    other = HTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    ports = {
+        "devpi": devpi,
+        "late": late,
+        "other": other.server_port,
+        "blackhole": held(listen=True),
+        "refused": held(listen=False),
+        "tls": relay(devpi, 0, context).server_address[1],
+        "pid": os.getpid(),
+    }
+    fresh = folder / "servers.json.new"
+    fresh.write_text(json.dumps(ports))
+    fresh.rename(folder / "servers.json")
+    while not (folder / "start-late").exists():
+        time.sleep(0.1)
+    time.sleep(3)
+    relay(devpi, late, None)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

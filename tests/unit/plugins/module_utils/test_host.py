@@ -1,0 +1,102 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from ansible_collections.devpi.mirror.plugins.module_utils import _host
+from ansible_collections.devpi.mirror.plugins.module_utils._host import Listener
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Lay out a host: files by path, with links as ``-> target``."""
+
+    def lay_out(files):
+        for path, text in files.items():
+            target = tmp_path / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if text.startswith("-> "):
+                os.symlink(text[3:], str(target))
+            else:
+                target.write_text(text)
+        return str(tmp_path)
+
+    return lay_out
+
+
+@pytest.mark.parametrize(
+    ("files", "init"),
+    [
+        ({"proc/1/comm": "systemd\n"}, "systemd"),
+        ({"proc/1/comm": "init\n", "run/systemd/system/x": ""}, "systemd"),
+        ({"proc/1/comm": "init\n", "run/openrc/softlevel": "", "etc/inittab": ""}, "openrc"),
+        ({"proc/1/comm": "openrc-init\n"}, "openrc"),
+        ({"proc/1/comm": "init\n", "sbin/initctl": "", "etc/init/rc.conf": ""}, "upstart"),
+        ({"proc/1/comm": "init\n", "etc/inittab": ""}, "sysvinit"),
+        ({"proc/1/comm": "runit\n"}, "runit"),
+        ({"proc/1/comm": "sleep\n", "etc/inittab": "", "run/openrc/softlevel": ""}, "none"),
+        ({"proc/1/comm": "bash\n", "etc/init.d/rc": ""}, "none"),
+        ({"proc/1/comm": "init\n", "proc/1/exe": "-> /init", "etc/inittab": ""}, "none"),
+        ({}, "none"),
+    ],
+)
+def test_the_init_system_is_what_runs_and_not_what_is_installed(root, files, init):
+    assert _host.init_system(root(files)) == init
+
+
+def test_macos_has_launchd(root):
+    assert _host.init_system(root({}), "Darwin") == "launchd"
+
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+LINE = "   0: {0} 00000000:0000 {1} 00000000:00000000 00:00000000 00000000     0        0 {2} 1 0000 100 0 0 10 0\n"
+
+
+def sockets(address, state="0A", inode="4242"):
+    return HEAD + LINE.format(address, state, inode)
+
+
+@pytest.mark.parametrize(
+    ("table", "address", "wanted", "found"),
+    [
+        ("tcp", "0100007F:0C45", "127.0.0.1", True),
+        ("tcp", "00000000:0C45", "127.0.0.1", True),
+        ("tcp", "0100007F:0C45", "0.0.0.0", True),
+        ("tcp", "0100007F:0C45", "192.0.2.1", False),
+        ("tcp", "0100007F:0C46", "127.0.0.1", False),
+        ("tcp6", "00000000000000000000000000000000:0C45", "127.0.0.1", True),
+        ("tcp6", "00000000000000000000000001000000:0C45", "127.0.0.1", False),
+        ("tcp6", "00000000000000000000000001000000:0C45", "::1", True),
+        ("tcp6", "0000000000000000FFFF00000100007F:0C45", "127.0.0.1", True),
+    ],
+)
+def test_who_listens_where(root, table, address, wanted, found):
+    host = root({"proc/net/" + table: sockets(address), "proc/77/fd/3": "-> socket:[4242]", "proc/77/comm": "nginx\n"})
+    assert _host.listener(3141, wanted, host) == (Listener(77, "nginx") if found else None)
+
+
+def test_a_connection_is_no_listener(root):
+    assert _host.listener(3141, "127.0.0.1", root({"proc/net/tcp": sockets("0100007F:0C45", state="01")})) is None
+
+
+def test_a_listener_that_can_not_be_seen(root):
+    host = root({"proc/net/tcp": sockets("0100007F:0C45"), "proc/77/comm": "nginx\n"})
+    assert _host.listener(3141, "127.0.0.1", host) == Listener(None, None)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="this system has no /proc")
+def test_a_real_listener():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        found = _host.listener(listener.getsockname()[1], "127.0.0.1")
+    assert found is not None
+    assert found.pid == os.getpid()
+
+
+def test_room_where_nothing_is_yet(tmp_path):
+    assert _host.disk_free(str(tmp_path / "a" / "b" / "c")) > 0

@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.devpi.mirror.plugins.modules import host_info
+
+INFO = {"ServerVersion": "20.10.24", "DockerRootDir": "/", "Containers": 2, "Images": 5}
+CONTAINER = [
+    {"State": {"Running": True}, "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.config": "abc"}}}
+]
+
+
+@pytest.fixture
+def docker(monkeypatch):
+    """What the docker command prints, by its first two words. What is not there, fails."""
+    says = {"info --format": json.dumps(INFO)}
+
+    def run_command(self, args):
+        out = says.get(" ".join(args[1:3]))
+        return (1, "", "no such thing") if out is None else (0, out + "\n", "")
+
+    monkeypatch.setattr(host_info.AnsibleModule, "run_command", run_command)
+    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name: "/usr/bin/" + name)
+    return says
+
+
+def test_an_engine_with_everything(run_module, docker):
+    docker["image inspect"] = "[]"
+    docker["container inspect"] = json.dumps(CONTAINER)
+    docker["ps --filter"] = "devpi"
+    arguments = {"port": 3141, "image": "devpi-mirror:1", "container": "devpi", "label": "devpi.mirror.config"}
+    result = run_module(host_info, arguments).result
+    assert result["engine"]["running"]
+    assert result["engine"]["version"] == "20.10.24"
+    assert (result["engine"]["containers"], result["engine"]["images"]) == (2, 5)
+    assert result["image_present"]
+    assert result["container"] == {"running": True, "image": "devpi-mirror:1", "label": "abc"}
+    assert result["publisher"] == "devpi"
+    assert result["disk_free"] > 0
+
+
+def test_an_engine_with_nothing(run_module, docker):
+    result = run_module(host_info, {"port": 3141, "image": "devpi-mirror:1", "container": "devpi"}).result
+    assert (result["image_present"], result["container"], result["publisher"]) == (False, None, "")
+
+
+def test_a_command_without_an_engine(run_module, docker):
+    docker["info --format"] = json.dumps({"ServerErrors": ["Cannot connect to the Docker daemon"]})
+    result = run_module(host_info, {"image": "devpi-mirror:1", "container": "devpi"}).result
+    assert not result["engine"]["running"]
+    assert result["engine"]["error"] == "Cannot connect to the Docker daemon"
+    assert (result["image_present"], result["container"]) == (False, None)
+
+
+def test_no_command_at_all(run_module, docker, monkeypatch):
+    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name: None)
+    result = run_module(host_info, {}).result
+    assert not result["engine"]["running"]
+    assert result["engine"]["error"] == "there is no docker command"
+    assert result["engine"]["command"] == ""
+
+
+def test_which_paths_exist(run_module, docker):
+    assert run_module(host_info, {"paths": ["/", "/nowhere/at/all"]}).result["paths"] == ["/"]

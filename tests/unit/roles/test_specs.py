@@ -1,0 +1,112 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Defaults, argument specs and documentation of a role tell the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+DOCUMENTATION = (ROOT / "docs" / "variables.md").read_text()
+
+
+def load(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+
+def spec(role: str) -> dict[str, Any]:
+    return load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
+
+
+def defaults(role: str) -> dict[str, Any]:
+    return load(ROOT / "roles" / role / "defaults" / "main.yml")
+
+
+def is_computed(value: Any) -> bool:
+    return isinstance(value, str) and "{{" in value
+
+
+def documented(role: str) -> dict[str, str]:
+    """The variables in the role's table, with their defaults as they stand there."""
+    section = re.search(rf"^## {role}$(.*?)(?=^## |\Z)", DOCUMENTATION, re.MULTILINE | re.DOTALL)
+    assert section, f"docs/variables.md has no section {role}"
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section.group(1), re.MULTILINE))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_entry_point_takes_the_same(role):
+    points = spec(role)
+    assert {name for name in points if points[name]["options"] != points["main"]["options"]} == set()
+    tasks = {path.stem for path in (ROOT / "roles" / role / "tasks").glob("*.yml")}
+    assert set(points) <= tasks
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "workstation"])
+def test_defaults_and_spec_have_the_same_variables(role):
+    assert sorted(spec(role)["main"]["options"]) == sorted(defaults(role))
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "workstation"])
+def test_defaults_and_spec_have_the_same_values(role):
+    options = spec(role)["main"]["options"]
+    for name, value in defaults(role).items():
+        if is_computed(value):
+            assert "default" not in options[name], name
+        else:
+            assert options[name]["default"] == value, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_documentation_and_spec_have_the_same_variables(role):
+    assert sorted(documented(role)) == sorted(spec(role)["main"]["options"])
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "workstation"])
+def test_documentation_and_defaults_have_the_same_values(role):
+    table = documented(role)
+    for name, value in defaults(role).items():
+        if not is_computed(value):
+            shown = f"`{yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]}`"
+            assert table[name] == shown, name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_carry_the_name_of_their_role(role):
+    own = set(defaults(role)) | set(load(ROOT / "roles" / role / "vars" / "main.yml"))
+    for path in (ROOT / "roles" / role / "vars").glob("*.yml"):
+        own |= set(load(path))
+    assert {name for name in own if not re.match(rf"(__)?{role}_", name)} == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_reads_the_variables_of_another(role):
+    others = "|".join(other for other in ROLES if other != role)
+    for path in (ROOT / "roles" / role).rglob("*.yml"):
+        if path.parent.name == "meta" or role == "workstation":
+            continue
+        code = re.sub(r"#.*", "", path.read_text())
+        assert re.findall(rf"\b_*(?:{others})_\w+", code) == [], path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_shared_values_are_read_in_defaults_alone(role):
+    for path in (ROOT / "roles" / role).rglob("*.yml"):
+        if path.parent.name not in ("defaults", "meta"):
+            for line in path.read_text().splitlines():
+                assert not re.search(r"\{\{[^}]*devpi_mirror_(host|port|index)", line), path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_explained(role):
+    path = ROOT / "roles" / role / "defaults" / "main.yml"
+    if not path.exists():
+        return
+    for block in re.split(r"\n\n+", path.read_text().replace("---\n", "", 1).strip()):
+        assert block.startswith("#"), block
