@@ -2,7 +2,7 @@
 .PHONY: site remove image test lint unit sanity integration molecule lock clean
 .DEFAULT_GOAL := help
 A ?=
-RUN = tests/run
+RUN = .venv/test/bin/python tests/run.py
 
 help: ## Show the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

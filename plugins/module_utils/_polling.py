@@ -45,12 +45,15 @@ def poll(
     probe: Callable[[float], T],
     done: Callable[[T], bool],
     hopeless: Callable[[T], bool],
+    unfinished: Callable[[T], bool],
     pace: Pace,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     seen: Optional[Callable[[float, T], None]] = None,
 ) -> Outcome[T]:
     """Call ``probe`` until ``done`` accepts its result, it stays ``hopeless``, or the time is up.
+
+    A last try that the deadline cut short may come out ``unfinished``, which tells nothing: then the one before counts.
 
     ``probe`` gets the seconds it may take: the limit of one try, cut to what is left. It is called at least once,
     also with a timeout of zero. ``seen`` is told of each result with the seconds since the start.
@@ -63,10 +66,13 @@ def poll(
     while True:
         attempts += 1
         left = deadline - clock()
-        result = probe(min(pace.try_timeout, left) if left > 0 else pace.try_timeout)
+        limit = min(pace.try_timeout, left) if left > 0 else pace.try_timeout
+        latest = probe(limit)
         now = clock()
         if seen is not None:
-            seen(now - start, result)
+            seen(now - start, latest)
+        if attempts == 1 or limit == pace.try_timeout or not unfinished(latest):
+            result = latest
         if done(result):
             break
         if not hopeless(result):

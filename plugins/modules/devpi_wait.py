@@ -320,6 +320,7 @@ def main() -> None:
         probe,
         done=lambda seen: is_done(level, seen),
         hopeless=lambda seen: is_hopeless(level, seen),
+        unfinished=lambda seen: seen.kind == _devpi.TOO_SLOW,
         pace=Pace(
             timeout=0.0 if module.check_mode else params["timeout"],
             try_timeout=params["try_timeout"],

@@ -41,6 +41,7 @@ def run(results, pace, takes=0.0, hopeless=()):
         probe,
         done=lambda result: result == "yes",
         hopeless=lambda result: result in hopeless,
+        unfinished=lambda result: result == "late",
         pace=pace,
         clock=time.clock,
         sleep=time.sleep,
@@ -83,6 +84,21 @@ def test_a_pause_is_cut_to_what_is_left():
     _outcome, time, _limits, _seen = run(["no"], Pace(timeout=5, first_pause=4, longest_pause=4))
     assert time.slept == [4, 1]
     assert time.now == 1005
+
+
+def test_a_last_try_that_was_cut_short_does_not_hide_what_was_seen_before():
+    pace = Pace(timeout=10, try_timeout=6, first_pause=2, longest_pause=2)
+    outcome, _time, limits, seen = run(["no", "late"], pace, takes=6)
+    assert limits == [6, 2]
+    assert outcome.result == "no"
+    assert [result for _after, result in seen] == ["no", "late"]
+
+
+def test_a_whole_try_that_was_too_slow_counts():
+    pace = Pace(timeout=14, try_timeout=6, first_pause=2, longest_pause=2)
+    outcome, _time, limits, _seen = run(["no", "late"], pace, takes=6)
+    assert limits == [6, 6]
+    assert outcome.result == "late"
 
 
 def test_what_stays_hopeless_is_given_up_early():

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Run the tests, say how long each took, and count: tests/run [KIND ...]
+"""Run the tests, say how long each took, and count: run.py [KIND ...]
 
 Kinds are lint, unit, sanity, integration and molecule; without any, all are run. What a step printed is kept in
 .cache/logs, and shown if the step fails. Two lanes run side by side: what needs a Docker engine, and what does not.
