@@ -53,7 +53,7 @@ def pythons() -> list[str]:
         candidates = [str(path) for shelf in shelves for path in shelf.glob(f"{version}.*/bin/{name}")]
         found = shutil.which(name)
         for candidate in [*candidates, *([found] if found else [])]:
-            if subprocess.run([candidate, "--version"], capture_output=True).returncode == 0:
+            if subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
                 folders.append(str(Path(candidate).parent))
                 break
     return folders

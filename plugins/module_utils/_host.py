@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Iterator, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 LISTEN = "0A"
 
@@ -111,6 +111,11 @@ def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
         if any(_link(descriptors, name) in inodes for name in names):
             return Listener(int(pid), _text(root, "proc/%s/comm" % pid).strip() or None)
     return Listener(None, None)
+
+
+def texts(paths: List[str]) -> Dict[str, str]:
+    """Return what files say, by path, without those that do not exist."""
+    return {path: _text("/", path) for path in paths if os.path.isfile(path)}
 
 
 def disk_free(path: str) -> int:

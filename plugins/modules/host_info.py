@@ -44,10 +44,12 @@ options:
     type: list
     elements: path
     default: []
-  label:
+  texts:
     description:
-      - Tell the value that O(container) has of this label.
-    type: str
+      - Tell what these files say. They are expected to be small.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -118,6 +120,11 @@ paths:
   type: list
   elements: str
   sample: [/etc/ssl/certs/ca-certificates.crt]
+texts:
+  description: What the files of O(texts) say, by path, without those that do not exist.
+  returned: always
+  type: dict
+  sample: {"/etc/systemd/system/devpi.service": "[Unit]..."}
 disk_free:
   description: Bytes that are free.
   returned: always
@@ -138,10 +145,10 @@ container:
     image:
       description: The image that it was made from.
       type: str
-    label:
-      description: The value of O(label), empty if it has none.
-      type: str
-  sample: {"running": true, "image": "devpi-mirror:0f3c", "label": ""}
+    labels:
+      description: Its labels.
+      type: dict
+  sample: {"running": true, "image": "devpi-mirror:0f3c", "labels": {}}
 """
 
 import json
@@ -186,7 +193,7 @@ class Docker:
             "images": info.get("Images") or 0,
         }
 
-    def container(self, name: str, label: str) -> Optional[Dict[str, Any]]:
+    def container(self, name: str) -> Optional[Dict[str, Any]]:
         out = self.run("container", "inspect", name)
         if out is None:
             return None
@@ -194,7 +201,7 @@ class Docker:
         return {
             "running": bool(found["State"]["Running"]),
             "image": found["Config"]["Image"],
-            "label": (found["Config"].get("Labels") or {}).get(label, ""),
+            "labels": found["Config"].get("Labels") or {},
         }
 
     def publisher(self, port: int) -> str:
@@ -208,6 +215,7 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         "init": _host.init_system(system=platform.system()),
         "engine": engine,
         "paths": [path for path in params["paths"] if os.path.exists(path)],
+        "texts": _host.texts(params["texts"]),
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
     if params["port"] is not None:
@@ -217,9 +225,7 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
     if params["container"] is not None:
-        result["container"] = (
-            docker.container(params["container"], params["label"] or "") if engine["running"] else None
-        )
+        result["container"] = docker.container(params["container"]) if engine["running"] else None
     return result
 
 
@@ -231,7 +237,7 @@ def main() -> None:
             "path": {"type": "path"},
             "container": {"type": "str"},
             "image": {"type": "str"},
-            "label": {"type": "str"},
+            "texts": {"type": "list", "elements": "path", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,

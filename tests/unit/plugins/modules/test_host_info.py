@@ -32,13 +32,13 @@ def test_an_engine_with_everything(run_module, docker):
     docker["image inspect"] = "[]"
     docker["container inspect"] = json.dumps(CONTAINER)
     docker["ps --filter"] = "devpi"
-    arguments = {"port": 3141, "image": "devpi-mirror:1", "container": "devpi", "label": "devpi.mirror.config"}
+    arguments = {"port": 3141, "image": "devpi-mirror:1", "container": "devpi"}
     result = run_module(host_info, arguments).result
     assert result["engine"]["running"]
     assert result["engine"]["version"] == "20.10.24"
     assert (result["engine"]["containers"], result["engine"]["images"]) == (2, 5)
     assert result["image_present"]
-    assert result["container"] == {"running": True, "image": "devpi-mirror:1", "label": "abc"}
+    assert result["container"] == {"running": True, "image": "devpi-mirror:1", "labels": {"devpi.mirror.config": "abc"}}
     assert result["publisher"] == "devpi"
     assert result["disk_free"] > 0
 
@@ -66,3 +66,9 @@ def test_no_command_at_all(run_module, docker, monkeypatch):
 
 def test_which_paths_exist(run_module, docker):
     assert run_module(host_info, {"paths": ["/", "/nowhere/at/all"]}).result["paths"] == ["/"]
+
+
+def test_what_files_say(run_module, docker, tmp_path):
+    (tmp_path / "unit").write_text("[Unit]")
+    paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
+    assert run_module(host_info, {"texts": paths}).result["texts"] == {paths[0]: "[Unit]"}
