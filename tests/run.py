@@ -217,6 +217,8 @@ def main() -> int:
         return 2
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
+    # What molecule remembers of hosts that an interrupted run has left, which may have gone since.
+    shutil.rmtree(CACHE / "ansible" / "tmp", ignore_errors=True)
     lay_out()
     env = environment()
     report = Report()
