@@ -16,7 +16,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -223,15 +223,16 @@ def main() -> int:
     env = environment()
     report = Report()
     lanes = [[step for step in wanted if step.lane == lane] for lane in ("engine", "light")]
-    had_engine = engine_pid() is not None
-    clean_up: Callable[[], None] = (lambda: None) if had_engine else stop_engine
+    # An engine that was there before is somebody else's.
+    starts_engine = bool(lanes[0]) and engine_pid() is None
     started = time.monotonic()
     try:
         with ThreadPoolExecutor(len(lanes)) as pool:
             for future in [pool.submit(run_lane, lane, env, report) for lane in lanes if lane]:
                 future.result()
     finally:
-        clean_up()
+        if starts_engine:
+            stop_engine()
     print(f"All of it took {time.monotonic() - started:.0f} s.")
     print(f"{report.passed} passed, {report.failed} failed")
     return 1 if report.failed else 0
