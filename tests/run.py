@@ -191,10 +191,10 @@ def engine_pid() -> int | None:
     """Return the process number of the Docker engine of this machine, None if there is none."""
     try:
         pid = int(Path("/run/docker.pid").read_text())
-        os.kill(pid, 0)
+        # After a power cut the file can name a process that is another program by now.
+        return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd" else None
     except (OSError, ValueError):
         return None
-    return pid
 
 
 def stop_engine() -> None:
