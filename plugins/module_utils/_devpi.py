@@ -23,6 +23,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
+from ansible_collections.devpi.mirror.plugins.module_utils._pip_config import mask
+
 LEVELS = ("api", "index", "project", "file", "absent")
 
 READY = "ready"
@@ -92,14 +94,6 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
 
 
-def without_credentials(url: str) -> str:
-    """Return the URL with a user name and password in it replaced by ``***``."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
-
-
 def check_url(url: str) -> str:
     """Return a server's base URL without a slash at its end.
 
@@ -109,11 +103,10 @@ def check_url(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ValueError("%r is no URL: %s" % (without_credentials(url), exc)) from exc
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("%r is no URL of a server: it must look like http://localhost:3141" % url)
-    if port == 0 or parts.query or parts.fragment or any(c.isspace() for c in url):
-        raise ValueError("%r is no URL of a server: it must look like http://localhost:3141" % url)
+        raise ValueError("%r is no URL: %s" % (mask(url), exc)) from exc
+    is_server = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not is_server or parts.query or parts.fragment or any(c.isspace() for c in url):
+        raise ValueError("%r is no URL of a server: it must look like http://localhost:3141" % mask(url))
     if parts.username or parts.password:
         raise ValueError("credentials do not belong in the URL: use url_username and url_password")
     return url.rstrip("/")
