@@ -120,7 +120,7 @@ import pwd
 import re
 import stat
 import tempfile
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _pip_config
@@ -188,17 +188,15 @@ def write(path: str, text: str, mode: int) -> None:
 
 def make_folders(path: str) -> List[str]:
     """Make the folders above ``path`` that are missing, and return them, the deepest first."""
-    made: List[str] = []
-    folder = os.path.dirname(path)
     missing: List[str] = []
+    folder = os.path.dirname(path)
     while not os.path.isdir(folder):
         missing.append(folder)
         folder = os.path.dirname(folder)
     for folder in reversed(missing):
         # What the XDG base directory specification asks of a folder that is made for it.
         os.mkdir(folder, 0o700)
-        made.insert(0, folder)
-    return made
+    return missing
 
 
 def digest(text: str) -> str:
@@ -279,28 +277,22 @@ def present(path: str, home: str, content: str, check_mode: bool) -> Dict[str, A
 
 def _without_dropped(text: str, ours: _pip_config.Settings, record: Dict[str, Any]) -> str:
     """Return ``text`` with the keys that were ours and are no more as they were before us."""
+    return _give_back(text, record, lambda section, name, value: name not in ours.get(section, {}))
+
+
+def _give_back(text: str, record: Dict[str, Any], applies: Callable[[str, str, str], bool]) -> str:
+    """Return ``text`` with those keys of ours that ``applies`` accepts (section, name, our value) as they were before us."""
     gone: _pip_config.Settings = {}
     back: _pip_config.Settings = {}
     for section, keys in record["ours"].items():
         for name, value in keys.items():
-            if name not in ours.get(section, {}):
-                _give_back(section, name, value, record, gone, back)
+            if not applies(section, name, value):
+                continue
+            if name in record["before"].get(section, {}):
+                back.setdefault(section, {})[name] = record["before"][section][name]
+            else:
+                gone.setdefault(section, {})[name] = value
     return _pip_config.merge(_pip_config.remove(text, gone), back)
-
-
-def _give_back(
-    section: str,
-    name: str,
-    value: str,
-    record: Dict[str, Any],
-    gone: _pip_config.Settings,
-    back: _pip_config.Settings,
-) -> None:
-    """Put a key of ours to those that go, or to those that get the value from before us."""
-    if name in record["before"].get(section, {}):
-        back.setdefault(section, {})[name] = record["before"][section][name]
-    else:
-        gone.setdefault(section, {})[name] = value
 
 
 def _before(
@@ -350,15 +342,9 @@ def _without(text: str, record: Dict[str, Any], path: str) -> str:
     """Return ``text``, which its user has changed since, with those of our values that are still ours as they were."""
     try:
         found = _pip_config.parse(text)
-        gone: _pip_config.Settings = {}
-        back: _pip_config.Settings = {}
-        for section, keys in record["ours"].items():
-            for name, value in keys.items():
-                # What its user has changed since is theirs.
-                if found.get(section, {}).get(name) == value:
-                    _give_back(section, name, value, record, gone, back)
         text = _pip_config.without_marks(text)
-        return _pip_config.merge(_pip_config.remove(text, gone), back)
+        # What its user has changed since is theirs.
+        return _give_back(text, record, lambda section, name, value: found.get(section, {}).get(name) == value)
     except _pip_config.NotParsed as exc:
         raise Failed("%s is left as it is, as pip can't read it: %s" % (path, exc)) from exc
 
