@@ -1,7 +1,7 @@
 """Run the tests, say how long each took, and count: run.py [KIND ...]
 
 Kinds are lint, unit, sanity, integration and molecule; without any, all are run. What a step printed is kept in
-.cache/logs, and shown if the step fails. Two lanes run side by side: what needs a Docker engine, and what does not.
+.cache/logs, and shown if the step fails. Two steps run side by side.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/mole
 
 
 class Step(NamedTuple):
-    """A command that passes or fails. ``kind`` is what it is run by, ``lane`` what it is run beside."""
+    """A command that passes or fails. ``kind`` is what it is run by, ``order`` when: see ``run_all``."""
 
     kind: str
     name: str
-    lane: str
+    order: str
     command: list[str]
     folder: Path = TREE
 
@@ -110,30 +110,28 @@ def archive() -> str:
 
 
 def steps() -> list[Step]:
-    """Return all steps, in the order that they start in."""
+    """Return all steps."""
     ansible_test = [str(BIN / "ansible-test")]
     python = str(BIN / "python")
     found = [
-        Step("lint", "ruff", "light", ["ruff", "check", "."]),
-        Step("lint", "ruff format", "light", ["ruff", "format", "--check", "."]),
-        Step("lint", "yamllint", "light", ["yamllint", "--strict", "."]),
-        Step("lint", "mypy", "light", ["mypy", "--config-file", str(TREE / "pyproject.toml"), "-p",
+        Step("lint", "ruff", "chain", ["ruff", "check", "."]),
+        Step("lint", "ruff format", "chain", ["ruff", "format", "--check", "."]),
+        Step("lint", "yamllint", "chain", ["yamllint", "--strict", "."]),
+        Step("lint", "mypy", "chain", ["mypy", "--config-file", str(TREE / "pyproject.toml"), "-p",
                                        "ansible_collections.devpi.mirror.plugins"], COLLECTIONS),
-        Step("lint", "changelog", "light", ["antsibull-changelog", "lint"]),
-        Step("lint", "ansible-lint", "light", ["ansible-lint", "--offline", "--strict"]),
-        Step("lint", "build", "light", ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(DIST)]),
-        Step("lint", "galaxy-importer", "light", [python, "-m", "galaxy_importer.main", str(DIST / archive())]),
-        Step("unit", "roles", "light", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/roles"]),
-        Step("unit", "modules on every Python", "light", [*ansible_test, "units", "--venv", "tests/unit/plugins/"]),
-        Step("sanity", "ansible-test sanity", "light", [*ansible_test, "sanity", "--venv"]),
-        Step("integration", "devpi_wait", "light", [*ansible_test, "integration", "--venv", "devpi_wait"]),
+        Step("lint", "changelog", "chain", ["antsibull-changelog", "lint"]),
+        Step("lint", "ansible-lint", "chain", ["ansible-lint", "--offline", "--strict"]),
+        Step("lint", "build", "chain", ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(DIST)]),
+        Step("lint", "galaxy-importer", "chain", [python, "-m", "galaxy_importer.main", str(DIST / archive())]),
+        Step("unit", "roles", "chain", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/roles"]),
+        Step("unit", "modules on every Python", "chain", [*ansible_test, "units", "--venv", "tests/unit/plugins/"]),
+        Step("sanity", "ansible-test sanity", "chain", [*ansible_test, "sanity", "--venv"]),
+        Step("integration", "devpi_wait", "chain", [*ansible_test, "integration", "--venv", "devpi_wait"]),
     ]  # fmt: skip
     if SCENARIOS:
-        found.append(
-            Step("molecule", "engine, image and test hosts", "engine", ["ansible-playbook", "tests/hosts.yml"])
-        )
+        found.append(Step("molecule", "engine, image and test hosts", "hosts", ["ansible-playbook", "tests/hosts.yml"]))
     for scenario in SCENARIOS:
-        found.append(Step("molecule", f"molecule {scenario}", "engine", ["molecule", "test", "-s", scenario]))
+        found.append(Step("molecule", f"molecule {scenario}", "scenario", ["molecule", "test", "-s", scenario]))
     return found
 
 
@@ -156,6 +154,11 @@ class Report:
             print(f"FAILED  {seconds:6.0f} s  {step.kind}: {step.name} (exit {code}); the end of {log}:", flush=True)
             print("\n".join("    " + line for line in text[-150:]), flush=True)
 
+    def skip(self, step: Step, reason: str) -> None:
+        with self._lock:
+            self.failed += 1
+            print(f"FAILED       0 s  {step.kind}: {step.name} (skipped: {reason})", flush=True)
+
 
 def run(step: Step, env: dict[str, str], report: Report) -> bool:
     """Run one step, and tell whether it passed."""
@@ -177,14 +180,33 @@ def run(step: Step, env: dict[str, str], report: Report) -> bool:
     return code == 0
 
 
-def run_lane(lane: list[Step], env: dict[str, str], report: Report) -> None:
-    """Run the steps of a lane one after the other. Without its test hosts, no scenario is tried."""
-    for step in lane:
-        if not run(step, env, report) and step.name.startswith("engine"):
-            for other in lane[1:]:
-                report.failed += 1
-                print(f"FAILED       0 s  {other.kind}: {other.name} (skipped: it has no test hosts)", flush=True)
-            return
+def run_all(wanted: list[Step], env: dict[str, str], report: Report) -> None:
+    """Run the steps, two side by side.
+
+    What needs no engine is a chain, as its steps share their files. Beside it the test hosts are made. Then whoever is
+    free takes the next scenario; without test hosts, none is tried.
+    """
+    by_order = {order: [step for step in wanted if step.order == order] for order in ("hosts", "chain", "scenario")}
+
+    def run_hosts() -> bool:
+        return all(run(step, env, report) for step in by_order["hosts"])
+
+    def run_chain() -> None:
+        for step in by_order["chain"]:
+            run(step, env, report)
+
+    with ThreadPoolExecutor(2) as pool:
+        hosts = pool.submit(run_hosts)
+        chain = pool.submit(run_chain)
+
+        def run_scenario(step: Step) -> None:
+            if hosts.result():
+                run(step, env, report)
+            else:
+                report.skip(step, "it has no test hosts")
+
+        for future in [chain, *(pool.submit(run_scenario, step) for step in by_order["scenario"])]:
+            future.result()
 
 
 def engine_pid() -> int | None:
@@ -222,14 +244,11 @@ def main() -> int:
     lay_out()
     env = environment()
     report = Report()
-    lanes = [[step for step in wanted if step.lane == lane] for lane in ("engine", "light")]
     # An engine that was there before is somebody else's.
-    starts_engine = bool(lanes[0]) and engine_pid() is None
+    starts_engine = any(step.order == "hosts" for step in wanted) and engine_pid() is None
     started = time.monotonic()
     try:
-        with ThreadPoolExecutor(len(lanes)) as pool:
-            for future in [pool.submit(run_lane, lane, env, report) for lane in lanes if lane]:
-                future.result()
+        run_all(wanted, env, report)
     finally:
         if starts_engine:
             stop_engine()

@@ -8,12 +8,15 @@ Private to the collection. Everything is read from below ``root``, so that a tes
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Dict, Iterator, List, Optional, Tuple
 
 LISTEN = "0A"
+# By the name of their process: what runs as PID 1 and is an init system of its own kind.
+OTHER_INITS = ("dinit", "finit", "procd", "s6-svscan", "shepherd")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def _link(root: str, path: str) -> str:
 def init_system(root: str = "/", system: str = "Linux") -> str:
     """Name the init system that runs, as the value of ``devpi_server_init``. ``none`` is for a PID 1 that is none.
 
-    What is installed does not count: a container made from an image with systemd in it usually does not run it.
+    What is installed does not count: a container made from an image with systemd in it usually does not run it. An init
+    system that the collection has no unit for is named after its process.
     """
     if system == "Darwin":
         return "launchd"
@@ -57,6 +61,8 @@ def init_system(root: str = "/", system: str = "Linux") -> str:
         return "runit"
     if name == "openrc-init":
         return "openrc"
+    if name in OTHER_INITS:
+        return name
     if name != "init" or _link(root, "proc/1/exe") == "/init":
         # /init is what Windows' subsystem for Linux runs, and no init system.
         return "none"
@@ -66,7 +72,7 @@ def init_system(root: str = "/", system: str = "Linux") -> str:
         return "openrc"
     if has("sbin/initctl") and has("etc/init/rc.conf"):
         return "upstart"
-    return "sysvinit" if has("etc/inittab") else "none"
+    return "sysvinit" if has("etc/inittab") else name
 
 
 def _sockets(root: str, port: int) -> Iterator[Tuple[str, str]]:
@@ -116,6 +122,11 @@ def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
 def texts(paths: List[str]) -> Dict[str, str]:
     """Return what files say, by path, without those that do not exist."""
     return {path: _text("/", path) for path in paths if os.path.isfile(path)}
+
+
+def existing(patterns: List[str]) -> List[str]:
+    """Return the paths that exist among those given, which can be patterns of glob. A link that leads nowhere exists too."""
+    return sorted({path for pattern in patterns for path in glob.glob(pattern)})
 
 
 def disk_free(path: str) -> int:

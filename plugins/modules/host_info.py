@@ -40,7 +40,7 @@ options:
     type: str
   paths:
     description:
-      - Tell which of these paths exist.
+      - Tell which of these paths exist. They can be patterns, as of a shell.
     type: list
     elements: path
     default: []
@@ -74,7 +74,8 @@ EXAMPLES = r"""
 RETURN = r"""
 init:
   description:
-    - The init system that runs. V(none) where PID 1 is no init system, as in most containers.
+    - The init system that runs. V(none) where PID 1 is no init system, as in most containers, and the name of PID 1 where
+      it is one that this module knows nothing else of.
   returned: always
   type: str
   sample: systemd
@@ -115,7 +116,7 @@ publisher:
   type: str
   sample: devpi
 paths:
-  description: Those of O(paths) that exist.
+  description: Those of O(paths) that exist, or that match and exist.
   returned: always
   type: list
   elements: str
@@ -152,12 +153,14 @@ container:
 """
 
 import json
-import os
 import platform
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
+
+# Where macOS has the command, which the PATH of a remote command there does not.
+DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
 
 
 class Docker:
@@ -165,7 +168,7 @@ class Docker:
 
     def __init__(self, module: AnsibleModule) -> None:
         self._module = module
-        self._path = module.get_bin_path("docker")
+        self._path = module.get_bin_path("docker", opt_dirs=DOCKER_FOLDERS)
         self.error = ""
 
     def run(self, *args: str) -> Optional[str]:
@@ -214,7 +217,7 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
     result: Dict[str, Any] = {
         "init": _host.init_system(system=platform.system()),
         "engine": engine,
-        "paths": [path for path in params["paths"] if os.path.exists(path)],
+        "paths": _host.existing(params["paths"]),
         "texts": _host.texts(params["texts"]),
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }

@@ -38,6 +38,8 @@ def root(tmp_path):
         ({"proc/1/comm": "init\n", "sbin/initctl": "", "etc/init/rc.conf": ""}, "upstart"),
         ({"proc/1/comm": "init\n", "etc/inittab": ""}, "sysvinit"),
         ({"proc/1/comm": "runit\n"}, "runit"),
+        ({"proc/1/comm": "s6-svscan\n"}, "s6-svscan"),
+        ({"proc/1/comm": "init\n"}, "init"),
         ({"proc/1/comm": "sleep\n", "etc/inittab": "", "run/openrc/softlevel": ""}, "none"),
         ({"proc/1/comm": "bash\n", "etc/init.d/rc": ""}, "none"),
         ({"proc/1/comm": "init\n", "proc/1/exe": "-> /init", "etc/inittab": ""}, "none"),
@@ -96,6 +98,14 @@ def test_a_real_listener():
         found = _host.listener(listener.getsockname()[1], "127.0.0.1")
     assert found is not None
     assert found.pid == os.getpid()
+
+
+def test_paths_and_patterns_of_them(tmp_path):
+    (tmp_path / "S01devpi").touch()
+    (tmp_path / "K01devpi").symlink_to("nowhere")
+    (tmp_path / "S01docker").touch()
+    wanted = [str(tmp_path / "[SK]01devpi"), str(tmp_path / "S01devpi"), str(tmp_path / "missing")]
+    assert _host.existing(wanted) == [str(tmp_path / "K01devpi"), str(tmp_path / "S01devpi")]
 
 
 def test_room_where_nothing_is_yet(tmp_path):

@@ -24,7 +24,7 @@ def docker(monkeypatch):
         return (1, "", "no such thing") if out is None else (0, out + "\n", "")
 
     monkeypatch.setattr(host_info.AnsibleModule, "run_command", run_command)
-    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name: "/usr/bin/" + name)
+    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
     return says
 
 

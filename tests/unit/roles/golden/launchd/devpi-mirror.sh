@@ -1,0 +1,48 @@
+#!/bin/sh
+# Ansible managed
+# What launchd watches (run), and how it ends (stop).
+name=devpi
+docker=/usr/bin/docker
+image=devpi-mirror:0123456789abcdef
+
+engine() {
+    # Docker Desktop and colima belong to a user, and come when that user logs in. The first that answers is taken.
+    for socket in /var/run/docker.sock /Users/*/.docker/run/docker.sock /Users/*/.colima/default/docker.sock; do
+        export DOCKER_HOST="unix://$socket"
+        if "$docker" version; then return; fi
+    done
+    return 1
+}
+
+image() {
+    "$docker" image inspect "$image"
+}
+
+# await COMMAND MESSAGE: the message is told once, and not at all if nothing has to be waited for.
+await() {
+    message=$2
+    until "$1" >/dev/null 2>&1; do
+        if [ -n "$message" ]; then echo "$name: $message" >&2; fi
+        message=
+        sleep 1
+    done
+}
+
+stop() {
+    "$docker" stop -t 8 "$name"
+    "$docker" rm --force "$name"
+} >/dev/null 2>&1
+
+case $1 in
+run)
+    await engine "Waiting for the Docker engine."
+    await image "The image $image has been removed. Run the playbook that installed the mirror again: it brings the image back, \
+and the mirror starts by itself. All that was cached is still there."
+    # A container that a power cut or a lost engine has left would keep the name.
+    stop
+    exec "$docker" run --rm --name devpi --label devpi.mirror.role=devpi_server --label devpi.mirror.config=0123456789abcdef --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --cap-drop ALL --security-opt no-new-privileges --memory 768m --memory-swap 768m --pids-limit 256 --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --env-file /etc/devpi-mirror.env --volume devpi-data:/data --publish 127.0.0.1:3141:3141 --user 53141:53141 --read-only --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
+    ;;
+stop)
+    stop
+    ;;
+esac
