@@ -33,6 +33,7 @@ echo "$*" >>"{folder}/calls"
 case $1 in
 version) [ -e "{folder}/engine" ] ;;
 image) [ -e "{folder}/image" ] ;;
+container) echo 4242 ;;
 esac
 """
 
@@ -110,7 +111,7 @@ def test_it_waits_for_the_engine_and_for_the_image_and_says_so_once(script):
         assert process.wait(30) == 0
     assert len(said.read_text().splitlines()) == 2
     calls = (folder / "calls").read_text().splitlines()
-    assert calls[-3:-1] == ["stop -t 8 devpi", "rm --force devpi"]
+    assert calls[-3:-1] == ["stop -t 8 4242", "rm --force 4242"]
     assert calls[-1].startswith("run --rm --name devpi ")
     assert calls[-1].endswith(" devpi-mirror:0123456789abcdef")
 

@@ -23,9 +23,13 @@ await() {
     done
 }
 
+# A container of this name that is somebody else's stays.
 stop() {
-    "$docker" stop -t 8 "$name"
-    "$docker" rm --force "$name"
+    id=$("$docker" container ls --all --quiet --filter "name=^/$name\$" --filter label=devpi.mirror.role=devpi_server)
+    if [ -n "$id" ]; then
+        "$docker" stop -t 8 "$id"
+        "$docker" rm --force "$id"
+    fi
 } >/dev/null 2>&1
 
 case $1 in
