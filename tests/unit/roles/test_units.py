@@ -119,7 +119,7 @@ def test_it_waits_for_the_engine_and_for_the_image_and_says_so_once(script):
 def test_it_ends_at_once_while_it_waits(script):
     said = script.parent / "said"
     with said.open("w") as stream, subprocess.Popen(["/bin/sh", str(script), "run"], stderr=stream) as process:
-        wait_for(lambda: said.read_text())
+        wait_for(said.read_text)
         process.terminate()
         assert process.wait(30) != 0
 

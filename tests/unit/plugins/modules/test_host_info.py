@@ -57,7 +57,7 @@ def test_a_command_without_an_engine(run_module, docker):
 
 
 def test_no_command_at_all(run_module, docker, monkeypatch):
-    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name: None)
+    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: None)
     result = run_module(host_info, {}).result
     assert not result["engine"]["running"]
     assert result["engine"]["error"] == "there is no docker command"
