@@ -200,10 +200,12 @@ def run_all(wanted: list[Step], env: dict[str, str], report: Report) -> None:
         chain = pool.submit(run_chain)
 
         def run_scenario(step: Step) -> None:
-            if hosts.result():
-                run(step, env, report)
-            else:
+            if not hosts.result():
                 report.skip(step, "it has no test hosts")
+            elif not run(step, env, report):
+                # Where molecule's own cleaning up fails too, it leaves the test host running.
+                destroy = ["molecule", "destroy", "-s", step.command[-1]]
+                subprocess.run(destroy, cwd=step.folder, env=env, capture_output=True, check=False)
 
         for future in [chain, *(pool.submit(run_scenario, step) for step in by_order["scenario"])]:
             future.result()
