@@ -44,7 +44,8 @@ run)
 and the mirror starts by itself. All that was cached is still there."
     # A container that a power cut or a lost engine has left would keep the name.
     stop
-    exec "$docker" run --rm --name devpi --label devpi.mirror.role=devpi_server --label devpi.mirror.config=0123456789abcdef --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --cap-drop ALL --security-opt no-new-privileges --memory 768m --memory-swap 768m --pids-limit 256 --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --env-file /etc/devpi-mirror.env --volume devpi-data:/data --publish 127.0.0.1:3141:3141 --user 53141:53141 --read-only --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
+    exec "$docker" run --rm \
+        --name devpi --label devpi.mirror.role=devpi_server --label devpi.mirror.config=0123456789abcdef --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --cap-drop ALL --security-opt no-new-privileges --memory 768m --memory-swap 768m --pids-limit 256 --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --env-file /etc/devpi-mirror.env --volume devpi-data:/data --publish 127.0.0.1:3141:3141 --user 53141:53141 --read-only --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
     ;;
 stop)
     stop
