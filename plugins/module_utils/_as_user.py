@@ -9,46 +9,79 @@ does, it can only lead where the user could go anyway.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import select
 import signal
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, NamedTuple
 
 
 class Failed(Exception):
     """The work was not done. The message says why."""
 
 
-def run_as(user: pwd.struct_passwd, work: Callable[[], Dict[str, Any]], limit: float = 60.0) -> Dict[str, Any]:
-    """Return what ``work`` returns when it is done with the rights of ``user``.
+def run_as_all(
+    users: List[pwd.struct_passwd], work: Callable[[pwd.struct_passwd], Any], limit: float = 60.0, at_once: int = 16
+) -> List[Any]:
+    """Return what ``work`` returns for each user when it is done with that user's rights, in order.
 
-    ``work`` runs in a process of its own and must return what JSON can carry. Raises Failed if it raises, takes longer
-    than ``limit`` seconds (a home on a network file system that has gone), or if this process may not become that user.
+    ``work`` runs in a process of its own and must return what JSON can carry. Where it raises, takes longer than ``limit``
+    seconds (a home on a network file system that has gone), or where this process may not become that user, there is a Failed
+    in place of what it returns. ``at_once`` of them run side by side.
     """
-    if os.geteuid() not in (0, user.pw_uid):
-        raise Failed("only root can write the files of %s: run this with become" % user.pw_name)
+    answers: List[Any] = [None] * len(users)
+    waiting = list(enumerate(users))
+    running: Dict[int, _Child] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            place, user = waiting.pop(0)
+            if os.geteuid() in (0, user.pw_uid):
+                child = _start(place, user, work, time.monotonic() + limit, list(running))
+                running[child.reader] = child
+            else:
+                answers[place] = Failed("only root can write the files of %s: run this with become" % user.pw_name)
+        if not running:
+            continue
+        until = min(child.deadline for child in running.values())
+        for reader in select.select(list(running), [], [], max(0.0, until - time.monotonic()))[0]:
+            chunk = os.read(reader, 1 << 16)
+            running[reader].data.append(chunk)
+            if not chunk:
+                child = running.pop(reader)
+                answers[child.place] = _answer(b"".join(child.data))
+                _end(child)
+        for child in [child for child in running.values() if child.deadline <= time.monotonic()]:
+            del running[child.reader]
+            answers[child.place] = Failed("it took longer than %d seconds, and was given up" % limit)
+            _end(child)
+    return answers
+
+
+class _Child(NamedTuple):
+    place: int
+    pid: int
+    reader: int
+    deadline: float
+    data: List[bytes]
+
+
+def _start(
+    place: int, user: pwd.struct_passwd, work: Callable[[pwd.struct_passwd], Any], deadline: float, others: List[int]
+) -> _Child:
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _child(user, work, writer)
+    pid = os.fork()
+    if pid == 0:
+        for descriptor in [reader, *others]:
+            os.close(descriptor)
+        _run(user, work, writer)
     os.close(writer)
-    try:
-        answer = _read(reader, limit)
-    finally:
-        os.close(reader)
-        if _still_runs(child):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    if "error" in answer:
-        raise Failed(str(answer["error"]))
-    return answer
+    return _Child(place, pid, reader, deadline, [])
 
 
-def _child(user: pwd.struct_passwd, work: Callable[[], Dict[str, Any]], writer: int) -> None:
+def _run(user: pwd.struct_passwd, work: Callable[[pwd.struct_passwd], Any], writer: int) -> None:
     try:
         if os.geteuid() == 0:
             os.initgroups(user.pw_name, user.pw_gid)
@@ -56,7 +89,7 @@ def _child(user: pwd.struct_passwd, work: Callable[[], Dict[str, Any]], writer: 
             os.setuid(user.pw_uid)
         os.umask(0o022)
         os.chdir("/")
-        answer = work()
+        answer = {"result": work(user)}
     except OSError as exc:
         answer = {"error": "%s: %s" % (exc.filename, exc.strerror) if exc.filename else str(exc)}
     except Exception as exc:
@@ -70,27 +103,19 @@ def _child(user: pwd.struct_passwd, work: Callable[[], Dict[str, Any]], writer: 
         os._exit(0)
 
 
-def _read(reader: int, limit: float) -> Dict[str, Any]:
-    deadline = time.monotonic() + limit
-    data = b""
-    while True:
-        ready = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]
-        if not ready:
-            return {"error": "it took longer than %d seconds, and was given up" % limit}
-        chunk = os.read(reader, 1 << 16)
-        if not chunk:
-            break
-        data += chunk
+def _answer(data: bytes) -> Any:
     if not data:
-        return {"error": "it ended without a word"}
-    answer: Dict[str, Any] = json.loads(data.decode("ascii"))
-    return answer
+        return Failed("it ended without a word")
+    answer = json.loads(data.decode("ascii"))
+    return Failed(answer["error"]) if "error" in answer else answer["result"]
 
 
-def _still_runs(child: int) -> bool:
-    # The pipe is closed at the child's very end, so that a moment is enough.
+def _end(child: _Child) -> None:
+    os.close(child.reader)
+    with contextlib.suppress(OSError):
+        os.kill(child.pid, signal.SIGKILL)
+    # One that hangs in a file system that has gone does not even end when it is killed. It must not hang this process too.
     for _attempt in range(100):
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return False
+        if os.waitpid(child.pid, os.WNOHANG)[0]:
+            return
         time.sleep(0.01)
-    return True

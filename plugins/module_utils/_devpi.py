@@ -23,7 +23,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
-from ansible_collections.devpi.mirror.plugins.module_utils._pip_config import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
 LEVELS = ("api", "index", "project", "file", "absent")
 

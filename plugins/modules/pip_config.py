@@ -8,28 +8,48 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pip_config
-short_description: Put settings into the pip.conf of every user, and take them out again
+short_description: Put settings of pip, uv and others into every user's files, and take them out again
 description:
-  - Puts settings into the C(pip.conf) of each user that it finds or is told of, all in one call.
-  - Other keys, comments, their order, the kind of line ends and the file's mode stay as they are. A file that C(pip) could
-    not read is left alone and reported.
+  - Puts settings into the C(pip.conf) of each user that it finds or is told of, and into the files of other tools, all in one
+    call.
+  - Other keys, comments, their order, the kind of line ends and the file's group, mode and labels stay as they are. A file that
+    its tool could not read is left alone and reported. A symbolic link is followed and stays one.
   - What it does in a home is done with the rights of that user, never with root's. A symbolic link in a home leads it
     nowhere that the user could not go.
-  - A file is replaced in one step. What was there first is kept beside it in C(pip.conf.before-devpi-mirror), and what was
-    changed in C(pip.conf.devpi-mirror.json); O(state=absent) needs these two, and removes them.
+  - A file is replaced in one step. What would be there without these settings is kept beside it in
+    C(NAME.before-devpi-mirror), and what was changed in C(NAME.devpi-mirror.json); O(state=absent) needs these two, and
+    removes them.
+  - Settings that an earlier call has put into a user's files where this one wants none (a tool, a scope or a place that is no
+    more asked for) are taken out again. See O(whole_host) for those of the machine.
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
-  content:
+  contents:
     description:
-      - The settings, as the text of a C(pip.conf).
-      - A user without a C(pip.conf) gets this text as it is. In an existing one, its keys are set.
+      - The settings, as the text of a file, by tool. Tools are V(pip), V(uv), V(poetry), V(pdm), V(pipenv) and V(pixi).
+      - Where there is no such file, it gets this text as it is. In an existing one, its keys are set.
+      - Those of V(pip) are a C(pip.conf), those of V(pipenv), and of V(poetry) with O(scope=global), lines
+        C(export NAME=value), as these two take that from the environment alone. All others are TOML.
       - Required with O(state=present).
+    type: dict
+    default: {}
+  overrides:
+    description:
+      - For single users, by name, further settings of pip by section and key. They win over those in O(contents).
+      - A list becomes a value of several lines. A key without a value is left out of that user's settings.
+    type: dict
+    default: {}
+  scope:
+    description:
+      - V(user) is for each user's own files, V(global) for those of the whole machine.
+      - The settings of pipenv are always the machine's.
     type: str
+    choices: [user, global]
+    default: user
   state:
     description:
-      - V(present) puts the settings there. V(absent) brings back what was there before. What the user has changed since
-        then stays.
+      - V(present) puts the settings there. V(absent) brings back what would be there without them. What the user has changed
+        since then stays.
     type: str
     choices: [present, absent]
     default: present
@@ -47,7 +67,8 @@ options:
     default: false
   uid_min:
     description:
-      - The lowest number of an ordinary user. By default that of C(/etc/login.defs), and V(1000) where there is none.
+      - The lowest number of an ordinary user. By default that of C(/etc/login.defs), and V(1000) where there is none (V(501) on
+        macOS).
     type: int
   uid_max:
     description:
@@ -59,6 +80,38 @@ options:
     type: list
     elements: str
     default: []
+  whole_host:
+    description:
+      - Whether this call tells all that is wanted on the host, so that settings that an earlier call has put into files of the
+        whole machine, and this one does not want, are taken out again.
+    type: bool
+    default: false
+  config_homes:
+    description:
+      - For single users, by name, the folder that their C(XDG_CONFIG_HOME) is set to. It is looked for in the files where users
+        set it, and needed here only if it is set elsewhere or in a way that can't be read there.
+    type: dict
+    default: {}
+  legacy:
+    description:
+      - What to do about the C(~/.pip/pip.conf) that a user may have from older versions of pip, which read it still.
+      - V(report) tells if it contradicts the settings. V(migrate) moves what it says into today's file. V(use) puts the
+        settings there, for a pip that is older than version 6.
+    type: str
+    choices: [report, migrate, use]
+    default: report
+  exclusive:
+    description:
+      - Keys of pip's section C(global) that a user must not have set otherwise. One who has is left alone and reported.
+    type: list
+    elements: str
+    default: []
+  errors:
+    description:
+      - Whether the task fails when single users could not be done, after all others are, or warns.
+    type: str
+    choices: [fail, warn]
+    default: fail
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -77,9 +130,13 @@ attributes:
 EXAMPLES = r"""
 - name: Have everybody install from the mirror
   devpi.mirror.pip_config:
-    content: |
-      [global]
-      index-url = http://localhost:3141/root/pypi/+simple/
+    contents:
+      pip: |
+        [global]
+        index-url = http://localhost:3141/root/pypi/+simple/
+      uv: |
+        [pip]
+        index-url = "http://localhost:3141/root/pypi/+simple/"
     find_users: true
     users: [root]
 
@@ -88,20 +145,24 @@ EXAMPLES = r"""
     state: absent
     find_users: true
     users: [root]
+    whole_host: true
 """
 
 RETURN = r"""
 users:
-  description: What was done, user by user, by name.
+  description: What was done, by user and file.
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: The user's name.
+      description: The user's name, V(everybody) for a file of the whole machine.
+      type: str
+    tool:
+      description: The tool whose file it is. Empty if nothing could be done for that user.
       type: str
     path:
-      description: The file. Empty if it could not be told.
+      description: The file. Empty if nothing could be done for that user.
       type: str
     action:
       description: What was done, one of V(created), V(updated), V(unchanged), V(restored), V(removed), V(failed).
@@ -109,347 +170,322 @@ users:
     message:
       description: What went wrong, or what a person should know. Empty if there is nothing.
       type: str
-  sample: [{"name": "ada", "path": "/home/ada/.config/pip/pip.conf", "action": "created", "message": ""}]
+  sample: [{"name": "ada", "tool": "pip", "path": "/home/ada/.config/pip/pip.conf", "action": "created", "message": ""}]
 """
 
-import hashlib
-import json
 import os
 import platform
 import pwd
-import re
-import stat
-import tempfile
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.devpi.mirror.plugins.module_utils import _pip_config
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, run_as
+from ansible_collections.devpi.mirror.plugins.module_utils._accounts import choose, config_home, uid_range
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
+    INI,
+    SHELL,
+    TOML,
+    Format,
+    NotParsed,
+    credentials,
+    edit,
+    parse,
+    pip_name,
+)
+from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
+    Outcome,
+    made_folders,
+    put,
+    read,
+    take,
+    without_us,
+)
 
-BACKUP = ".before-devpi-mirror"
-RECORD = ".devpi-mirror.json"
-NO_LOGIN = frozenset(["", "nologin", "false", "true", "sync", "halt", "shutdown", "git-shell"])
-_LARGEST = 1 << 20
-
-
-def config_path(home: str, system: str) -> str:
-    """Return the file that today's pip reads for the user of ``home``."""
-    if system == "Darwin" and os.path.isdir(os.path.join(home, "Library", "Application Support", "pip")):
-        return os.path.join(home, "Library", "Application Support", "pip", "pip.conf")
-    return os.path.join(home, ".config", "pip", "pip.conf")
-
-
-def read(path: str) -> Optional[str]:
-    """Return a file's text, None if there is none. Raises Failed for what is no file of settings."""
-    try:
-        # Not to hang on a pipe that somebody has put there.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Failed("%s is no ordinary file" % path)
-        if status.st_size > _LARGEST:
-            raise Failed("%s is too large for a pip.conf" % path)
-        return stream.read().decode("utf-8", "surrogateescape")
+EVERYBODY = "everybody"
+GLOBAL_PIP = "/etc/pip.conf"
 
 
-def mode_of(path: str) -> int:
-    """Return the mode of a file, and that of a new one if it is missing."""
-    return stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o644
+class Place(NamedTuple):
+    """Where a tool has its settings, and how they are written."""
+
+    tool: str
+    path: str
+    form: Format
 
 
-def write(path: str, text: str, mode: int) -> None:
-    """Replace a file in one step: after a crash there is the old one or the new one.
-
-    Raises Failed if the old one belongs to somebody else, as it could not be given back to its owner.
-    """
-    if os.path.exists(path) and os.stat(path).st_uid != os.geteuid():
-        raise Failed("%s belongs to user number %d: give it to its user with chown" % (path, os.stat(path).st_uid))
-    folder = os.path.dirname(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=".pip.conf.", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(text.encode("utf-8", "surrogateescape"))
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def global_places(system: str) -> List[Place]:
+    """Return the files of the whole machine, as the tools' own documentation has them."""
+    support = "/Library/Application Support"
+    places = [Place("uv", "/etc/uv/uv.toml", TOML), Place("pixi", "/etc/pixi/config.toml", TOML)]
+    if system == "Darwin":
+        return [*places, Place("pip", support + "/pip/pip.conf", INI), Place("pdm", support + "/pdm/config.toml", TOML)]
+    return [
+        *places,
+        Place("pip", GLOBAL_PIP, INI),
+        Place("pdm", "/etc/xdg/pdm/config.toml", TOML),
+        Place("poetry", "/etc/profile.d/devpi-mirror-poetry.sh", SHELL),
+        Place("pipenv", "/etc/profile.d/devpi-mirror-pipenv.sh", SHELL),
+    ]
 
 
-def make_folders(path: str) -> List[str]:
-    """Make the folders above ``path`` that are missing, and return them, the deepest first."""
-    missing: List[str] = []
-    folder = os.path.dirname(path)
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for folder in reversed(missing):
-        # What the XDG base directory specification asks of a folder that is made for it.
-        os.mkdir(folder, 0o700)
-    return missing
+def user_places(home: str, config: str, system: str) -> List[Place]:
+    """Return a user's files. ``config`` is the user's folder of settings."""
+    support = os.path.join(home, "Library", "Application Support")
+    # pip on macOS takes this folder if it is there, and else knows no other than the usual one.
+    if system == "Darwin" and os.path.isdir(os.path.join(support, "pip")):
+        pip = os.path.join(support, "pip", "pip.conf")
+    else:
+        pip = os.path.join(os.path.join(home, ".config") if system == "Darwin" else config, "pip", "pip.conf")
+    apart = support if system == "Darwin" else config
+    return [
+        Place("pip", pip, INI),
+        Place("uv", os.path.join(config, "uv", "uv.toml"), TOML),
+        Place("poetry", os.path.join(apart, "pypoetry", "config.toml"), TOML),
+        Place("pdm", os.path.join(apart, "pdm", "config.toml"), TOML),
+        Place("pixi", os.path.join(config, "pixi", "config.toml"), TOML),
+    ]
 
 
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def read_record(path: str) -> Optional[Dict[str, Any]]:
-    """Return what was recorded when the settings were put there, None if they were not."""
-    text = read(path + RECORD)
-    if text is None:
-        return None
-    try:
-        record = json.loads(text)
-        if record["version"] == 1:
-            return dict(record)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise Failed("%s can't be read: restore or remove it" % (path + RECORD))
-
-
-def check_writable(path: str) -> None:
-    """Raise Failed if this user could not put a file there."""
-    folder = os.path.dirname(path)
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise Failed("%s can't be written by its user: change its owner or mode, or leave this user out" % folder)
-
-
-def _result(path: str, action: str, before: Optional[str], after: Optional[str], message: str = "") -> Dict[str, Any]:
-    return {
-        "path": path,
-        "action": action,
-        "message": message,
-        "before": _pip_config.mask(before or "").encode("utf-8", "replace").decode("utf-8"),
-        "after": _pip_config.mask(after or "").encode("utf-8", "replace").decode("utf-8"),
+def overridden(content: str, overrides: Dict[str, Any]) -> str:
+    """Return the text of a pip.conf with one user's own settings in it. Raises NotParsed."""
+    changes = {
+        section: {pip_name(name): value_of(value) for name, value in keys.items()}
+        for section, keys in overrides.items()
     }
+    text = edit(content, changes, INI)
+    INI.check(text)
+    return text
 
 
-def present(path: str, home: str, content: str, check_mode: bool) -> Dict[str, Any]:
-    """Put the settings of ``content`` into the file at ``path``. Runs with the rights of the user of ``home``."""
-    ours = _pip_config.parse(content)
-    before = read(path)
-    record = read_record(path)
-    untouched = record is not None and before is not None and digest(before) == record["written"]
+def value_of(value: Any) -> Optional[str]:
+    """Return a value as pip.conf has it, None for none."""
+    if isinstance(value, list):
+        return "".join("\n    %s" % one for one in value)
+    return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)
+
+
+def configure_user(user: pwd.struct_passwd, params: Dict[str, Any], system: str, listed: bool) -> List[Dict[str, Any]]:
+    """Do it for one user, and return what happened to each file. Runs with the rights of that user."""
+    if not os.path.isdir(user.pw_dir):
+        if listed:
+            raise Failed("the home %s is missing: make it, or leave the user out" % user.pw_dir)
+        return []
+    config, note = config_home(user.pw_dir)
+    if user.pw_name in params["config_homes"]:
+        config, note = params["config_homes"][user.pw_name], ""
+    places = user_places(user.pw_dir, config, system)
+    legacy = Place("pip", os.path.join(user.pw_dir, ".pip", "pip.conf"), INI)
+    contents = dict(params["contents"]) if params["scope"] == "user" else {}
+    if "pip" in contents:
+        contents["pip"] = overridden(contents["pip"], params["overrides"].get(user.pw_name, {}))
+    pip = legacy if params["legacy"] == "use" else places[0]
+    moves = params["legacy"] == "migrate" and "pip" in contents
+    wanted = {place.path: contents[place.tool] for place in [pip, *places[1:]] if place.tool in contents}
+    # Where an earlier call may have put something, when other folders or tools were asked for.
+    others = [*places, legacy, *user_places(user.pw_dir, os.path.join(user.pw_dir, ".config"), system)]
+    unwanted = {place.path: place for place in others if place.path not in wanted and not (moves and place is legacy)}
+    results: List[Dict[str, Any]] = []
+    for place in [pip, *places[1:]]:
+        if place.path in wanted:
+            folders = made_folders(one.path for one in others)
+            results += put_file(place, wanted[place.path], params, folders, legacy if place is pip else None, moves)
+    for place in unwanted.values():
+        results += take_file(place, params)
+    if "pip" in contents and not results[0]["message"]:
+        results[0]["message"] = note or contradiction(contents["pip"], pip, places[0], legacy)
+    return results
+
+
+def put_file(
+    place: Place,
+    content: str,
+    params: Dict[str, Any],
+    folders: FrozenSet[str],
+    legacy: Optional[Place] = None,
+    moves: bool = False,
+) -> List[Dict[str, Any]]:
+    """Put settings into one file, and return what happened. With ``moves``, those of the older file come with them.
+
+    ``folders`` are those that were made for the other files.
+    """
+    check_mode = params["check_mode"]
+
+    def wanted(theirs: Optional[str]) -> Optional[str]:
+        old = without_us(legacy.path, INI) if legacy else None
+        if place.tool == "pip" and params["exclusive"]:
+            # What the user's own file sets replaces what the machine's does.
+            for text in (theirs, old, read(GLOBAL_PIP) if params["scope"] == "user" else None):
+                check_exclusive(text or "", content, params["exclusive"])
+        if moves:
+            theirs = with_legacy(theirs, old)
+        return content if theirs is None else edit(theirs, parse(content, place.form), place.form)
+
+    def work() -> List[Outcome]:
+        outcomes = [put(place.path, place.form, wanted, check_mode, folders)]
+        if moves and legacy and without_us(legacy.path, INI) is not None:
+            outcomes.append(put(legacy.path, INI, lambda _theirs: None, check_mode))
+        return outcomes
+
+    return told(place, work)
+
+
+def take_file(place: Place, params: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Take settings of ours out of one file, and return what happened, nothing if there are none."""
+    results = told(place, lambda: [take(place.path, place.form, params["check_mode"])])
+    return [one for one in results if one["action"] != "unchanged"]
+
+
+def told(place: Place, work: Callable[[], List[Outcome]]) -> List[Dict[str, Any]]:
     try:
-        if before is None or (record is not None and untouched and not record["existed"]):
-            after, found = content, {}
-        else:
-            found = _pip_config.parse(before)
-            after = _pip_config.merge(before if record is None else _without_dropped(before, ours, record), ours)
-    except _pip_config.NotParsed as exc:
-        raise Failed("%s is left as it is, as pip can't read it: %s" % (path, exc)) from exc
-    message = contradictions(path, home, ours)
-    if after == before:
-        return _result(path, "unchanged", before, after, message)
-    check_writable(path)
-    check_writable(os.path.realpath(path))
-    if not check_mode:
-        made = make_folders(path)
-        target = os.path.realpath(path)
-        mode = mode_of(target)
-        if record is None and before is not None:
-            write(path + BACKUP, before, 0o600)
-        new = {
-            "version": 1,
-            "existed": before is not None if record is None else record["existed"],
-            "ours": ours,
-            "before": _before(ours, found, record),
-            "written": digest(after) if record is None or untouched else None,
-            "folders": made if record is None else record["folders"],
-            "mode": mode if record is None else record["mode"],
-        }
-        write(path + RECORD, json.dumps(new, indent=2, sort_keys=True) + "\n", 0o600)
-        write(target, after, mode & 0o600 if _pip_config.credentials(after) else mode)
-    return _result(path, "created" if before is None else "updated", before, after, message)
+        outcomes = work()
+    except (Failed, NotParsed, OSError) as exc:
+        reason = "%s: %s" % (exc.filename, exc.strerror) if isinstance(exc, OSError) and exc.filename else str(exc)
+        outcomes = [Outcome(place.path, "failed", message=reason)]
+    return [dict(one.told(), tool=place.tool) for one in outcomes]
 
 
-def _without_dropped(text: str, ours: _pip_config.Settings, record: Dict[str, Any]) -> str:
-    """Return ``text`` with the keys that were ours and are no more as they were before us."""
-    return _give_back(text, record, lambda section, name, value: name not in ours.get(section, {}))
+def with_legacy(theirs: Optional[str], legacy: Optional[str]) -> Optional[str]:
+    """Return the text of today's file with what an older one says and it does not. Raises NotParsed."""
+    if theirs is None or legacy is None:
+        return theirs if legacy is None else legacy
+    known = parse(theirs, INI)
+    more = {
+        section: {name: value for name, value in keys.items() if name not in known.get(section, {})}
+        for section, keys in parse(legacy, INI).items()
+    }
+    return edit(theirs, {section: keys for section, keys in more.items() if keys}, INI)
 
 
-def _give_back(text: str, record: Dict[str, Any], applies: Callable[[str, str, str], bool]) -> str:
-    """Return ``text`` with those keys of ours that ``applies`` accepts (section, name, our value) as they were before us."""
-    gone: _pip_config.Settings = {}
-    back: _pip_config.Settings = {}
-    for section, keys in record["ours"].items():
-        for name, value in keys.items():
-            if not applies(section, name, value):
-                continue
-            if name in record["before"].get(section, {}):
-                back.setdefault(section, {})[name] = record["before"][section][name]
-            else:
-                gone.setdefault(section, {})[name] = value
-    return _pip_config.merge(_pip_config.remove(text, gone), back)
+def check_exclusive(theirs: str, content: str, names: List[str]) -> None:
+    """Raise Failed if a user has set a key that can't be shared."""
+    found, ours = parse(theirs, INI).get("global", {}), parse(content, INI).get("global", {})
+    for name in names:
+        if found.get(name, ours.get(name)) != ours.get(name):
+            raise Failed(
+                "it sets %s in [global] itself, and pip_client_fallback would replace it: a private index and a public one "
+                "side by side let anybody publish a package of the private one's name. Leave this user out, or do without "
+                "pip_client_fallback" % name
+            )
 
 
-def _before(
-    ours: _pip_config.Settings, found: _pip_config.Settings, record: Optional[Dict[str, Any]]
-) -> _pip_config.Settings:
-    """Return the values that our keys had before us, without those that had none."""
-    values: _pip_config.Settings = {} if record is None else {s: dict(k) for s, k in record["before"].items()}
-    known = {} if record is None else record["ours"]
-    for section, keys in ours.items():
-        for name in keys:
-            if name not in known.get(section, {}) and name in found.get(section, {}):
-                values.setdefault(section, {})[name] = found[section][name]
-    return values
-
-
-def absent(path: str, check_mode: bool) -> Dict[str, Any]:
-    """Bring back what was at ``path`` before us. Runs with the rights of its user."""
-    before = read(path)
-    record = read_record(path)
-    if record is None:
-        return _result(path, "unchanged", before, before)
-    after: Optional[str] = before
-    if before is not None and digest(before) == record["written"]:
-        after = read(path + BACKUP) if record["existed"] else None
-        if record["existed"] and after is None:
-            after = _without(before, record, path)
-    elif before is not None:
-        after = _without(before, record, path)
-        if not record["existed"] and not after.strip():
-            after = None
-    check_writable(path)
-    if not check_mode:
-        if after is None and before is not None:
-            os.unlink(os.path.realpath(path))
-        elif after is not None and after != before:
-            write(os.path.realpath(path), after, record["mode"])
-        for leftover in (path + BACKUP, path + RECORD):
-            if os.path.lexists(leftover):
-                os.unlink(leftover)
-        _remove_folders(record["folders"])
-    if after == before:
-        return _result(path, "unchanged", before, after)
-    return _result(path, "removed" if after is None else "restored", before, after)
-
-
-def _without(text: str, record: Dict[str, Any], path: str) -> str:
-    """Return ``text``, which its user has changed since, with those of our values that are still ours as they were."""
-    try:
-        found = _pip_config.parse(text)
-        text = _pip_config.without_marks(text)
-        # What its user has changed since is theirs.
-        return _give_back(text, record, lambda section, name, value: found.get(section, {}).get(name) == value)
-    except _pip_config.NotParsed as exc:
-        raise Failed("%s is left as it is, as pip can't read it: %s" % (path, exc)) from exc
-
-
-def _remove_folders(folders: List[str]) -> None:
-    for folder in folders:
+def contradiction(content: str, ours: Place, today: Place, legacy: Place) -> str:
+    """Say which other file of the user sets a key of ours to something else. pip reads both."""
+    settings = parse(content, INI)
+    for place in (today, legacy):
         try:
-            os.rmdir(folder)
-        except OSError:
-            # Somebody has put something there since, or it has gone.
-            return
+            text = read(place.path) if os.path.realpath(place.path) != os.path.realpath(ours.path) else None
+            found = parse(text or "", INI)
+        except (Failed, OSError, NotParsed):
+            return "%s can't be read, and pip reads it too" % place.path
+        names = sorted(n for s in settings for n, v in settings[s].items() if found.get(s, {}).get(n, v) != v)
+        if names:
+            winner = "it wins in pip 6 and later" if place is today else "ours wins"
+            return "%s sets another %s; %s" % (place.path, ", ".join(names), winner)
+    return ""
 
 
-def contradictions(path: str, home: str, ours: _pip_config.Settings) -> str:
-    """Say which older file of the user sets a key of ours to something else. pip reads both, and ours wins."""
-    legacy = os.path.join(home, ".pip", "pip.conf")
-    try:
-        text = read(legacy) if os.path.realpath(legacy) != os.path.realpath(path) else None
-        found = _pip_config.parse(text or "")
-    except (Failed, OSError, _pip_config.NotParsed):
-        return "%s can't be read, and pip reads it too" % legacy
-    names = sorted(n for s in ours for n, v in ours[s].items() if found.get(s, {}).get(n, v) != v)
-    return "%s sets another %s; ours wins" % (legacy, ", ".join(names)) if names else ""
+def check(params: Dict[str, Any], system: str) -> None:
+    """Raise ValueError, with the name of the option, for what can't be done."""
+    if params["state"] == "present" and not params["contents"]:
+        raise ValueError("contents: it is empty, and state is present")
+    places = {place.tool: place for place in [*user_places("/", "/", system), *global_places(system)]}
+    wide = {place.tool for place in global_places(system)}
+    for tool, content in params["contents"].items():
+        if tool not in places or (params["scope"] == "global" and tool not in wide):
+            raise ValueError(
+                "contents: there is no place for settings of %s here (scope is %s)" % (tool, params["scope"])
+            )
+        form = form_of(tool, params, system)
+        try:
+            parse(content, form)
+        except NotParsed as exc:
+            raise ValueError("contents: that of %s: %s" % (tool, exc)) from exc
+        if credentials(content) and (params["scope"] == "global" or tool == "pipenv"):
+            raise ValueError(
+                "contents: that of %s has a password, and would be in a file for everybody: set scope to user, or leave %s out"
+                % (tool, tool)
+            )
+    for name, sections in params["overrides"].items():
+        if not isinstance(sections, dict) or not all(isinstance(keys, dict) for keys in sections.values()):
+            raise ValueError("overrides: those of %s have no sections: write them as {global: {timeout: 30}}" % name)
+        try:
+            overridden(params["contents"].get("pip", ""), sections)
+        except NotParsed as exc:
+            raise ValueError("overrides: those of %s: %s" % (name, exc)) from exc
+    for name, folder in params["config_homes"].items():
+        if not str(folder).startswith("/"):
+            raise ValueError("config_homes: that of %s is no absolute path" % name)
 
 
-def login_defs(text: str) -> Dict[str, int]:
-    """Return ``UID_MIN`` and ``UID_MAX`` of a ``login.defs``, with login.defs(5)'s usual values where they are missing."""
-    values = {"UID_MIN": 1000, "UID_MAX": 60000}
-    for name, value in re.findall(r"^\s*(UID_MIN|UID_MAX)\s+(\d+)", text, re.MULTILINE):
-        values[name] = int(value)
-    return values
+def form_of(tool: str, params: Dict[str, Any], system: str) -> Format:
+    places = global_places(system) if params["scope"] == "global" or tool == "pipenv" else user_places("/", "/", system)
+    return next(place.form for place in places if place.tool == tool)
 
 
-def is_ordinary(user: pwd.struct_passwd, uid_min: int, uid_max: int) -> bool:
-    """Tell whether this is an account that a person logs in to and has a home for."""
-    return (
-        uid_min <= user.pw_uid <= uid_max
-        and os.path.basename(user.pw_shell) not in NO_LOGIN
-        and os.path.isdir(user.pw_dir)
-    )
-
-
-def choose_users(params: Dict[str, Any]) -> List[pwd.struct_passwd]:
-    """Return the users to do this for, by name. Raises ValueError for one who is listed and not usable."""
-    chosen: Dict[str, pwd.struct_passwd] = {}
+def configure(params: Dict[str, Any], system: str) -> List[Dict[str, Any]]:
+    """Do it for everybody, and return what happened, file by file. Raises ValueError for users that don't exist."""
+    find = None
     if params["find_users"]:
-        defaults = login_defs(read("/etc/login.defs") or "")
-        low = defaults["UID_MIN"] if params["uid_min"] is None else params["uid_min"]
-        high = defaults["UID_MAX"] if params["uid_max"] is None else params["uid_max"]
-        chosen = {user.pw_name: user for user in pwd.getpwall() if is_ordinary(user, low, high)}
-    for name in params["users"]:
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError as exc:
-            raise ValueError("there is no user %r on this host: correct the name, or make the user" % name) from exc
-        if name not in params["exclude"] and not os.path.isdir(user.pw_dir):
-            raise ValueError("user %r has no home: %s is missing; make it, or leave the user out" % (name, user.pw_dir))
-        chosen[user.pw_name] = user
-    return [chosen[name] for name in sorted(chosen) if name not in params["exclude"]]
+        low, high = uid_range(read("/etc/login.defs") or "", system)
+        find = (
+            low if params["uid_min"] is None else params["uid_min"],
+            high if params["uid_max"] is None else params["uid_max"],
+        )
+    users = choose(find, params["users"], params["exclude"])
+    contents = params["contents"] if params["state"] == "present" else {}
+    params = dict(params, contents=contents)
+    listed = set(params["users"])
+    results: List[Dict[str, Any]] = []
 
+    def work(user: pwd.struct_passwd) -> List[Dict[str, Any]]:
+        return configure_user(user, params, system, user.pw_name in listed)
 
-def configure(user: pwd.struct_passwd, params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
-    """Do it for one user. Never raises for anything in the user's home."""
-    path = config_path(user.pw_dir, platform.system())
-
-    def work() -> Dict[str, Any]:
-        if params["state"] == "absent":
-            return absent(path, check_mode)
-        return present(path, user.pw_dir, params["content"], check_mode)
-
-    try:
-        result = run_as(user, work)
-    except Failed as exc:
-        result = _result(path, "failed", "", "", str(exc))
-    return dict(result, name=user.pw_name)
+    for user, answer in zip(users, run_as_all(users, work)):
+        if isinstance(answer, Failed):
+            answer = [dict(Outcome("", "failed", message=str(answer)).told(), tool="")]
+        results += [dict(one, name=user.pw_name) for one in answer]
+    for place in global_places(system):
+        is_wanted = place.tool in contents and (params["scope"] == "global" or place.tool == "pipenv")
+        if is_wanted or params["whole_host"]:
+            folders = made_folders(one.path for one in global_places(system)) if is_wanted else frozenset()
+            done = put_file(place, contents[place.tool], params, folders) if is_wanted else take_file(place, params)
+            results += [dict(one, name=EVERYBODY) for one in done]
+    return results
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             # Kept out of the system's log.
-            "content": {"type": "str", "no_log": True},
+            "contents": {"type": "dict", "default": {}, "no_log": True},
+            "overrides": {"type": "dict", "default": {}, "no_log": True},
+            "scope": {"type": "str", "choices": ["user", "global"], "default": "user"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "users": {"type": "list", "elements": "str", "default": []},
             "find_users": {"type": "bool", "default": False},
             "uid_min": {"type": "int"},
             "uid_max": {"type": "int"},
             "exclude": {"type": "list", "elements": "str", "default": []},
+            "whole_host": {"type": "bool", "default": False},
+            "config_homes": {"type": "dict", "default": {}},
+            "legacy": {"type": "str", "choices": ["report", "migrate", "use"], "default": "report"},
+            "exclusive": {"type": "list", "elements": "str", "default": []},
+            "errors": {"type": "str", "choices": ["fail", "warn"], "default": "fail"},
         },
-        required_if=[("state", "present", ["content"])],
         supports_check_mode=True,
     )
-    params = module.params
+    params = dict(module.params, check_mode=module.check_mode)
     # Not the settings are secret, which a diff is to show, but the credentials in them.
-    module.no_log_values.discard(params["content"])
-    module.no_log_values.update(_pip_config.credentials(params["content"] or ""))
+    module.no_log_values.clear()
+    for text in [*params["contents"].values(), str(params["overrides"])]:
+        module.no_log_values.update(credentials(text))
+    system = platform.system()
     try:
-        _pip_config.parse(params["content"] or "")
-        users = choose_users(params)
-    except _pip_config.NotParsed as exc:
-        module.fail_json(msg="content: %s" % exc)
+        check(params, system)
+        done = configure(params, system)
     except ValueError as exc:
-        module.fail_json(msg="users: %s" % exc)
-    done = [configure(user, params, module.check_mode) for user in users]
-    told = [{key: one[key] for key in ("name", "path", "action", "message")} for one in done]
+        module.fail_json(msg=str(exc))
+    told = [{key: one[key] for key in ("name", "tool", "path", "action", "message")} for one in done]
     changed = [one for one in done if one["action"] not in ("unchanged", "failed")]
     result: Dict[str, Any] = {"changed": bool(changed), "users": told}
     if module._diff:
@@ -457,12 +493,12 @@ def main() -> None:
             {"before_header": one["path"], "after_header": one["path"], "before": one["before"], "after": one["after"]}
             for one in changed
         ]
-    for one in told:
-        if one["message"] and one["action"] != "failed":
-            module.warn("%s: %s" % (one["name"], one["message"]))
     failed = ["%s: %s" % (one["name"], one["message"]) for one in told if one["action"] == "failed"]
-    if failed:
-        module.fail_json(msg="%d of %d users not done: %s" % (len(failed), len(done), "; ".join(failed)), **result)
+    if failed and params["errors"] == "fail":
+        module.fail_json(msg="%d files or users not done: %s" % (len(failed), "; ".join(failed)), **result)
+    for one in told:
+        if one["message"]:
+            module.warn("%s: %s" % (one["name"], one["message"]))
     module.exit_json(**result)
 
 

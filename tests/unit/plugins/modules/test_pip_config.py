@@ -6,269 +6,55 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import stat
 
 import pytest
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed
+from ansible_collections.devpi.mirror.plugins.module_utils import _accounts
 from ansible_collections.devpi.mirror.plugins.modules import pip_config
 
-ME = pwd.getpwuid(os.geteuid())
 INDEX = "http://localhost:3141/root/pypi/+simple/"
 CONTENT = "# Written by devpi.mirror.\n[global]\nindex-url = %s\n" % INDEX
+UV = '[pip]\nindex-url = "%s"\n' % INDEX
 THEIRS = "# mine\n[global]\ntimeout = 20\nindex-url = https://example.com/simple\n"
 
 
-@pytest.fixture
-def home(tmp_path):
-    """A home of this process's user, and its pip.conf."""
-
-    class Home:
-        path = str(tmp_path)
-        file = tmp_path / ".config" / "pip" / "pip.conf"
-
-        def write(self, text, mode=0o644):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.write_bytes(text.encode("utf-8", "surrogateescape"))
-            self.file.chmod(mode)
-
-        def put(self, content=CONTENT, check_mode=False):
-            return pip_config.present(str(self.file), self.path, content, check_mode)["action"]
-
-        def take(self, check_mode=False):
-            return pip_config.absent(str(self.file), check_mode)["action"]
-
-        def files(self):
-            found = {}
-            for folder, _folders, names in os.walk(self.path):
-                for name in names:
-                    path = os.path.join(folder, name)
-                    with open(path, "rb") as stream:
-                        found[os.path.relpath(path, self.path)] = (stream.read(), os.stat(path).st_mode)
-            return found
-
-    return Home()
+def paths(places):
+    return {place.tool: place.path for place in places}
 
 
-def test_a_user_without_a_file(home):
-    assert home.put() == "created"
-    assert home.file.read_text() == CONTENT
-    assert home.put() == "unchanged"
-    assert home.take() == "removed"
-    assert os.listdir(home.path) == []
-    assert home.take() == "unchanged"
+def test_places_on_linux(tmp_path):
+    home = str(tmp_path)
+    assert paths(pip_config.user_places(home, home + "/xdg", "Linux")) == {
+        "pip": home + "/xdg/pip/pip.conf",
+        "uv": home + "/xdg/uv/uv.toml",
+        "poetry": home + "/xdg/pypoetry/config.toml",
+        "pdm": home + "/xdg/pdm/config.toml",
+        "pixi": home + "/xdg/pixi/config.toml",
+    }
+    assert paths(pip_config.global_places("Linux")) == {
+        "pip": "/etc/pip.conf",
+        "uv": "/etc/uv/uv.toml",
+        "pdm": "/etc/xdg/pdm/config.toml",
+        "pixi": "/etc/pixi/config.toml",
+        "poetry": "/etc/profile.d/devpi-mirror-poetry.sh",
+        "pipenv": "/etc/profile.d/devpi-mirror-pipenv.sh",
+    }
 
 
-def test_a_user_with_a_file(home):
-    home.write(THEIRS, 0o640)
-    before = home.files()
-    assert home.put() == "updated"
-    assert home.file.read_text() == THEIRS.replace("https://example.com/simple", INDEX)
-    assert stat.S_IMODE(home.file.stat().st_mode) == 0o640
-    assert home.put() == "unchanged"
-    assert home.take() == "restored"
-    assert home.files() == before
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "\n\n",
-        "[global]\r\ntimeout = 1\r\n",
-        "[global]\nINDEX_URL: a",
-        "# only a comment\n",
-        "[install]\nuser = \udcff\n",
-    ],
-)
-def test_what_was_there_comes_back_to_the_byte(home, text):
-    home.write(text)
-    before = home.files()
-    home.put()
-    home.put(CONTENT + "timeout = 5\n")
-    home.put()
-    home.take()
-    assert home.files() == before
-
-
-def test_what_the_user_has_added_since_stays(home):
-    home.write(THEIRS)
-    home.put()
-    home.write(home.file.read_text() + "[install]\nuser = true\n")
-    assert home.put() == "unchanged"
-    assert home.take() == "restored"
-    assert home.file.read_text() == THEIRS + "[install]\nuser = true\n"
-    assert os.listdir(str(home.file.parent)) == ["pip.conf"]
-
-
-def test_what_the_user_has_changed_since_stays(home):
-    home.put()
-    home.write("[global]\nindex-url = https://other.example.com/simple\n")
-    assert home.take() == "unchanged"
-    assert home.file.read_text() == "[global]\nindex-url = https://other.example.com/simple\n"
-
-
-def test_what_the_user_has_added_to_a_new_file_stays_and_ours_goes(home):
-    home.put()
-    home.write(home.file.read_text() + "timeout = 3\n")
-    assert home.take() == "restored"
-    assert home.file.read_text() == "[global]\ntimeout = 3\n"
-
-
-def test_a_file_that_the_user_has_removed_since_comes_again_and_goes_again(home):
-    home.put()
-    home.file.unlink()
-    assert home.put() == "created"
-    assert home.take() == "removed"
-    assert os.listdir(home.path) == []
-
-
-def test_a_setting_that_is_no_more_ours_gets_its_old_value(home):
-    home.write(THEIRS)
-    home.put(CONTENT + "timeout = 99\n")
-    assert "timeout = 99" in home.file.read_text()
-    home.put()
-    assert home.file.read_text() == THEIRS.replace("https://example.com/simple", INDEX)
-
-
-def test_a_setting_that_is_no_more_ours_and_had_no_value_goes(home):
-    home.put(CONTENT + "timeout = 99\n")
-    home.put()
-    assert home.file.read_text() == CONTENT
-
-
-def test_settings_that_are_there_already_are_not_ours(home):
-    home.write(CONTENT)
-    before = home.files()
-    assert home.put() == "unchanged"
-    assert home.take() == "unchanged"
-    assert home.files() == before
-
-
-@pytest.mark.parametrize("text", ["[global\n", "index-url = x\n", "[a]\nx = 1\nx = 2\n"])
-def test_a_file_that_pip_can_not_read_is_left_alone(home, text):
-    home.write(text)
-    before = home.files()
-    with pytest.raises(Failed, match=r"pip.conf is left as it is"):
-        home.put()
-    assert home.files() == before
-
-
-def test_check_mode_tells_and_changes_nothing(home):
-    assert home.put(check_mode=True) == "created"
-    assert os.listdir(home.path) == []
-    home.write(THEIRS)
-    before = home.files()
-    assert home.put(check_mode=True) == "updated"
-    assert home.files() == before
-    home.put()
-    before = home.files()
-    assert home.take(check_mode=True) == "restored"
-    assert home.files() == before
-
-
-def test_a_link_is_followed_and_stays(home):
-    target = os.path.join(home.path, "dotfiles", "pip.conf")
-    os.makedirs(os.path.dirname(target))
-    with open(target, "w") as stream:
-        stream.write(THEIRS)
-    home.file.parent.mkdir(parents=True)
-    os.symlink(target, str(home.file))
-    home.put()
-    assert os.path.islink(str(home.file))
-    with open(target) as stream:
-        assert INDEX in stream.read()
-    home.take()
-    with open(target) as stream:
-        assert stream.read() == THEIRS
-
-
-def test_a_pipe_in_place_of_the_file_does_not_hang_it(home):
-    home.file.parent.mkdir(parents=True)
-    os.mkfifo(str(home.file))
-    with pytest.raises(Failed, match="no ordinary file"):
-        home.put()
-
-
-def test_credentials_are_for_their_owner_alone_and_not_shown(home):
-    result = pip_config.present(str(home.file), home.path, CONTENT.replace("//", "//ada:secret@"), False)
-    assert stat.S_IMODE(home.file.stat().st_mode) == 0o600
-    assert "secret" not in json.dumps(result)
-    assert "secret" in home.file.read_text()
-
-
-def test_a_write_that_fails_leaves_the_old_file(home, monkeypatch):
-    home.write(THEIRS)
-
-    def broken(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="No space"):
-        home.put()
-    assert home.file.read_text() == THEIRS
-    assert [name for name in os.listdir(str(home.file.parent)) if name.startswith(".pip")] == []
-
-
-def test_a_run_that_ended_half_way_is_made_good(home, monkeypatch):
-    home.write(THEIRS)
-    before = home.files()
-    original = pip_config.write
-
-    def dies(path, text, mode):
-        if path == str(home.file):
-            raise KeyboardInterrupt
-        original(path, text, mode)
-
-    monkeypatch.setattr(pip_config, "write", dies)
-    with pytest.raises(KeyboardInterrupt):
-        home.put()
-    monkeypatch.setattr(pip_config, "write", original)
-    assert home.file.read_text() == THEIRS
-    assert home.put() == "updated"
-    home.take()
-    assert home.files() == before
-
-
-def test_an_older_file_that_says_something_else_is_reported(home):
-    legacy = os.path.join(home.path, ".pip", "pip.conf")
-    os.makedirs(os.path.dirname(legacy))
-    with open(legacy, "w") as stream:
-        stream.write("[global]\nindex-url = https://example.com/simple\n")
-    result = pip_config.present(str(home.file), home.path, CONTENT, False)
-    assert result["message"] == legacy + " sets another index-url; ours wins"
-
-
-def test_the_path_on_macos(tmp_path):
-    assert pip_config.config_path(str(tmp_path), "Darwin") == str(tmp_path / ".config" / "pip" / "pip.conf")
-    folder = tmp_path / "Library" / "Application Support" / "pip"
-    folder.mkdir(parents=True)
-    assert pip_config.config_path(str(tmp_path), "Darwin") == str(folder / "pip.conf")
-    assert pip_config.config_path(str(tmp_path), "Linux") == str(tmp_path / ".config" / "pip" / "pip.conf")
-
-
-def test_numbers_of_ordinary_users():
-    assert pip_config.login_defs("") == {"UID_MIN": 1000, "UID_MAX": 60000}
-    text = "# UID_MIN 1\nUID_MIN\t\t  500\nSYS_UID_MIN 100\nUID_MAX 6000\n"
-    assert pip_config.login_defs(text) == {"UID_MIN": 500, "UID_MAX": 6000}
-
-
-def entry(name="ada", uid=None, home="/", shell="/bin/bash"):
-    return pwd.struct_passwd((name, "x", os.geteuid() if uid is None else uid, os.getegid(), "", home, shell))
-
-
-@pytest.mark.parametrize(
-    ("user", "ordinary"),
-    [
-        (entry(uid=1000), True),
-        (entry(uid=999), False),
-        (entry(uid=60001), False),
-        (entry(uid=1000, shell="/usr/sbin/nologin"), False),
-        (entry(uid=1000, shell=""), False),
-        (entry(uid=1000, home="/nowhere"), False),
-    ],
-)
-def test_who_is_an_ordinary_user(user, ordinary):
-    assert pip_config.is_ordinary(user, 1000, 60000) is ordinary
+def test_places_on_macos(tmp_path):
+    home = str(tmp_path)
+    support = home + "/Library/Application Support"
+    found = paths(pip_config.user_places(home, home + "/xdg", "Darwin"))
+    assert found == {
+        "pip": home + "/.config/pip/pip.conf",
+        "uv": home + "/xdg/uv/uv.toml",
+        "poetry": support + "/pypoetry/config.toml",
+        "pdm": support + "/pdm/config.toml",
+        "pixi": home + "/xdg/pixi/config.toml",
+    }
+    os.makedirs(support + "/pip")
+    assert paths(pip_config.user_places(home, home, "Darwin"))["pip"] == support + "/pip/pip.conf"
+    assert paths(pip_config.global_places("Darwin"))["pip"] == "/Library/Application Support/pip/pip.conf"
+    assert "pipenv" not in paths(pip_config.global_places("Darwin"))
 
 
 @pytest.fixture
@@ -280,43 +66,198 @@ def accounts(monkeypatch, tmp_path):
         path = tmp_path / name
         if home:
             path.mkdir()
-        known[name] = entry(name, home=str(path))
+        known[name] = pwd.struct_passwd((name, "x", os.geteuid(), os.getegid(), "", str(path), "/bin/bash"))
         return path / ".config" / "pip" / "pip.conf"
 
     monkeypatch.setattr(pwd, "getpwall", lambda: list(known.values()))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: known[name])
     # These accounts are no real ones, and need not be become.
     monkeypatch.setattr(os, "initgroups", lambda name, group: None)
+    monkeypatch.setattr(_accounts, "_ENVIRONMENTS", (".profile",))
+    # The files of the whole machine, below a folder of the test's.
+    places = pip_config.global_places
+    root = str(tmp_path / "root")
+
+    def moved(system):
+        return [place._replace(path=root + place.path.replace(root, "")) for place in places(system)]
+
+    monkeypatch.setattr(pip_config, "global_places", moved)
+    monkeypatch.setattr(pip_config, "GLOBAL_PIP", root + pip_config.GLOBAL_PIP)
     return add
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def run_all(run_module, **kwargs):
     uid = os.geteuid()
-    arguments = {"content": CONTENT, "find_users": True, "uid_min": uid, "uid_max": uid}
+    arguments = {
+        "contents": {"pip": CONTENT},
+        "find_users": True,
+        "uid_min": uid,
+        "uid_max": uid,
+        "whole_host": True,
+    }
     check_mode, diff = kwargs.pop("check_mode", False), kwargs.pop("diff", False)
     return run_module(pip_config, dict(arguments, **kwargs), check_mode=check_mode, diff=diff)
+
+
+def actions(result):
+    return [(one["name"], one["tool"], one["action"]) for one in result["users"]]
 
 
 def test_all_users_in_one_call(run_module, accounts):
     files = [accounts("ada"), accounts("bob"), accounts("eve")]
     result = run_all(run_module, exclude=["eve"]).result
-    assert [(user["name"], user["action"]) for user in result["users"]] == [("ada", "created"), ("bob", "created")]
+    assert actions(result) == [("ada", "pip", "created"), ("bob", "pip", "created")]
     assert [file.exists() for file in files] == [True, True, False]
     assert result["changed"]
     assert not run_all(run_module, exclude=["eve"]).result["changed"]
-    result = run_all(run_module, state="absent").result
-    assert [user["action"] for user in result["users"]] == ["removed", "removed", "unchanged"]
+    assert actions(run_all(run_module, state="absent").result) == [("ada", "pip", "removed"), ("bob", "pip", "removed")]
+    assert actions(run_all(run_module, state="absent").result) == []
 
 
-def test_the_trouble_of_one_does_not_stop_the_others(run_module, accounts):
-    good, bad = accounts("ada"), accounts("bob")
-    bad.parent.mkdir(parents=True)
-    bad.write_text("[broken\n")
-    ended = run_all(run_module)
+def test_tools_come_and_go(run_module, accounts, tmp_path):
+    accounts("ada")
+    contents = {"pip": CONTENT, "uv": UV, "pipenv": "export PIPENV_PYPI_MIRROR=%s\n" % INDEX}
+    result = run_all(run_module, contents=contents).result
+    script = tmp_path / "root/etc/profile.d/devpi-mirror-pipenv.sh"
+    assert actions(result) == [("ada", "pip", "created"), ("ada", "uv", "created"), ("everybody", "pipenv", "created")]
+    assert (tmp_path / "ada/.config/uv/uv.toml").read_text() == UV
+    assert script.stat().st_mode & 0o777 == 0o644
+    assert not run_all(run_module, contents=contents).result["changed"]
+    run_all(run_module, whole_host=False)
+    assert script.exists()
+    assert not (tmp_path / "ada/.config/uv").exists()
+    result = run_all(run_module).result
+    assert actions(result) == [("ada", "pip", "unchanged"), ("everybody", "pipenv", "removed")]
+    assert not script.exists()
+
+
+def test_folders_go_with_the_last_file_in_them(run_module, accounts, tmp_path):
+    accounts("ada")
+    run_all(run_module)
+    run_all(run_module, contents={"pip": CONTENT, "uv": UV})
+    run_all(run_module, contents={"uv": UV})
+    assert os.listdir(str(tmp_path / "ada/.config")) == ["uv"]
+    run_all(run_module, state="absent")
+    assert os.listdir(str(tmp_path / "ada")) == []
+
+
+def test_the_whole_machine_instead_of_users_and_back(run_module, accounts, tmp_path):
+    file = accounts("ada")
+    run_all(run_module)
+    result = run_all(run_module, scope="global").result
+    assert actions(result) == [("ada", "pip", "removed"), ("everybody", "pip", "created")]
+    assert (tmp_path / "root/etc/pip.conf").read_text() == CONTENT
+    assert not file.exists()
+    assert not run_all(run_module, scope="global").result["changed"]
+    assert actions(run_all(run_module, whole_host=False).result) == [("ada", "pip", "created")]
+    assert actions(run_all(run_module).result) == [("ada", "pip", "unchanged"), ("everybody", "pip", "removed")]
+
+
+def test_overrides_are_for_one_user(run_module, accounts):
+    ada, bob = accounts("ada"), accounts("bob")
+    overrides = {
+        "bob": {"global": {"timeout": 60, "Index_URL": None, "no-index": True}, "install": {"find-links": ["a", "b"]}}
+    }
+    run_all(run_module, overrides=overrides)
+    assert ada.read_text() == CONTENT
+    assert bob.read_text() == (
+        "# Written by devpi.mirror.\n[global]\ntimeout = 60\nno-index = true\n\n[install]\nfind-links =\n    a\n    b\n"
+    )
+    assert not run_all(run_module, overrides=overrides).result["changed"]
+
+
+def test_a_user_with_another_folder_of_settings(run_module, accounts, tmp_path):
+    file, listed = accounts("ada"), accounts("bob")
+    run_all(run_module)
+    write(tmp_path / "ada/.profile", "export XDG_CONFIG_HOME=$HOME/.settings\n")
+    result = run_all(run_module, config_homes={"bob": str(tmp_path / "bob/conf")}).result
+    assert actions(result) == [(name, "pip", action) for name in ("ada", "bob") for action in ("created", "removed")]
+    assert (tmp_path / "ada/.settings/pip/pip.conf").exists()
+    assert (tmp_path / "bob/conf/pip/pip.conf").exists()
+    assert not file.exists()
+    assert not listed.exists()
+
+
+def test_an_older_file_that_says_something_else_is_reported(run_module, accounts, tmp_path):
+    accounts("ada")
+    legacy = tmp_path / "ada/.pip/pip.conf"
+    write(legacy, THEIRS)
+    assert run_all(run_module).result["users"][0]["message"] == "%s sets another index-url; ours wins" % legacy
+    assert legacy.read_text() == THEIRS
+
+
+@pytest.mark.parametrize("today", [None, "[global]\ntimeout = 5\n"])
+def test_an_older_file_is_migrated_and_comes_back(run_module, accounts, tmp_path, today):
+    file = accounts("ada")
+    legacy = tmp_path / "ada/.pip/pip.conf"
+    write(legacy, THEIRS + "[install]\nuser = true\n")
+    if today:
+        write(file, today)
+    result = run_all(run_module, legacy="migrate").result
+    assert [action for _name, _tool, action in actions(result)] == ["updated" if today else "created", "removed"]
+    text = file.read_text()
+    assert ("timeout = 5" if today else "timeout = 20") in text
+    assert INDEX in text
+    assert "user = true" in text
+    assert not legacy.exists()
+    assert not run_all(run_module, legacy="migrate").result["changed"]
+    run_all(run_module, state="absent")
+    assert legacy.read_text() == THEIRS + "[install]\nuser = true\n"
+    assert (file.read_text() if today else file.exists()) == (today or False)
+
+
+def test_an_older_file_is_used(run_module, accounts, tmp_path):
+    file = accounts("ada")
+    legacy = tmp_path / "ada/.pip/pip.conf"
+    run_all(run_module)
+    result = run_all(run_module, legacy="use").result
+    assert [(one["path"], one["action"]) for one in result["users"]] == [
+        (str(legacy), "created"),
+        (str(file), "removed"),
+    ]
+    write(file, THEIRS)
+    result = run_all(run_module, legacy="use").result
+    assert result["users"][0]["message"] == "%s sets another index-url; it wins in pip 6 and later" % file
+    run_all(run_module, state="absent")
+    assert not legacy.exists()
+
+
+@pytest.mark.parametrize("place", [".config/pip/pip.conf", ".pip/pip.conf", "../root/etc/pip.conf"])
+def test_a_private_index_is_not_put_beside_a_public_one(run_module, accounts, tmp_path, place):
+    accounts("ada")
+    bob = accounts("bob")
+    theirs = "[global]\nextra-index-url = https://private.example.com/simple\n"
+    write(tmp_path / "ada" / place, theirs)
+    content = CONTENT + "extra-index-url = https://public.example.com/simple\n"
+    ended = run_all(run_module, contents={"pip": content}, exclusive=["extra-index-url"])
     assert ended.failed
+    assert "let anybody publish a package of the private one's name" in str(ended.result["msg"])
+    assert (tmp_path / "ada" / place).read_text() == theirs
+    assert bob.exists() is not place.startswith("..")
+    # What is ours already is nobody else's.
+    assert not run_all(run_module, contents={"pip": content}, exclude=["ada"], exclusive=["extra-index-url"]).result[
+        "changed"
+    ] or (place.startswith(".."))
+
+
+@pytest.mark.parametrize("errors", ["fail", "warn"])
+def test_the_trouble_of_one_does_not_stop_the_others(run_module, accounts, errors):
+    good, bad = accounts("ada"), accounts("bob")
+    last = accounts("zoe")
+    write(bad, "[broken\n")
+    ended = run_all(run_module, errors=errors)
+    assert ended.failed is (errors == "fail")
     assert ended.result["changed"]
-    assert "1 of 2 users not done: bob: " in ended.result["msg"]
+    assert ("bob", "pip", "failed") in actions(ended.result)
+    if ended.failed:
+        assert "1 files or users not done: bob: %s is left as it is" % bad in ended.result["msg"]
     assert good.exists()
+    assert last.exists()
     assert bad.read_text() == "[broken\n"
 
 
@@ -324,27 +265,49 @@ def test_a_listed_user_who_does_not_exist_stops_it_before_anything(run_module, a
     file = accounts("ada")
     ended = run_all(run_module, users=["ghost"])
     assert ended.failed
-    assert "users: there is no user 'ghost'" in ended.result["msg"]
+    assert "there is no user 'ghost'" in ended.result["msg"]
     assert not file.exists()
 
 
-def test_a_listed_user_without_a_home_stops_it_before_anything(run_module, accounts):
-    file = accounts("ada")
-    accounts("bob", home=False)
+def test_a_home_that_is_missing_is_trouble_for_who_is_listed(run_module, accounts):
+    accounts("ada"), accounts("bob", home=False)
+    assert actions(run_all(run_module).result) == [("ada", "pip", "created")]
     ended = run_all(run_module, users=["bob"])
+    assert "bob: the home " in ended.result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"contents": {}}, "contents: it is empty"),
+        ({"contents": {"pip": "index-url = x\n"}}, "contents: that of pip: "),
+        ({"contents": {"uv": "[pip\n"}}, "contents: that of uv: "),
+        ({"contents": {"npm": ""}}, "contents: there is no place for settings of npm"),
+        ({"overrides": {"ada": {"timeout": 5}}}, "overrides: those of ada have no sections"),
+        ({"config_homes": {"ada": "conf"}}, "config_homes: that of ada is no absolute path"),
+        ({"contents": {"pip": CONTENT.replace("//", "//ada:secret@")}, "scope": "global"}, "has a password"),
+        ({"contents": {"pipenv": "export X=http://ada:secret@localhost/\n"}}, "has a password"),
+    ],
+)
+def test_bad_input_is_refused_before_anything(run_module, accounts, arguments, message):
+    file = accounts("ada")
+    ended = run_all(run_module, **arguments)
     assert ended.failed
-    assert "user 'bob' has no home" in ended.result["msg"]
+    assert message in ended.result["msg"]
     assert not file.exists()
 
 
-def test_settings_that_do_not_parse_are_refused(run_module, accounts):
-    ended = run_all(run_module, content="index-url = x\n")
-    assert ended.failed
-    assert "content: " in ended.result["msg"]
+def test_pipenv_has_no_place_on_a_mac(run_module, accounts, monkeypatch):
+    accounts("ada")
+    monkeypatch.setattr(pip_config.platform, "system", lambda: "Darwin")
+    ended = run_all(run_module, contents={"pipenv": "export X=1\n"})
+    assert "there is no place for settings of pipenv here" in ended.result["msg"]
 
 
-def test_the_diff_shows_each_user(run_module, accounts):
+def test_the_diff_shows_each_user_and_no_password(run_module, accounts):
     accounts("ada"), accounts("bob")
     result = run_all(run_module, check_mode=True, diff=True).result
     assert [one["after"] for one in result["diff"]] == [CONTENT, CONTENT]
     assert "ada" in result["diff"][0]["after_header"]
+    secret = {"pip": CONTENT.replace("//", "//ada:secret@")}
+    assert "secret" not in json.dumps(run_all(run_module, contents=secret, diff=True).result)

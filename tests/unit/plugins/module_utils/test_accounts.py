@@ -1,0 +1,86 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import pwd
+
+import pytest
+from ansible_collections.devpi.mirror.plugins.module_utils import _accounts
+
+
+def entry(name="ada", uid=1000, home="/", shell="/bin/bash"):
+    return pwd.struct_passwd((name, "x", uid, 100, "", home, shell))
+
+
+def test_numbers_of_ordinary_users():
+    assert _accounts.uid_range("", "Linux") == (1000, 60000)
+    assert _accounts.uid_range("", "Darwin") == (501, 60000)
+    text = "# UID_MIN 1\nUID_MIN\t\t  500\nSYS_UID_MIN 100\nUID_MAX 6000\n"
+    assert _accounts.uid_range(text, "Linux") == (500, 6000)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    users = [
+        entry("zoe"),
+        entry("ada", uid=60000),
+        entry("daemon", uid=999),
+        entry("nobody", uid=60001),
+        entry("locked", shell="/usr/sbin/nologin"),
+        entry("git", shell="/usr/bin/git-shell"),
+        entry("none", shell=""),
+    ]
+    monkeypatch.setattr(pwd, "getpwall", lambda: users)
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: {user.pw_name: user for user in users}[name])
+
+
+def names(users):
+    return [user.pw_name for user in users]
+
+
+def test_ordinary_users_are_found(known):
+    assert names(_accounts.choose((1000, 60000), [], [])) == ["ada", "zoe"]
+
+
+def test_users_are_listed_and_excluded(known):
+    assert names(_accounts.choose((1000, 60000), ["daemon", "ada"], ["zoe"])) == ["ada", "daemon"]
+    assert names(_accounts.choose(None, ["locked"], [])) == ["locked"]
+
+
+def test_a_listed_user_must_exist(known):
+    with pytest.raises(ValueError, match="there is no user 'ghost'"):
+        _accounts.choose(None, ["ghost"], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (".profile", "export XDG_CONFIG_HOME=$HOME/.settings"),
+        (".profile", '  export XDG_CONFIG_HOME="${HOME}/.settings" # mine'),
+        (".zshenv", "XDG_CONFIG_HOME=~/.settings"),
+        (".bashrc", 'export XDG_CONFIG_HOME="${XDG_CONFIG_HOME:-$HOME/.settings}"'),
+        (".pam_environment", "XDG_CONFIG_HOME DEFAULT=@{HOME}/.settings"),
+        (".config/environment.d/50-xdg.conf", "XDG_CONFIG_HOME=$HOME/.settings/"),
+    ],
+)
+def test_the_folder_of_settings_that_a_user_has_set(tmp_path, name, line):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("# first\nexport PATH=$PATH:~/bin\n%s\n" % line)
+    assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".settings"), "")
+
+
+def test_the_usual_folder_of_settings(tmp_path):
+    (tmp_path / ".profile").write_text("# XDG_CONFIG_HOME=/elsewhere\nexport OLD_XDG_CONFIG_HOME=/x\n")
+    os.mkfifo(str(tmp_path / ".bashrc"))
+    assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".config"), "")
+
+
+@pytest.mark.parametrize("lines", ["export XDG_CONFIG_HOME=$(xdg)\n", "XDG_CONFIG_HOME=/a\nXDG_CONFIG_HOME=/b\n"])
+def test_a_folder_of_settings_that_can_not_be_known_is_told(tmp_path, lines):
+    (tmp_path / ".profile").write_text(lines)
+    folder, note = _accounts.config_home(str(tmp_path))
+    assert folder == str(tmp_path / ".config")
+    assert "set pip_client_config_homes" in note
