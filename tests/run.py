@@ -64,7 +64,8 @@ def environment() -> dict[str, str]:
     bundle = os.environ.get("SSL_CERT_FILE") or next((path for path in BUNDLES if Path(path).exists()), "")
     kept = {"LANG", "TERM", "CI", "DOCKER_HOST", "http_proxy", "https_proxy", "no_proxy"}
     env = {name: value for name, value in os.environ.items() if name in kept or name.upper() in kept}
-    path = [str(BIN), *pythons(), *(p for p in os.environ["PATH"].split(os.pathsep) if "pyenv" not in p), "/usr/sbin"]
+    found = pythons()
+    path = [str(BIN), *found, *(p for p in os.environ["PATH"].split(os.pathsep) if "pyenv" not in p), "/usr/sbin"]
     env.update(
         PATH=os.pathsep.join(path),
         HOME=str(HOME),
@@ -77,6 +78,12 @@ def environment() -> dict[str, str]:
         NO_COLOR="1",
         PYTHONDONTWRITEBYTECODE="1",
         DEVPI_MIRROR_TEST_CACHE=str(CACHE),
+        # As volumes of a test host, in one string.
+        DEVPI_MIRROR_TEST_PYTHONS=" ".join(
+            f"{folder}:/opt/pythons/{folder.name}:ro"
+            for folder in (Path(path).parent for path in found)
+            if folder not in (Path("/usr"), Path("/usr/local"))
+        ),
     )
     if bundle:
         env.update(SSL_CERT_FILE=bundle, REQUESTS_CA_BUNDLE=bundle, PIP_CERT=bundle)

@@ -1,0 +1,26 @@
+# Download a package with the oldest pip that runs on each Python, and with its newest.
+mkdir -p ~/.local/pips
+cd ~/.local/pips
+for python in /usr/bin/python3 /opt/pythons/*/bin/python3; do
+    test -x "$python" || continue
+    prefix=${python%/bin/python3}
+    # One that was built elsewhere looks for its library there.
+    export LD_LIBRARY_PATH="$prefix/lib"
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    case $version in
+    3.8 | 3.9) oldest=9.0.3 ;;
+    3.10 | 3.11) oldest=19.3.1 ;;
+    *) oldest=23.1.2 ;;
+    esac
+    rm -rf venv
+    "$python" -m venv venv
+    for wanted in "pip==$oldest" "--upgrade pip"; do
+        venv/bin/python -m pip --disable-pip-version-check install --quiet --retries 5 $wanted
+        rm -rf downloads
+        venv/bin/python -m pip --disable-pip-version-check download --verbose --no-cache-dir --no-deps --dest downloads six >log 2>&1 ||
+            { cat log; exit 1; }
+        grep -q 'http://localhost:3141/root/pypi/' log
+        ls downloads/six-*.whl >/dev/null
+        echo "Python $version: $(venv/bin/python -m pip --version | cut -d ' ' -f 1-2)"
+    done
+done
