@@ -1,5 +1,5 @@
 # The commands of the project. Each makes what it needs.
-.PHONY: site remove image test lint unit sanity integration molecule lock clean
+.PHONY: site remove image test lint unit sanity integration molecule bench lock clean
 .DEFAULT_GOAL := help
 A ?=
 RUN = .venv/test/bin/python tests/run.py
@@ -18,6 +18,9 @@ test: ## Run all tests
 
 lint unit sanity integration molecule: ## Run one kind of test
 	@requirements/venv test && $(RUN) $@
+
+bench: ## Measure how long everybody's pip.conf takes, next to the usual ways
+	@requirements/venv test && PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
 
 lock: ## Lock the Python environments anew
 	@requirements/venv test && requirements/lock --upgrade
