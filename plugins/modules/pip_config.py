@@ -291,8 +291,14 @@ def configure_user(user: pwd.struct_passwd, params: Dict[str, Any], system: str,
             results += put_file(place, wanted[place.path], params, folders, legacy if place is pip else None, moves)
     for place in unwanted.values():
         results += take_file(place, params)
-    if "pip" in contents and not results[0]["message"]:
-        results[0]["message"] = note or contradiction(contents["pip"], pip, places[0], legacy)
+    if "pip" in contents:
+        winners = {places[0].path: "it wins in pip 6 and later", legacy.path: "ours wins"}
+        winners = {path: who for path, who in winners.items() if os.path.realpath(path) != os.path.realpath(pip.path)}
+        results[0]["message"] = results[0]["message"] or note or contradiction(contents["pip"], winners)
+    elif "pip" in params["contents"]:
+        message = contradiction(params["contents"]["pip"], {places[0].path: "it wins", legacy.path: "it wins"})
+        if message:
+            results.append(dict(Outcome(pip.path, "unchanged", message=message).told(), tool="pip"))
     return results
 
 
@@ -368,19 +374,17 @@ def check_exclusive(theirs: str, content: str, names: List[str]) -> None:
             )
 
 
-def contradiction(content: str, ours: Place, today: Place, legacy: Place) -> str:
-    """Say which other file of the user sets a key of ours to something else. pip reads both."""
+def contradiction(content: str, winners: Dict[str, str]) -> str:
+    """Say which other file that pip reads sets a key of ours to something else. ``winners`` tells by path who then wins."""
     settings = parse(content, INI)
-    for place in (today, legacy):
+    for path, winner in winners.items():
         try:
-            text = read(place.path) if os.path.realpath(place.path) != os.path.realpath(ours.path) else None
-            found = parse(text or "", INI)
+            found = parse(read(path) or "", INI)
         except (Failed, OSError, NotParsed):
-            return "%s can't be read, and pip reads it too" % place.path
+            return "%s can't be read, and pip reads it too" % path
         names = sorted(n for s in settings for n, v in settings[s].items() if found.get(s, {}).get(n, v) != v)
         if names:
-            winner = "it wins in pip 6 and later" if place is today else "ours wins"
-            return "%s sets another %s; %s" % (place.path, ", ".join(names), winner)
+            return "%s sets another %s; %s" % (path, ", ".join(names), winner)
     return ""
 
 

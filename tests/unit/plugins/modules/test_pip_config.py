@@ -158,6 +158,14 @@ def test_the_whole_machine_instead_of_users_and_back(run_module, accounts, tmp_p
     assert actions(run_all(run_module).result) == [("ada", "pip", "unchanged"), ("everybody", "pip", "removed")]
 
 
+def test_a_user_whose_own_file_wins_over_the_machines_is_reported(run_module, accounts):
+    file = accounts("ada")
+    write(file, THEIRS)
+    result = run_all(run_module, scope="global").result
+    assert actions(result) == [("ada", "pip", "unchanged"), ("everybody", "pip", "created")]
+    assert result["users"][0]["message"] == "%s sets another index-url; it wins" % file
+
+
 def test_overrides_are_for_one_user(run_module, accounts):
     ada, bob = accounts("ada"), accounts("bob")
     overrides = {
