@@ -13,6 +13,9 @@ import pwd
 import re
 from typing import Dict, List, Optional, Tuple
 
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed
+from ansible_collections.devpi.mirror.plugins.module_utils._user_file import read
+
 NO_LOGIN = frozenset(["", "nologin", "false", "true", "sync", "halt", "shutdown", "git-shell"])
 # Where users set variables for all that they run, below their homes, and those of the whole machine.
 _ENVIRONMENTS = (
@@ -93,8 +96,6 @@ def _environment_files(home: str) -> List[str]:
 
 def _text(path: str) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
-            return stream.read(1 << 20)
-    except OSError:
+        return read(path) or ""
+    except (Failed, OSError):
         return ""
