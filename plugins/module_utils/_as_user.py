@@ -23,6 +23,13 @@ class Failed(Exception):
     """The work was not done. The message says why."""
 
 
+def reason(exc: Exception) -> str:
+    """Say why something was not done, with the file's name where the system refused it."""
+    if isinstance(exc, OSError) and exc.filename:
+        return "%s: %s" % (exc.filename, exc.strerror)
+    return str(exc) or type(exc).__name__
+
+
 def run_as_all(
     users: List[pwd.struct_passwd], work: Callable[[pwd.struct_passwd], Any], limit: float = 60.0, at_once: int = 16
 ) -> List[Any]:
@@ -90,10 +97,8 @@ def _run(user: pwd.struct_passwd, work: Callable[[pwd.struct_passwd], Any], writ
         os.umask(0o022)
         os.chdir("/")
         answer = {"result": work(user)}
-    except OSError as exc:
-        answer = {"error": "%s: %s" % (exc.filename, exc.strerror) if exc.filename else str(exc)}
     except Exception as exc:
-        answer = {"error": str(exc) or type(exc).__name__}
+        answer = {"error": reason(exc)}
     try:
         data = json.dumps(answer).encode("ascii")
         while data:

@@ -180,7 +180,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils._accounts import choose, config_home, uid_range
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, reason, run_as_all
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     INI,
     SHELL,
@@ -226,6 +226,11 @@ def global_places(system: str) -> List[Place]:
         Place("poetry", "/etc/profile.d/devpi-mirror-poetry.sh", SHELL),
         Place("pipenv", "/etc/profile.d/devpi-mirror-pipenv.sh", SHELL),
     ]
+
+
+def is_global(tool: str, scope: str) -> bool:
+    """Tell whether a tool's settings go into a file of the whole machine. pipenv knows no other."""
+    return scope == "global" or tool == "pipenv"
 
 
 def user_places(home: str, config: str, system: str) -> List[Place]:
@@ -345,8 +350,7 @@ def told(place: Place, work: Callable[[], List[Outcome]]) -> List[Dict[str, Any]
     try:
         outcomes = work()
     except (Failed, NotParsed, OSError) as exc:
-        reason = "%s: %s" % (exc.filename, exc.strerror) if isinstance(exc, OSError) and exc.filename else str(exc)
-        outcomes = [Outcome(place.path, "failed", message=reason)]
+        outcomes = [Outcome(place.path, "failed", message=reason(exc))]
     return [dict(one.told(), tool=place.tool) for one in outcomes]
 
 
@@ -392,19 +396,19 @@ def check(params: Dict[str, Any], system: str) -> None:
     """Raise ValueError, with the name of the option, for what can't be done."""
     if params["state"] == "present" and not params["contents"]:
         raise ValueError("contents: it is empty, and state is present")
-    places = {place.tool: place for place in [*user_places("/", "/", system), *global_places(system)]}
-    wide = {place.tool for place in global_places(system)}
     for tool, content in params["contents"].items():
-        if tool not in places or (params["scope"] == "global" and tool not in wide):
+        is_for_all = is_global(tool, params["scope"])
+        places = global_places(system) if is_for_all else user_places("/", "/", system)
+        form = next((place.form for place in places if place.tool == tool), None)
+        if form is None:
             raise ValueError(
                 "contents: there is no place for settings of %s here (scope is %s)" % (tool, params["scope"])
             )
-        form = form_of(tool, params, system)
         try:
             parse(content, form)
         except NotParsed as exc:
             raise ValueError("contents: that of %s: %s" % (tool, exc)) from exc
-        if credentials(content) and (params["scope"] == "global" or tool == "pipenv"):
+        if credentials(content) and is_for_all:
             raise ValueError(
                 "contents: that of %s has a password, and would be in a file for everybody: set scope to user, or leave %s out"
                 % (tool, tool)
@@ -419,11 +423,6 @@ def check(params: Dict[str, Any], system: str) -> None:
     for name, folder in params["config_homes"].items():
         if not str(folder).startswith("/"):
             raise ValueError("config_homes: that of %s is no absolute path" % name)
-
-
-def form_of(tool: str, params: Dict[str, Any], system: str) -> Format:
-    places = global_places(system) if params["scope"] == "global" or tool == "pipenv" else user_places("/", "/", system)
-    return next(place.form for place in places if place.tool == tool)
 
 
 def configure(params: Dict[str, Any], system: str) -> List[Dict[str, Any]]:
@@ -449,7 +448,7 @@ def configure(params: Dict[str, Any], system: str) -> List[Dict[str, Any]]:
             answer = [dict(Outcome("", "failed", message=str(answer)).told(), tool="")]
         results += [dict(one, name=user.pw_name) for one in answer]
     for place in global_places(system):
-        is_wanted = place.tool in contents and (params["scope"] == "global" or place.tool == "pipenv")
+        is_wanted = place.tool in contents and is_global(place.tool, params["scope"])
         if is_wanted or params["whole_host"]:
             folders = made_folders(one.path for one in global_places(system)) if is_wanted else frozenset()
             done = put_file(place, contents[place.tool], params, folders) if is_wanted else take_file(place, params)
