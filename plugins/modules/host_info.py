@@ -79,6 +79,11 @@ init:
   returned: always
   type: str
   sample: systemd
+python:
+  description: The version of the Python that Ansible uses there, without its last part.
+  returned: always
+  type: str
+  sample: "3.13"
 engine:
   description: The Docker engine.
   returned: always
@@ -216,6 +221,7 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
     engine = docker.engine()
     result: Dict[str, Any] = {
         "init": _host.init_system(system=platform.system()),
+        "python": ".".join(platform.python_version_tuple()[:2]),
         "engine": engine,
         "paths": _host.existing(params["paths"]),
         "texts": _host.texts(params["texts"]),

@@ -26,7 +26,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 BIN = Path("/opt/devpi/bin")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INDEX = "root/pypi"
-PREPARING_PORT = 3140
+PORT = 3140
 START_LIMIT = 120.0
 
 OPENER = build_opener(ProxyHandler({}))
@@ -38,13 +38,23 @@ def settle_environment(environ: dict[str, str]) -> None:
     environ.setdefault("DEVPISERVER_ARGON2_TIME_COST", "1")
     environ.setdefault("DEVPISERVER_ARGON2_MEMORY_COST", "8192")
     environ.setdefault("DEVPISERVER_ARGON2_PARALLELISM", "1")
-    # glibc's heap for each of 50 threads is most of what a busy devpi would hold.
-    environ.setdefault("MALLOC_ARENA_MAX", "2")
+    # A heap for each of 50 threads, and what has been freed in them, is most of what a busy devpi would hold. So is what it
+    # remembers of pages that nginx keeps.
+    environ.setdefault("MALLOC_ARENA_MAX", "1")
+    environ.setdefault("MALLOC_TRIM_THRESHOLD_", "65536")
+    environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
+    environ.setdefault("DEVPISERVER_KEYFS_CACHE_SIZE", "100")
+    # Nobody waits for a page to be refreshed, so that it can be given time, and asked for often. A page that nobody has is
+    # given up before pip gives up.
+    environ.setdefault("DEVPISERVER_REQUEST_TIMEOUT", "10")
+    environ.setdefault("DEVPI_MIRROR_FRESHNESS", "300")
+    environ.setdefault("DEVPISERVER_MIRROR_CACHE_EXPIRY", environ["DEVPI_MIRROR_FRESHNESS"])
     environ.setdefault("DEVPISERVER_RESTRICT_MODIFY", "root")
     environ["DEVPISERVER_SERVERDIR"] = str(DATA / "server")
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
-    environ["DEVPISERVER_HOST"] = "0.0.0.0"
-    environ["DEVPISERVER_PORT"] = "3141"
+    # nginx alone talks to it.
+    environ["DEVPISERVER_HOST"] = "127.0.0.1"
+    environ["DEVPISERVER_PORT"] = str(PORT)
 
 
 def keep_random(path: Path, size: int) -> str:
@@ -62,7 +72,8 @@ def keep_random(path: Path, size: int) -> str:
 
 def prepare_store(environ: Mapping[str, str]) -> None:
     """Make the secret, the root password and the store, unless they are there."""
-    (DATA / "tmp").mkdir(mode=0o700, exist_ok=True)
+    for folder in ("tmp", "nginx/tmp"):
+        (DATA / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     keep_random(DATA / "secret", 64)
     password = keep_random(DATA / "root-password", 24)
     if (DATA / "server" / ".nodeinfo").exists():
@@ -87,7 +98,7 @@ def call(method: str, path: str, body: Any = None, auth: str = "") -> Any:
     if auth:
         headers["X-Devpi-Auth"] = base64.b64encode(f"root:{auth}".encode()).decode("ascii")
     data = None if body is None else json.dumps(body).encode("utf-8")
-    request = Request(f"http://127.0.0.1:{PREPARING_PORT}{path}", data, headers, method=method)
+    request = Request(f"http://127.0.0.1:{PORT}{path}", data, headers, method=method)
     with OPENER.open(request, timeout=30) as response:
         return json.loads(response.read()).get("result")
 
@@ -112,8 +123,7 @@ def apply_settings(environ: Mapping[str, str]) -> None:
     stamp = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     if marker.exists() and marker.read_text() == stamp:
         return
-    alone = dict(environ, DEVPISERVER_HOST="127.0.0.1", DEVPISERVER_PORT=str(PREPARING_PORT))
-    process = subprocess.Popen([BIN / "devpi-server"], env=alone)
+    process = subprocess.Popen([BIN / "python", "/opt/devpi/etc/server.py"], env=environ)
     try:
         await_server(process)
         password = (DATA / "root-password").read_text()
@@ -125,9 +135,15 @@ def apply_settings(environ: Mapping[str, str]) -> None:
     marker.write_text(stamp)
 
 
+def configure_nginx(environ: Mapping[str, str]) -> None:
+    """Write what nginx.conf includes: how long a page counts as fresh, in seconds."""
+    Path("/tmp/freshness.conf").write_text(f"proxy_cache_valid 200 {int(environ['DEVPI_MIRROR_FRESHNESS'])}s;\n")
+
+
 def main() -> None:
     os.umask(0o077)
     settle_environment(os.environ)  # type: ignore[arg-type]
+    configure_nginx(os.environ)
     prepare_store(os.environ)
     try:
         apply_settings(os.environ)

@@ -1,0 +1,97 @@
+"""An index of made-up packages that does what it is told: upstream.py PORT
+
+``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered) or ``failing`` (503).
+``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import time
+import zipfile
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+RELEASES = {"alpha": ["1.0"], "beta": ["1.0"], "gamma": ["1.0"], "delta": ["1.0"], "large": ["1.0"]}
+NEEDS = {"alpha": ["beta"], "gamma": ["delta"]}
+LARGE = 20_000_000
+SEEN: list[str] = []
+MODE = ["well"]
+
+
+@lru_cache
+def wheel(name: str, version: str) -> bytes:
+    """Return a wheel, the same bytes at every call."""
+    needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
+    folder = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f"version = {version!r}\n" + "#" * (LARGE if name == "large" else 0),
+        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+        f"{folder}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{folder}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{folder}/RECORD"])
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return stream.getvalue()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status: int, content: bytes, kind: str = "application/octet-stream") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        parts = self.path.strip("/").split("/")
+        if parts[0] == "+mode":
+            MODE[0] = parts[1]
+        elif parts[0] == "+release":
+            RELEASES.setdefault(parts[1], []).append(parts[2])
+        self.answer(200, b"done\n")
+
+    def do_GET(self) -> None:
+        parts = self.path.strip("/").split("/")
+        if parts[0] == "+seen":
+            self.answer(200, json.dumps(SEEN).encode())
+            return
+        SEEN.append(self.path)
+        if MODE[0] == "hang":
+            time.sleep(300)
+        if MODE[0] != "well":
+            self.answer(503, b"not today\n")
+        elif parts[0] == "simple" and len(parts) == 2 and parts[1] in RELEASES:
+            files = []
+            for version in RELEASES[parts[1]]:
+                digest = hashlib.sha256(wheel(parts[1], version)).hexdigest()
+                name = f"{parts[1]}-{version}-py3-none-any.whl"
+                files.append(
+                    {"filename": name, "url": f"/files/{parts[1]}/{version}/{name}", "hashes": {"sha256": digest}}
+                )
+            page = {"meta": {"api-version": "1.0"}, "name": parts[1], "files": files}
+            self.answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
+        elif parts[0] == "files" and len(parts) == 4:
+            if parts[1] == "large":
+                # So that a crowd comes while it is on its way.
+                time.sleep(2)
+            self.answer(200, wheel(parts[1], parts[2]))
+        else:
+            self.answer(404, b"no such thing\n")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
