@@ -9,10 +9,12 @@ Private to the collection. Everything is read from below ``root``, so that a tes
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 LISTEN = "0A"
 # By the name of their process: what runs as PID 1 and is an init system of its own kind.
@@ -122,6 +124,18 @@ def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
 def texts(paths: List[str]) -> Dict[str, str]:
     """Return what files say, by path, without those that do not exist."""
     return {path: _text("/", path) for path in paths if os.path.isfile(path)}
+
+
+def files(paths: List[str]) -> Dict[str, Dict[str, Any]]:
+    """Return ``mode`` (as in "0644"), ``owner`` (a number) and ``sha256`` of files, by path, without those that do not exist."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for path in paths:
+        if os.path.isfile(path):
+            status = os.lstat(path)
+            with open(path, "rb") as stream:
+                digest = hashlib.sha256(stream.read()).hexdigest()
+            found[path] = {"mode": "%04o" % stat.S_IMODE(status.st_mode), "owner": status.st_uid, "sha256": digest}
+    return found
 
 
 def existing(patterns: List[str]) -> List[str]:

@@ -50,6 +50,12 @@ options:
     type: list
     elements: path
     default: []
+  files:
+    description:
+      - Tell owner, mode and checksum of these files. They are expected to be small.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
@@ -131,6 +137,11 @@ texts:
   returned: always
   type: dict
   sample: {"/etc/systemd/system/devpi.service": "[Unit]..."}
+files:
+  description: The files of O(files) by path, without those that do not exist.
+  returned: always
+  type: dict
+  sample: {"/etc/devpi-mirror.sh": {"mode": "0644", "owner": 0, "sha256": "0f3c..."}}
 disk_free:
   description: Bytes that are free.
   returned: always
@@ -225,6 +236,7 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         "engine": engine,
         "paths": _host.existing(params["paths"]),
         "texts": _host.texts(params["texts"]),
+        "files": _host.files(params["files"]),
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
     if params["port"] is not None:
@@ -247,6 +259,7 @@ def main() -> None:
             "container": {"type": "str"},
             "image": {"type": "str"},
             "texts": {"type": "list", "elements": "path", "default": []},
+            "files": {"type": "list", "elements": "path", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,

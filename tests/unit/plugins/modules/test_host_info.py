@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import sys
 
 import pytest
 from ansible_collections.devpi.mirror.plugins.modules import host_info
@@ -72,3 +75,15 @@ def test_what_files_say(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
     paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
     assert run_module(host_info, {"texts": paths}).result["texts"] == {paths[0]: "[Unit]"}
+
+
+def test_who_owns_files_and_what_their_sum_is(run_module, docker, tmp_path):
+    (tmp_path / "unit").write_text("[Unit]")
+    (tmp_path / "unit").chmod(0o640)
+    paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
+    found = run_module(host_info, {"files": paths}).result["files"]
+    assert found == {paths[0]: {"mode": "0640", "owner": os.getuid(), "sha256": hashlib.sha256(b"[Unit]").hexdigest()}}
+
+
+def test_which_python_it_is(run_module, docker):
+    assert run_module(host_info, {}).result["python"] == "%d.%d" % sys.version_info[:2]
