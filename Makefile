@@ -19,8 +19,10 @@ test: ## Run all tests
 lint unit sanity integration molecule: ## Run one kind of test
 	@requirements/venv test && $(RUN) $@
 
-bench: ## Measure how long everybody's pip.conf takes, next to the usual ways
-	@requirements/venv test && PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
+bench: ## Measure the mirror next to what it replaces, and pip.conf for everybody next to the usual ways
+	@requirements/venv test && requirements/venv bench
+	@PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
+	@PYTHONPATH=tests .venv/bench/bin/python tests/benchmarks/speed.py
 
 lock: ## Lock the Python environments anew
 	@requirements/venv test && requirements/lock --upgrade

@@ -1,0 +1,187 @@
+"""The servers that are measured, each in a container of its own, published on loopback as users have it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+NETWORK = "devpi-mirror-bench"
+REPLAY = "devpi-mirror-bench-upstream"
+ROUND_TRIP = 30  # milliseconds
+RATE = 12_000_000  # bytes per second
+JSON = "application/vnd.pypi.simple.v1+json"
+FORMS = {"json": JSON, "html": "text/html", "any": "*/*"}
+LIMIT = 120.0
+HERE = Path(__file__).resolve().parent
+
+OPENER = build_opener(ProxyHandler({}))
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"docker {' '.join(arguments)}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def get(url: str, form: str = "json", compressed: bool = False, timeout: float = 60) -> bytes:
+    """Return what is at a URL, as an installer is answered."""
+    headers = {"Accept": FORMS[form], "User-Agent": "pip/26"}
+    if compressed:
+        headers["Accept-Encoding"] = "gzip"
+    with OPENER.open(Request(url, headers=headers), timeout=timeout) as response:
+        content: bytes = response.read()
+    return content
+
+
+def await_answer(url: str) -> None:
+    """Return when a GET of the URL succeeds. Raises RuntimeError when that takes too long."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        try:
+            get(url, "any", timeout=5)
+        except (URLError, OSError):
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"no answer from {url}")
+
+
+class Server:
+    """A container that serves an index. ``url`` is that of its simple pages, with a slash at its end."""
+
+    def __init__(self, name: str, port: int, path: str, arguments: list[str], volume: str = "") -> None:
+        self.name = f"{NETWORK}-{name}"
+        self.port = port
+        self.path = path
+        self.arguments = arguments
+        self.volume = f"{self.name}:{volume}" if volume else ""
+
+    def start(self) -> None:
+        kept = ["--volume", self.volume] if self.volume else []
+        common = ["--detach", "--rm", "--network", NETWORK, "--name", self.name, "--publish", f"127.0.0.1::{self.port}"]
+        docker("run", *common, *kept, *self.arguments)
+        self.base = "http://" + docker("port", self.name, str(self.port)).splitlines()[0]
+        self.url = self.base + self.path
+
+    def stop(self) -> None:
+        docker("rm", "--force", self.name)
+        if self.volume:
+            deadline = time.monotonic() + LIMIT
+            # The engine lets go of it a moment after the container.
+            while self.volume.split(":")[0] in docker("volume", "ls", "--quiet").splitlines():
+                try:
+                    docker("volume", "rm", self.volume.split(":")[0])
+                except RuntimeError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.1)
+
+    def address(self) -> str:
+        """Return its address on the network of the servers."""
+        return docker(
+            "inspect", "--format", f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}', self.name
+        )
+
+    def memory(self) -> int:
+        """Return the bytes that the container holds and the kernel could not take back."""
+        for hierarchy in ("/sys/fs/cgroup/memory/memory", "/sys/fs/cgroup/memory"):
+            try:
+                stat = docker("exec", self.name, "cat", f"{hierarchy}.stat")
+            except RuntimeError:
+                continue
+            values = dict(line.split() for line in stat.splitlines())
+            if "anon" in values:
+                return int(values["anon"]) + int(values["slab"])
+            return int(values["total_rss"]) + int(values["total_shmem"])
+        raise RuntimeError("the container does not tell its memory")
+
+
+def replay(name: str, folder: Path, image: str, path: str) -> Server:
+    """nginx with recorded pages and files."""
+    volumes = ["--volume", f"{folder}:/replay:ro", "--volume", f"{HERE / 'replay.conf'}:/replay.conf:ro"]
+    command = ["--user", "0", "--entrypoint", "/usr/sbin/nginx", *volumes, image, "-e", "stderr", "-c", "/replay.conf"]
+    return Server(name, 8080, path, command)
+
+
+def line(image: str) -> Server:
+    """The same upstream, at the end of a line."""
+    command = ["--entrypoint", "/usr/bin/python3", "--volume", f"{HERE / 'line.py'}:/line.py:ro", image, "/line.py"]
+    return Server("line", 8080, "/simple/", [*command, "8080", f"{REPLAY}:8080", str(ROUND_TRIP), str(RATE)])
+
+
+def mirror(name: str, image: str, upstream: str, *options: str) -> Server:
+    """The collection's container, run as the role runs it."""
+    limits = ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--memory", "768m"]
+    limits += [
+        "--memory-swap",
+        "768m",
+        "--pids-limit",
+        "256",
+        "--tmpfs",
+        "/tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777",
+    ]
+    settings = ["--env", f"DEVPI_MIRROR_UPSTREAM_URL={upstream}", *options]
+    return Server(name, 3141, "/root/pypi/+simple/", [*limits, *settings, image], "/data")
+
+
+PLAIN = """
+if [ ! -e /data/server ]; then /opt/devpi/bin/devpi-init --serverdir /data/server; fi
+exec /opt/devpi/bin/devpi-server --serverdir /data/server --host 0.0.0.0 --port 3141
+"""
+
+
+def plain(name: str, image: str) -> Server:
+    """devpi-server with its own defaults."""
+    return Server(
+        name, 3141, "/root/pypi/+simple/", ["--init", "--entrypoint", "/bin/sh", image, "-ec", PLAIN], "/data"
+    )
+
+
+def point_plain(server: Server, upstream: str) -> None:
+    """Give a plain devpi its upstream, as ``devpi index root/pypi mirror_url=...`` does."""
+
+    def call(method: str, path: str, body: Any, token: str = "") -> Any:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if token:
+            headers["X-Devpi-Auth"] = base64.b64encode(f"root:{token}".encode()).decode()
+        with OPENER.open(Request(server.base + path, json.dumps(body).encode(), headers, method=method)) as response:
+            return json.loads(response.read()).get("result")
+
+    await_answer(server.base + "/+api")
+    token = call("POST", "/+login", {"user": "root", "password": ""})["password"]
+    call("PATCH", "/root/pypi", [f"mirror_url={upstream}"], token)
+
+
+def proxpi(name: str, image: str, packages: Path, upstream: str) -> Server:
+    """proxpi, run as its own image runs it."""
+    arguments = [
+        "--env",
+        f"PROXPI_INDEX_URL={upstream}",
+        "--env",
+        "PYTHONPATH=/packages",
+        "--env",
+        "PROXPI_CACHE_DIR=/data/proxpi",
+    ]
+    arguments += ["--volume", f"{packages}:/packages:ro", "--entrypoint", "/usr/bin/python3", image, "-m", "gunicorn"]
+    arguments += ["--preload", "--access-logfile", "-", "--bind", "0.0.0.0:5000", "--threads", "4", "proxpi.server:app"]
+    return Server(name, 5000, "/index/", arguments, "/data")
+
+
+def fleet(stack: ExitStack) -> None:
+    """Make the network that the servers share, until the stack ends. What an interrupted run has left goes first."""
+    left = docker("ps", "--all", "--quiet", "--filter", f"name=^{NETWORK}-")
+    if left:
+        docker("rm", "--force", *left.split())
+    for volume in docker("volume", "ls", "--quiet", "--filter", f"name=^{NETWORK}-").split():
+        docker("volume", "rm", volume)
+    if NETWORK not in docker("network", "ls", "--format", "{{.Name}}").splitlines():
+        docker("network", "create", NETWORK)
+    stack.callback(docker, "network", "rm", NETWORK)

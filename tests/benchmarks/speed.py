@@ -1,0 +1,401 @@
+"""Measure the mirror next to what it replaces, and print one table: speed.py [MEASUREMENT ...]
+
+Everything is on loopback: upstreams are replayed from a recording, with or without a line that has latency and a limit, so that
+the figures do not depend on the machine's own line. What is compared is measured in turns, in one run. Every single
+figure is kept in .cache/bench/speed.json, and docs/speed.svg is drawn. Measurements are first, warm, load, start and converged;
+without any, all are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+from urllib.parse import urljoin
+
+import pygal
+import recording
+import servers
+from pygal.style import LightGreenStyle
+from run import BIN as TEST_BIN
+from run import CACHE, ROOT, TREE, engine_pid, environment, lay_out, stop_engine
+from servers import Server
+
+FOLDER = CACHE / "bench"
+MEMORY = Path("/dev/shm")
+RECORDING = FOLDER / "recording"
+PYTHON = ROOT / ".venv" / "bench" / "bin" / "python"
+CONSTRAINTS = RECORDING / "constraints.txt"
+TESTER = "devpi-mirror-test-bench:bookworm"
+WARM_ROUNDS = 5
+FIRST_ROUNDS = 3
+PAGES = ("six", "boto3", "pydantic-core")
+CLIENTS = (1, 8, 32)
+LOAD_SECONDS = 2
+MIRROR = "mirror"
+
+Times = dict[str, list[float]]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def timed(command: list[Any], **options: Any) -> float:
+    """Run a command, and return the seconds that it took. Raises RuntimeError, with what it said, if it fails."""
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    seconds = time.monotonic() - started
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return seconds
+
+
+class Installers:
+    """What people install with. Each call starts without any cache of its own, and returns seconds.
+
+    What comes goes to memory, where there is some, as the disk would be most of what is measured.
+    """
+
+    def __init__(self) -> None:
+        self.folder = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9 else FOLDER
+        self.env = dict(os.environ, PIP_CONFIG_FILE=os.devnull, UV_NO_CONFIG="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+        self.env["TMPDIR"] = str(self.folder)
+        for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+            self.env.pop(name, None)
+
+    def run(self, command: list[Any], index: list[Any], target_option: str) -> float:
+        with tempfile.TemporaryDirectory(dir=self.folder) as target:
+            return timed([*command, target_option, target, "-c", CONSTRAINTS, *index, *recording.SET], env=self.env)
+
+    def both(self) -> dict[str, Callable[[list[Any]], float]]:
+        return {"pip": self.pip, "uv": self.uv}
+
+    def pip(self, index: list[Any]) -> float:
+        command = [PYTHON, "-m", "pip", "download", "--quiet", "--no-cache-dir", "--only-binary", ":all:"]
+        return self.run(command, index, "--dest")
+
+    def uv(self, index: list[Any]) -> float:
+        command = [PYTHON.with_name("uv"), "pip", "install", "--quiet", "--no-cache", "--python", PYTHON]
+        return self.run(command, index, "--target")
+
+
+def in_turns(rounds: int, ways: dict[str, Callable[[], float]], what: str) -> Times:
+    """Measure each way once in each round."""
+    times: Times = {way: [] for way in ways}
+    for number in range(rounds):
+        for way, measure in ways.items():
+            times[way].append(measure())
+        say(
+            f"{what}, round {number + 1} of {rounds}: "
+            + ", ".join(f"{way} {seconds[-1]:.2f}" for way, seconds in times.items())
+        )
+    return times
+
+
+class Stage:
+    """The servers of a run, and where their containers reach the upstream."""
+
+    def __init__(self, stack: ExitStack, image: str) -> None:
+        self.image = image
+        self.stack = stack
+        servers.fleet(stack)
+        self.replay = self.up(servers.replay("upstream", RECORDING, image, "/simple/"))
+        self.line = self.up(servers.line(image))
+        for server in (self.replay, self.line):
+            servers.await_answer(server.url + "six/")
+        # By its address, as proxpi sends clients there when a file takes it long.
+        self.upstream = f"http://{self.line.address()}:8080/simple/"
+
+    def up(self, server: Server) -> Server:
+        server.start()
+        self.stack.callback(server.stop)
+        return server
+
+    def mirror(self, name: str = MIRROR) -> Server:
+        return servers.mirror(name, self.image, self.upstream)
+
+    def plain(self, name: str = "plain") -> Server:
+        return servers.plain(name, self.image)
+
+    def proxpi(self, name: str = "proxpi") -> Server:
+        return servers.proxpi(name, self.image, FOLDER / "proxpi", self.upstream)
+
+    def ready(self, server: Server, way: str) -> None:
+        """Wait until a server that has just been started can be asked for packages."""
+        if way == "plain devpi":
+            servers.point_plain(server, self.upstream)
+        else:
+            servers.await_answer(server.base + ("/+api" if way == MIRROR else "/index/six/"))
+
+
+def index(server: Server) -> list[str]:
+    return ["--index-url", server.url]
+
+
+def copy_of(server: Server, folder: Path) -> None:
+    """Copy a mirror's own pages, and the files of the recording where these pages lead, to be served as static files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    wheels = {wheel.name: wheel for wheel in (RECORDING / "wheelhouse").iterdir()}
+    for project in sorted(path.name for path in (RECORDING / "simple").iterdir() if path.is_dir()):
+        page = f"{server.path}{project}/"
+        for form in ("json", "html"):
+            content = servers.get(server.base + page, form)
+            recording.write_page(folder / page.strip("/"), form, content)
+        for file in json.loads((folder / page.strip("/") / "page.json").read_bytes())["files"]:
+            if file["filename"] in wheels:
+                target = folder / urljoin(page, file["url"]).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.hardlink_to(wheels[file["filename"]])
+
+
+def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -> Times:
+    """Through caches that have nothing yet, next to straight over the same line."""
+
+    def fresh(way: str, make: Callable[[str], Server]) -> Callable[[], float]:
+        def measure() -> float:
+            server = make("first")
+            server.start()
+            try:
+                stage.ready(server, way)
+                return install(index(server))
+            finally:
+                server.stop()
+
+        return measure
+
+    ways: dict[str, Callable[[], float]] = {
+        "line": partial(install, index(stage.line)),
+        MIRROR: fresh(MIRROR, stage.mirror),
+    }
+    ways |= {"plain devpi": fresh("plain devpi", stage.plain), "proxpi": fresh("proxpi", stage.proxpi)}
+    return in_turns(FIRST_ROUNDS, ways, what)
+
+
+def load(url: str, form: str, clients: int) -> float:
+    """Return the requests a second that a server answers to so many clients."""
+    headers = ["-H", f"Accept: {servers.FORMS[form]}", "-H", "Accept-Encoding: gzip", "-H", "User-Agent: pip/26"]
+    said = servers.docker(
+        "run", "--rm", "--network", "host", TESTER, "wrk", "-t", "1", "-c", str(clients), "-d", f"{LOAD_SECONDS}s",
+        "--timeout", "30s", *headers, url,
+    )  # fmt: skip
+    if "Non-2xx" in said:
+        raise RuntimeError(f"{url}: {said}")
+    return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec:")))
+
+
+def largest_file(server: Server) -> str:
+    """Return the URL of the numpy wheel."""
+    wheel = next(path.name for path in (RECORDING / "wheelhouse").iterdir() if path.name.startswith("numpy-"))
+    page = server.url + "numpy/"
+    files = json.loads(servers.get(page))["files"]
+    return urljoin(page, next(file["url"] for file in files if file["filename"] == wheel))
+
+
+def under_load(ways: dict[str, Server]) -> dict[str, Times]:
+    """Return requests a second, by what is asked for, way and round."""
+    found: dict[str, Times] = {}
+    asked = [(f"{name} {form}", form, clients) for name in PAGES for form in ("json", "html") for clients in CLIENTS]
+    asked += [("wheel", "any", clients) for clients in CLIENTS]
+    for what, form, clients in asked:
+        row = f"{what}, {clients} client{'s' if clients > 1 else ''}"
+        urls = {
+            way: largest_file(server) if what == "wheel" else f"{server.url}{what.split()[0]}/"
+            for way, server in ways.items()
+        }
+        found[row] = in_turns(3, {way: partial(load, url, form, clients) for way, url in urls.items()}, row)
+    return found
+
+
+def start(server: Server, path: str) -> float:
+    """Start a server anew on what it has stored, and return the seconds until an answer."""
+    servers.docker("rm", "--force", server.name)
+    started = time.monotonic()
+    server.start()
+    servers.await_answer(server.base + path)
+    return time.monotonic() - started
+
+
+def converged(env: dict[str, str]) -> Times:
+    """Time ``make site`` on a finished machine, next to a play that gathers the smallest facts."""
+    host = "devpi-bare"
+    timed([TEST_BIN / "molecule", "create", "-s", "bare"], cwd=TREE, env=env)
+    try:
+        servers.docker("cp", str(TREE), f"{host}:/root/devpi.mirror")
+        inside = ["docker", "exec", "--workdir", "/root/devpi.mirror", host]
+        timed([*inside, "make", "site"])
+        ways = {
+            "empty play": partial(timed, [*inside, "playbooks/run", "tests/benchmarks/empty.yml"]),
+            "site": partial(timed, [*inside, "make", "site"]),
+        }
+        return in_turns(WARM_ROUNDS, ways, "converged")
+    finally:
+        servers.docker("rm", "--force", "--volumes", host)
+        timed([TEST_BIN / "molecule", "reset", "-s", "bare"], cwd=TREE, env=env)
+
+
+def measure_first(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
+    return {
+        f"{name}, first time": first_time(stage, run, f"{name}, first time") for name, run in install.both().items()
+    }
+
+
+def warmed(stage: Stage, install: Installers) -> dict[str, Server]:
+    """Start the caches and have pip and uv install from each. A copy of the pages and files of the mirror is with them."""
+    caches = {"plain devpi": stage.plain(), "proxpi": stage.proxpi(), MIRROR: stage.mirror()}
+    for way, server in caches.items():
+        stage.up(server)
+        stage.ready(server, way)
+        for run in install.both().values():
+            run(index(server))
+    copy_of(caches[MIRROR], FOLDER / "copy")
+    copy = stage.up(servers.replay("copy", FOLDER / "copy", stage.image, "/root/pypi/+simple/"))
+    servers.await_answer(copy.url + "six/")
+    return {"nginx static": copy, **caches}
+
+
+def measure_warm(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
+    caches = warmed(stage, install)
+    ways: dict[str, list[Any]] = {"wheelhouse": ["--no-index", "--find-links", RECORDING / "wheelhouse"]}
+    ways |= {"upstream": index(stage.replay), "line": index(stage.line)}
+    ways |= {way: index(server) for way, server in caches.items()}
+    # What the role has fetched ahead, and nobody has installed yet.
+    ahead = stage.up(stage.mirror("ahead"))
+    stage.ready(ahead, MIRROR)
+    install.uv(index(ahead))
+    ways[f"{MIRROR}, fetched ahead"] = index(ahead)
+    return {
+        f"{name}, warm": in_turns(WARM_ROUNDS, {way: partial(run, args) for way, args in ways.items()}, f"{name}, warm")
+        for name, run in install.both().items()
+    }
+
+
+def measure_load(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
+    caches = warmed(stage, install)
+    answers = under_load({way: server for way, server in caches.items() if way != "proxpi"})
+    memory = {way: [server.memory() / 1e6] for way, server in caches.items() if way != "nginx static"}
+    return {"requests a second": answers, "memory": memory}
+
+
+def measure_start(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
+    caches = warmed(stage, install)
+    page = "/root/pypi/+simple/six/"
+    ways = {"plain devpi": (caches["plain devpi"], page), f"{MIRROR}, a page": (caches[MIRROR], page)}
+    ways[f"{MIRROR}, devpi"] = (caches[MIRROR], "/+api")
+    times = in_turns(WARM_ROUNDS, {way: partial(start, *asked) for way, asked in ways.items()}, "start to first answer")
+    size = int(servers.docker("image", "inspect", "--format", "{{.Size}}", stage.image)) / 1e6
+    return {"start": times, "image": {MIRROR: [size]}}
+
+
+def measure_converged(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
+    return {"converged": converged(env)}
+
+
+MEASUREMENTS = {
+    "first": measure_first, "warm": measure_warm, "load": measure_load, "start": measure_start, "converged": measure_converged,
+}  # fmt: skip
+
+
+# What is told of each measurement: its unit, and what the mirror is compared with.
+ROWS = {
+    "pip, first time": ("s", "line"),
+    "uv, first time": ("s", "line"),
+    "pip, warm": ("s", "upstream"),
+    "uv, warm": ("s", "nginx static"),
+    "memory": ("MB", "plain devpi"),
+    "start": ("s", "plain devpi"),
+    "image": ("MB", MIRROR),
+    "converged": ("s", "empty play"),
+}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """Return the table: a line for each way of each measurement, with its median and its ratio to what it is compared with."""
+    rows = [(name, *ROWS[name], times) for name, times in found.items() if name in ROWS]
+    rows += [(name, "/s", "nginx static", times) for name, times in found.get("requests a second", {}).items()]
+    table = ["| What | Way | Median | Ratio |", "| --- | --- | ---: | ---: |"]
+    for name, unit, base, times in rows:
+        compared = statistics.median(times[base])
+        for way, values in times.items():
+            median = statistics.median(values)
+            table.append(f"| {name} | {way} | {median:,.2f} {unit} | {median / compared:.2f} x {base} |")
+    return table
+
+
+def draw(found: dict[str, Any], target: Path) -> None:
+    """Draw how long the set takes, first and warm."""
+    chart = pygal.HorizontalBar(
+        title=f"Seconds for a set of {len(list((RECORDING / 'wheelhouse').iterdir()))} packages (less is better)",
+        width=900,
+        height=520,
+        style=LightGreenStyle,
+        legend_at_bottom=True,
+        print_values=True,
+        value_formatter=lambda value: f"{value:.1f} s",
+        js=[],
+        disable_xml_declaration=True,
+    )
+    names = ["pip, first time", "pip, warm", "uv, first time", "uv, warm"]
+    chart.x_labels = names
+    for way, label in (
+        ("line", "straight over the line"),
+        ("plain devpi", "plain devpi"),
+        ("proxpi", "proxpi"),
+        (MIRROR, "devpi.mirror"),
+    ):
+        chart.add(label, [statistics.median(found[name][way]) for name in names])
+    target.write_text(chart.render(is_unicode=True, pretty_print=True) + "\n")
+
+
+def main() -> None:
+    lay_out()
+    env = environment()
+    os.environ.update({name: env[name] for name in ("SSL_CERT_FILE", "PIP_CERT") if name in env})
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    starts_engine = engine_pid() is None
+    subprocess.run(
+        ["ansible-playbook", "tests/hosts.yml", "--extra-vars", '{"wanted": ["bare", "bench"]}'],
+        cwd=TREE,
+        env=env,
+        check=True,
+    )
+    try:
+        recording.record(RECORDING, PYTHON)
+        proxpi = [
+            PYTHON.with_name("uv"),
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            FOLDER / "proxpi",
+            "--python-version",
+            "3.11",
+        ]
+        timed([*proxpi, "--no-config", "--require-hashes", "-r", ROOT / "requirements" / "bench.txt"], env=os.environ)
+        image = servers.docker(
+            "images", "--filter", "label=devpi.mirror.role=devpi_server", "--format", "{{.Repository}}:{{.Tag}}"
+        )
+        kept = FOLDER / "speed.json"
+        found = json.loads(kept.read_text()) if kept.exists() else {}
+        for name in sys.argv[1:] or MEASUREMENTS:
+            with ExitStack() as stack:
+                found |= MEASUREMENTS[name](Stage(stack, image.splitlines()[0]), Installers(), env)
+            kept.write_text(json.dumps(found, indent=2) + "\n")
+    finally:
+        if starts_engine:
+            stop_engine()
+    draw(found, ROOT / "docs" / "speed.svg")
+    print("\n".join(lines(found)))
+
+
+if __name__ == "__main__":
+    main()
