@@ -127,7 +127,7 @@ def texts(paths: List[str]) -> Dict[str, str]:
 
 
 def files(paths: List[str]) -> Dict[str, Dict[str, Any]]:
-    """Return ``mode`` (as in "0644"), ``owner`` (a number) and ``sha256`` of files, by path, without those that do not exist."""
+    """Return ``mode`` ("0644"), ``owner`` (a number) and ``sha256`` of files, by path, without those that do not exist."""
     found: Dict[str, Dict[str, Any]] = {}
     for path in paths:
         if os.path.isfile(path):
