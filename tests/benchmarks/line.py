@@ -58,7 +58,7 @@ class Line:
 
 async def main() -> None:
     port, server, milliseconds, rate = sys.argv[1:]
-    host, _, server_port = server.rpartition(":")
+    host, server_port = server.rsplit(":", 1)
     line = Line(host, int(server_port), float(milliseconds) / 1000, float(rate))
     async with await asyncio.start_server(line.connect, "0.0.0.0", int(port)) as serving:
         await serving.serve_forever()

@@ -75,10 +75,11 @@ class Server:
         docker("rm", "--force", self.name)
         if self.volume:
             deadline = time.monotonic() + LIMIT
+            volume = self.volume.split(":", maxsplit=1)[0]
             # The engine lets go of it a moment after the container.
-            while self.volume.split(":")[0] in docker("volume", "ls", "--quiet").splitlines():
+            while volume in docker("volume", "ls", "--quiet").splitlines():
                 try:
-                    docker("volume", "rm", self.volume.split(":")[0])
+                    docker("volume", "rm", volume)
                 except RuntimeError:
                     if time.monotonic() > deadline:
                         raise

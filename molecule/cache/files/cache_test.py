@@ -97,7 +97,7 @@ class TestPages:
     @pytest.mark.parametrize("encoding", ["gzip", "identity"])
     @pytest.mark.parametrize(("accept", "start"), [(JSON, "{"), ("text/html", "<!DOCTYPE html>")])
     def test_both_forms_are_kept_apart_and_compressed(self, accept: str, start: str, encoding: str) -> None:
-        answers = [ask(f"{PUBLIC}alpha/", Accept=accept, Accept_Encoding=encoding) for _ in range(2)]
+        answers = [ask(f"{PUBLIC}alpha/", Accept=accept, Accept_Encoding=encoding) for _attempt in range(2)]
         assert [answer.status for answer in answers] == [200, 200]
         assert answers[1].text.startswith(start)
         assert "alpha-1.0-py3-none-any.whl" in answers[1].text
@@ -212,7 +212,7 @@ class TestFiles:
     def test_a_crowd_makes_one_download(self) -> None:
         (file,) = files("large").values()
         with ThreadPoolExecutor(50) as pool:
-            digests = set(pool.map(lambda _: hashlib.sha256(ask(file["path"]).body).hexdigest(), range(50)))
+            digests = set(pool.map(lambda _client: hashlib.sha256(ask(file["path"]).body).hexdigest(), range(50)))
         assert digests == {file["hashes"]["sha256"]}
         assert len([path for path in seen_upstream() if path.startswith("/files/large/")]) == 1
 
@@ -221,6 +221,14 @@ class TestFiles:
         for name in ("alpha", "beta", "gamma", "delta"):
             (file,) = files(name).values()
             assert ask(file["path"]).headers["x-cached"] == "HIT", name
+
+    def test_it_was_fetched_for_the_pythons_and_platforms_asked(self) -> None:
+        tell_upstream("+mode/failing")
+        there = {name for name, file in files("epsilon").items() if ask(file["path"]).status == 200}
+        pythons, platforms = ("cp39", "cp313"), ("manylinux_2_28_x86_64", "macosx_11_0_arm64")
+        assert there == {
+            f"epsilon-1.0-{python}-{python}-{platform}.whl" for python in pythons for platform in platforms
+        }
 
 
 class TestPrivate:

@@ -15,7 +15,15 @@ import zipfile
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-RELEASES = {"alpha": ["1.0"], "beta": ["1.0"], "gamma": ["1.0"], "delta": ["1.0"], "large": ["1.0"]}
+RELEASES = {name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large")}
+# What has another wheel for each of these; the others have one for all.
+TAGS = {
+    "epsilon": [
+        f"{python}-{python}-{platform}"
+        for python in ("cp39", "cp311", "cp313")
+        for platform in ("manylinux_2_28_x86_64", "macosx_11_0_arm64", "win_amd64")
+    ]
+}
 NEEDS = {"alpha": ["beta"], "gamma": ["delta"]}
 LARGE = 20_000_000
 SEEN: list[str] = []
@@ -23,14 +31,14 @@ MODE = ["well"]
 
 
 @lru_cache
-def wheel(name: str, version: str) -> bytes:
+def wheel(name: str, version: str, tag: str) -> bytes:
     """Return a wheel, the same bytes at every call."""
     needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
     folder = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"version = {version!r}\n" + "#" * (LARGE if name == "large" else 0),
         f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-        f"{folder}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{folder}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     files[f"{folder}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{folder}/RECORD"])
     stream = io.BytesIO()
@@ -79,11 +87,11 @@ class Handler(BaseHTTPRequestHandler):
                 )
             page = {"meta": {"api-version": "1.0"}, "name": parts[1], "files": files}
             self.answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
-        elif parts[0] == "files" and len(parts) == 4:
+        elif parts[0] == "files" and len(parts) == 5:
             if parts[1] == "large":
                 # So that a crowd comes while it is on its way.
                 time.sleep(2)
-            self.answer(200, wheel(parts[1], parts[2]))
+            self.answer(200, wheel(parts[1], parts[2], parts[3]))
         else:
             self.answer(404, b"no such thing\n")
 
