@@ -80,11 +80,11 @@ class Handler(BaseHTTPRequestHandler):
         elif parts[0] == "simple" and len(parts) == 2 and parts[1] in RELEASES:
             files = []
             for version in RELEASES[parts[1]]:
-                digest = hashlib.sha256(wheel(parts[1], version)).hexdigest()
-                name = f"{parts[1]}-{version}-py3-none-any.whl"
-                files.append(
-                    {"filename": name, "url": f"/files/{parts[1]}/{version}/{name}", "hashes": {"sha256": digest}}
-                )
+                for tag in TAGS.get(parts[1], ["py3-none-any"]):
+                    digest = hashlib.sha256(wheel(parts[1], version, tag)).hexdigest()
+                    name = f"{parts[1]}-{version}-{tag}.whl"
+                    url = f"/files/{parts[1]}/{version}/{tag}/{name}"
+                    files.append({"filename": name, "url": url, "hashes": {"sha256": digest}})
             page = {"meta": {"api-version": "1.0"}, "name": parts[1], "files": files}
             self.answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
         elif parts[0] == "files" and len(parts) == 5:
