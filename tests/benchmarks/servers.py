@@ -12,11 +12,12 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from recording import JSON
+
 NETWORK = "devpi-mirror-bench"
-REPLAY = "devpi-mirror-bench-upstream"
+REPLAY = f"{NETWORK}-upstream"
 ROUND_TRIP = 30  # milliseconds
 RATE = 12_000_000  # bytes per second
-JSON = "application/vnd.pypi.simple.v1+json"
 FORMS = {"json": JSON, "html": "text/html", "any": "*/*"}
 LIMIT = 120.0
 HERE = Path(__file__).resolve().parent
@@ -31,11 +32,9 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def get(url: str, form: str = "json", compressed: bool = False, timeout: float = 60) -> bytes:
+def get(url: str, form: str = "json", timeout: float = 60) -> bytes:
     """Return what is at a URL, as an installer is answered."""
     headers = {"Accept": FORMS[form], "User-Agent": "pip/26"}
-    if compressed:
-        headers["Accept-Encoding"] = "gzip"
     with OPENER.open(Request(url, headers=headers), timeout=timeout) as response:
         content: bytes = response.read()
     return content
