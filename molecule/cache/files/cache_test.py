@@ -9,6 +9,7 @@ import http.client
 import io
 import json
 import os
+import re
 import subprocess
 import time
 import zipfile
@@ -111,6 +112,15 @@ class TestPages:
         other = ask(f"{PUBLIC}alpha/", Accept="text/html")
         assert other.headers["etag"] != tag
 
+    def test_its_links_lead_to_the_files_of_devpi(self) -> None:
+        for answer in (page("alpha"), ask(f"{PUBLIC}alpha/", Accept="text/html")):
+            (link,) = re.findall(r'"(\.\./[^"#]+)', answer.text)
+            path = urljoin(f"{PUBLIC}alpha/", link)
+            assert "+" not in path
+            own = path.replace("/-f/", "/+f/")
+            assert ask(path).body == ask(own).body
+            assert ask(path).headers["x-cached"] == "HIT"
+
     def test_head_has_no_body(self) -> None:
         answer = ask(f"{PUBLIC}alpha/", "HEAD", Accept=JSON)
         assert (answer.status, answer.body) == (200, b"")
@@ -209,12 +219,34 @@ class TestFiles:
         head = ask(file["path"], "HEAD")
         assert (head.status, head.body, int(head.headers["content-length"])) == (200, b"", len(whole.body))
 
+    @pytest.mark.parametrize(
+        ("name", "summary", "asked"),
+        [
+            ("apart", "apart", []),
+            # What comes before its end is not fetched.
+            ("large", "", [" bytes=-65536"]),
+            ("whole", "", [" bytes=-65536"]),
+        ],
+    )
+    def test_core_metadata_is_there_and_kept(self, name: str, summary: str, asked: list[str]) -> None:
+        (file,) = files(name).values()
+        assert file["core-metadata"]
+        seen = len(seen_upstream())
+        for _attempt in range(2):
+            answer = ask(file["path"] + ".metadata", Authorization="Basic YTpi")
+            assert answer.status == 200
+            assert f"Name: {name}\n" in answer.text
+            assert ("Summary: apart" in answer.text) == bool(summary)
+        assert answer.headers["x-cached"] == "HIT"
+        path = f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
+        assert seen_upstream()[seen:] == [f"{path}.metadata", *(path + part for part in asked)]
+
     def test_a_crowd_makes_one_download(self) -> None:
         (file,) = files("large").values()
         with ThreadPoolExecutor(50) as pool:
             digests = set(pool.map(lambda _client: hashlib.sha256(ask(file["path"]).body).hexdigest(), range(50)))
         assert digests == {file["hashes"]["sha256"]}
-        assert len([path for path in seen_upstream() if path.startswith("/files/large/")]) == 1
+        assert len([path for path in seen_upstream() if path.endswith("/large-1.0-py3-none-any.whl")]) == 1
 
     def test_what_was_fetched_ahead_needs_no_upstream(self) -> None:
         tell_upstream("+mode/failing")
@@ -324,6 +356,8 @@ class TestPrivate:
             "/root/pypi/+f/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secret",
             "/root/pypi/+f/..%2f..%2f..%2f..%2fsecret",
             "/root/pypi/+f/aa/../../../../../root-password",
+            "/root/pypi/-f/../../../../secret",
+            "/root/pypi/-f/..%2f..%2f..%2f..%2fsecret",
         ],
     )
     def test_no_path_leads_out_of_the_public_files(self, path: str) -> None:

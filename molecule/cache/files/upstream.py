@@ -1,7 +1,8 @@
 """An index of made-up packages that does what it is told: upstream.py PORT
 
 ``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered) or ``failing`` (503).
-``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked for.
+``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked for, each with
+the part of it, if not all was.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 import time
 import zipfile
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-RELEASES = {name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large")}
+RELEASES = {name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole")}
 # What has another wheel for each of these; the others have one for all.
 TAGS = {
     "epsilon": [
@@ -25,6 +27,10 @@ TAGS = {
     ]
 }
 NEEDS = {"alpha": ["beta"], "gamma": ["delta"]}
+# Whose core metadata can be had; of the others, it has to be read out of the wheel.
+APART = ("apart",)
+# Who sends files in one piece only.
+WHOLE = ("whole",)
 LARGE = 20_000_000
 SEEN: list[str] = []
 MODE = ["well"]
@@ -37,6 +43,8 @@ def wheel(name: str, version: str, tag: str) -> bytes:
     folder = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"version = {version!r}\n" + "#" * (LARGE if name == "large" else 0),
+        # Another package inside of this one is not what it is called.
+        f"{name}/_vendor/other-3.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 3.0\n",
         f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{folder}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
@@ -51,13 +59,32 @@ def wheel(name: str, version: str, tag: str) -> bytes:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def answer(self, status: int, content: bytes, kind: str = "application/octet-stream") -> None:
+    def answer(self, status: int, content: bytes, kind: str = "application/octet-stream", part: str = "") -> None:
         self.send_response(status)
+        if part:
+            self.send_header("Content-Range", part)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def answer_file(self, project: str, version: str, tag: str, name: str) -> None:
+        content = wheel(project, version, tag)
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if name.endswith(".metadata"):
+            if project not in APART:
+                self.answer(404, b"no such thing\n")
+                return
+            # As only these can be told from what is in the wheel.
+            self.answer(200, f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\nSummary: apart\n".encode())
+        elif asked and project not in WHOLE:
+            first, last = asked.groups()
+            start = int(first) if first else max(len(content) - int(last), 0)
+            end = int(last) + 1 if first and last else len(content)
+            self.answer(206, content[start:end], part=f"bytes {start}-{end - 1}/{len(content)}")
+        else:
+            self.answer(200, content)
 
     def do_POST(self) -> None:
         parts = self.path.strip("/").split("/")
@@ -72,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == "+seen":
             self.answer(200, json.dumps(SEEN).encode())
             return
-        SEEN.append(self.path)
+        SEEN.append(self.path + (f" {self.headers['Range']}" if "Range" in self.headers else ""))
         if MODE[0] == "hang":
             time.sleep(300)
         if MODE[0] != "well":
@@ -91,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
             if parts[1] == "large":
                 # So that a crowd comes while it is on its way.
                 time.sleep(2)
-            self.answer(200, wheel(parts[1], parts[2], parts[3]))
+            self.answer_file(*parts[1:])
         else:
             self.answer(404, b"no such thing\n")
 

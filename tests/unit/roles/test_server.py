@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import inspect
+import io
+import re
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +16,9 @@ import pytest
 # ansible-test makes environments of its own, which have no devpi-server.
 keyfs = pytest.importorskip("devpi_server.keyfs")
 model = pytest.importorskip("devpi_server.model")
+views = pytest.importorskip("devpi_server.views")
+httpclient = pytest.importorskip("devpi_server.httpclient")
+URL = pytest.importorskip("devpi_common.url").URL
 
 FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "server.py"
 
@@ -37,6 +44,108 @@ def test_plugins_are_told_of_files_but_those_of_mirrors(server, monkeypatch, con
     assert seen == ([event] if told else [])
 
 
+def test_pages_are_fetched_by_one_client(server):
+    client = httpclient.HTTPClient(component_name="test", timeout=1)
+
+    async def twice() -> list:
+        seen = []
+        for _page in range(2):
+            async with server.async_client(client) as lent:
+                seen.append(lent)
+        return [*seen, lent.is_closed]
+
+    first, second, closed = asyncio.run(twice())
+    assert first is second
+    assert not closed
+
+
+WHEEL = URL("http://upstream/files/alpha-1.0-py3-none-any.whl")
+
+
+def wheel(names: list[str], padding: int = 0) -> bytes:
+    """Return a wheel whose files say what they are called, with bytes that can't be compressed at its end."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+        archive.writestr("padding", bytes(padding))
+    return stream.getvalue()
+
+
+class Upstream:
+    """What devpi asks its upstream with. It has the files, by path, and tells which parts of which it was asked for."""
+
+    def __init__(self, files: dict[str, bytes], ranges: bool = True, absent: int = 404) -> None:
+        self.files = files
+        self.ranges = ranges
+        self.absent = absent
+        self.seen: list[str] = []
+        self.http = self
+
+    def stream(self, stack, method, url, *, allow_redirects, extra_headers):
+        assert set(extra_headers) <= {"Range", "Accept-Encoding"}
+        path, wanted = URL(url).path, extra_headers.get("Range", "")
+        self.seen.append(f"{Path(path).suffix} {wanted}".strip())
+        status, headers, content = (200, {}, self.files[path]) if path in self.files else (self.absent, {}, b"")
+        if content and wanted and self.ranges:
+            first, last = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted).groups()
+            start, end = (int(first), int(last) + 1) if first else (max(len(content) - int(last), 0), len(content))
+            status, headers = 206, {"content-range": f"bytes {start}-{end - 1}/{len(content)}"}
+            content = content[start:end]
+        return SimpleNamespace(
+            status_code=status, headers=headers, iter_raw=lambda size=0: iter([content]), close=lambda: None
+        )
+
+
+def metadata(server, upstream: Upstream) -> bytes:
+    answer = server.iter_core_metadata(
+        upstream, WHEEL.replace(path=WHEEL.path + ".metadata"), {"cookie": "of a client"}
+    )
+    next(answer)
+    return b"".join(answer)
+
+
+OWN = "alpha-1.0.dist-info/METADATA"
+
+
+@pytest.mark.parametrize("absent", [403, 404])
+@pytest.mark.parametrize(
+    ("content", "ranges", "parts"),
+    [
+        (wheel([OWN]), True, 1),
+        (wheel(["alpha/_vendor/other-2.0.dist-info/METADATA", OWN]), True, 1),
+        (wheel([OWN], 300_000), True, 2),
+        (wheel([OWN], 300_000), False, 1),
+    ],
+)
+def test_metadata_that_the_upstream_lacks_is_read_from_the_wheel(server, content, ranges, parts, absent):
+    upstream = Upstream({WHEEL.path: content}, ranges, absent)
+    assert metadata(server, upstream) == OWN.encode()
+    assert upstream.seen[:2] == [".metadata", ".whl bytes=-65536"]
+    assert len(upstream.seen) == 1 + parts
+
+
+def test_metadata_of_the_upstream_comes_first(server):
+    upstream = Upstream({WHEEL.path: wheel([OWN]), WHEEL.path + ".metadata": b"the upstream's"})
+    assert metadata(server, upstream) == b"the upstream's"
+    assert upstream.seen == [".metadata"]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "code"),
+    [
+        (Upstream({}), 404),
+        (Upstream({}, absent=503), 503),
+        (Upstream({WHEEL.path: b"no archive" * 100}), None),
+        (Upstream({WHEEL.path: wheel(["alpha.py"])}), 404),
+    ],
+)
+def test_metadata_that_is_nowhere_is_an_error(server, upstream, code):
+    with pytest.raises(views.BadGateway) as caught:
+        metadata(server, upstream)
+    assert caught.value.code == code
+
+
 def test_devpi_still_has_what_is_changed():
     assert list(inspect.signature(model.EventSubscribers.on_changed_file_entry).parameters) == ["self", "ev"]
     assert list(inspect.signature(keyfs.TxNotificationThread.get_ixconfig).parameters) == [
@@ -44,5 +153,8 @@ def test_devpi_still_has_what_is_changed():
         "entry",
         "event_serial",
     ]
+    assert list(inspect.signature(views.iter_stream_remote_file).parameters) == ["stage", "url", "headers"]
+    assert "iter_stream_remote_file(" in inspect.getsource(views.PyPIView._pkgserv)
+    assert "async with self.async_client() as client" in inspect.getsource(httpclient.HTTPClient.async_get)
     # One look for all links of a page: its answers are remembered.
     assert "_get_ixconfig_cache" in inspect.getsource(keyfs.TxNotificationThread.get_ixconfig)
