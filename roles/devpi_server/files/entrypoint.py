@@ -1,4 +1,4 @@
-"""Prepare the store on the volume, and hand over to the supervisor.
+"""Prepare the store on the volume, and become the supervisor.
 
 At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of
 the mirror index change, they are applied before anybody can reach the server: devpi runs on the container's own
@@ -23,6 +23,8 @@ from typing import Any, Mapping
 from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from supervisor import supervisord
+
 BIN = Path("/opt/devpi/bin")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INDEX = "root/pypi"
@@ -43,12 +45,13 @@ def settle_environment(environ: dict[str, str]) -> None:
     environ.setdefault("MALLOC_ARENA_MAX", "1")
     environ.setdefault("MALLOC_TRIM_THRESHOLD_", "65536")
     environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
-    environ.setdefault("DEVPISERVER_KEYFS_CACHE_SIZE", "100")
+    environ.setdefault("DEVPISERVER_KEYFS_CACHE_SIZE", "10")
     # Nobody waits for a page to be refreshed, so that it can be given time, and asked for often. A page that nobody has is
     # given up before pip gives up.
     environ.setdefault("DEVPISERVER_REQUEST_TIMEOUT", "10")
     environ.setdefault("DEVPI_MIRROR_FRESHNESS", "300")
     environ.setdefault("DEVPISERVER_MIRROR_CACHE_EXPIRY", environ["DEVPI_MIRROR_FRESHNESS"])
+    environ.setdefault("DEVPISERVER_ENABLE_CORE_METADATA", "true")
     environ.setdefault("DEVPISERVER_RESTRICT_MODIFY", "root")
     environ["DEVPISERVER_SERVERDIR"] = str(DATA / "server")
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
@@ -86,7 +89,7 @@ def prepare_store(environ: Mapping[str, str]) -> None:
 
 def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of the mirror index, as devpi names them."""
-    settings: dict[str, Any] = {"mirror_no_project_list": True}
+    settings: dict[str, Any] = {"mirror_no_project_list": True, "mirror_provides_core_metadata": True}
     if environ.get("DEVPI_MIRROR_UPSTREAM_URL"):
         settings["mirror_url"] = environ["DEVPI_MIRROR_UPSTREAM_URL"]
     return settings
@@ -140,6 +143,15 @@ def configure_nginx(environ: Mapping[str, str]) -> None:
     Path("/tmp/freshness.conf").write_text(f"proxy_cache_valid 200 {int(environ['DEVPI_MIRROR_FRESHNESS'])}s;\n")
 
 
+class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
+    """The supervisor, which looks once a second for what is to be started. Here it does not sleep before its first look."""
+
+    def runforever(self) -> None:
+        for group in sorted(self.process_groups.values()):
+            group.transition()
+        super().runforever()
+
+
 def main() -> None:
     os.umask(0o077)
     settle_environment(os.environ)  # type: ignore[arg-type]
@@ -151,8 +163,8 @@ def main() -> None:
         # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
         told = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's?"
         print(told, file=sys.stderr)
-    supervisor = str(BIN / "supervisord")
-    os.execv(supervisor, [supervisor, "-c", "/opt/devpi/etc/supervisord.conf"])
+    supervisord.Supervisor = Supervisor
+    supervisord.main(["-c", "/opt/devpi/etc/supervisord.conf"])
 
 
 if __name__ == "__main__":
