@@ -6,6 +6,7 @@ Kinds are lint, unit, sanity, integration and molecule; without any, all are run
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,8 +16,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -240,6 +242,23 @@ def stop_engine() -> None:
         time.sleep(0.1)
 
 
+@contextmanager
+def engine_left_as_found() -> Iterator[None]:
+    """Stop, at the end, an engine that was not there before. One that was is somebody else's."""
+    starts_engine = engine_pid() is None
+    try:
+        yield
+    finally:
+        if starts_engine:
+            stop_engine()
+
+
+def make_hosts(*wanted: str) -> None:
+    """Have an engine, the mirror's image and these test hosts' images. Raises CalledProcessError."""
+    command = ["ansible-playbook", "tests/hosts.yml", "--extra-vars", json.dumps({"wanted": wanted})]
+    subprocess.run(command, cwd=TREE, env=environment(), check=True)
+
+
 def main() -> int:
     kinds = sys.argv[1:]
     wanted = [step for step in steps() if not kinds or step.kind in kinds]
@@ -253,14 +272,9 @@ def main() -> int:
     lay_out()
     env = environment()
     report = Report()
-    # An engine that was there before is somebody else's.
-    starts_engine = any(step.order == "hosts" for step in wanted) and engine_pid() is None
     started = time.monotonic()
-    try:
+    with engine_left_as_found():
         run_all(wanted, env, report)
-    finally:
-        if starts_engine:
-            stop_engine()
     print(f"All of it took {time.monotonic() - started:.0f} s.")
     print(f"{report.passed} passed, {report.failed} failed")
     return 1 if report.failed else 0

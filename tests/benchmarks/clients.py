@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from run import CACHE, TREE, engine_pid, environment, lay_out, stop_engine
+from run import CACHE, TREE, engine_left_as_found, environment, lay_out, make_hosts
 
 HOST = "devpi-mirror-bench"
 IMAGE = "devpi-mirror-test-bare:bookworm"
@@ -71,22 +71,13 @@ def main() -> None:
     env = environment()
     # The usual ways are given all that makes them fast.
     env.update(ANSIBLE_PIPELINING="true", ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3")
-    starts_engine = engine_pid() is None
-    subprocess.run(
-        ["ansible-playbook", "tests/hosts.yml", "--extra-vars", '{"wanted": ["bare"]}'],
-        cwd=TREE,
-        env=environment(),
-        check=True,
-    )
-    try:
+    with engine_left_as_found():
+        make_hosts("bare")
         docker("run", "--detach", "--rm", "--network", "none", "--name", HOST, IMAGE, "sleep", "infinity")
         try:
             times = measure(env)
         finally:
             docker("rm", "--force", HOST)
-    finally:
-        if starts_engine:
-            stop_engine()
     folder = CACHE / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "clients.json").write_text(json.dumps(times, indent=2) + "\n")

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urljoin
@@ -27,7 +27,7 @@ import recording
 import servers
 from pygal.style import LightGreenStyle
 from run import BIN as TEST_BIN
-from run import CACHE, ROOT, TREE, engine_pid, environment, lay_out, stop_engine
+from run import CACHE, ROOT, TREE, engine_left_as_found, environment, lay_out, make_hosts
 from servers import Server
 
 FOLDER = CACHE / "bench"
@@ -105,9 +105,11 @@ def in_turns(rounds: int, ways: dict[str, Callable[[], float]], what: str) -> Ti
 class Stage:
     """The servers of a run, and where their containers reach the upstream."""
 
-    def __init__(self, stack: ExitStack, image: str) -> None:
+    def __init__(self, stack: ExitStack, image: str, env: dict[str, str]) -> None:
         self.image = image
         self.stack = stack
+        self.env = env
+        self.install = Installers()
         servers.fleet(stack)
         self.replay = self.up(servers.replay("upstream", RECORDING, image, "/simple/"))
         self.line = self.up(servers.line(image))
@@ -130,6 +132,20 @@ class Stage:
     def proxpi(self, name: str = "proxpi") -> Server:
         return servers.proxpi(name, self.image, FOLDER / "proxpi", self.upstream)
 
+    @cached_property
+    def warmed(self) -> dict[str, Server]:
+        """The caches, from each of which pip and uv have installed. A copy of the mirror's pages and files is with them."""
+        caches = {"plain devpi": self.plain(), "proxpi": self.proxpi(), MIRROR: self.mirror()}
+        for way, server in caches.items():
+            self.up(server)
+            self.ready(server, way)
+            for run in self.install.both().values():
+                run(index(server))
+        copy_of(caches[MIRROR], FOLDER / "copy")
+        copy = self.up(servers.replay("copy", FOLDER / "copy", self.image, "/root/pypi/+simple/"))
+        servers.await_answer(copy.url + "six/")
+        return {"nginx static": copy, **caches}
+
     def ready(self, server: Server, way: str) -> None:
         """Wait until a server that has just been started can be asked for packages."""
         if way == "plain devpi":
@@ -145,17 +161,17 @@ def index(server: Server) -> list[str]:
 def copy_of(server: Server, folder: Path) -> None:
     """Copy a mirror's own pages, and the files of the recording where these pages lead, to be served as static files."""
     shutil.rmtree(folder, ignore_errors=True)
-    wheels = {wheel.name: wheel for wheel in (RECORDING / "wheelhouse").iterdir()}
+    recorded = {path.name: path for path in (RECORDING / "files").rglob("*") if path.is_file()}
     for project in sorted(path.name for path in (RECORDING / "simple").iterdir() if path.is_dir()):
         page = f"{server.path}{project}/"
         for form in ("json", "html"):
             content = servers.get(server.base + page, form)
             recording.write_page(folder / page.strip("/"), form, content)
         for file in json.loads((folder / page.strip("/") / "page.json").read_bytes())["files"]:
-            if file["filename"] in wheels:
+            for name in {file["filename"], file["filename"] + ".metadata"} & recorded.keys():
                 target = folder / urljoin(page, file["url"]).lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.hardlink_to(wheels[file["filename"]])
+                target.with_name(name).hardlink_to(recorded[name])
 
 
 def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -> Times:
@@ -243,61 +259,45 @@ def converged(env: dict[str, str]) -> Times:
         timed([TEST_BIN / "molecule", "reset", "-s", "bare"], cwd=TREE, env=env)
 
 
-def measure_first(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
+def measure_first(stage: Stage) -> dict[str, Any]:
     return {
-        f"{name}, first time": first_time(stage, run, f"{name}, first time") for name, run in install.both().items()
+        f"{name}, first time": first_time(stage, run, f"{name}, first time")
+        for name, run in stage.install.both().items()
     }
 
 
-def warmed(stage: Stage, install: Installers) -> dict[str, Server]:
-    """Start the caches and have pip and uv install from each. A copy of the pages and files of the mirror is with them."""
-    caches = {"plain devpi": stage.plain(), "proxpi": stage.proxpi(), MIRROR: stage.mirror()}
-    for way, server in caches.items():
-        stage.up(server)
-        stage.ready(server, way)
-        for run in install.both().values():
-            run(index(server))
-    copy_of(caches[MIRROR], FOLDER / "copy")
-    copy = stage.up(servers.replay("copy", FOLDER / "copy", stage.image, "/root/pypi/+simple/"))
-    servers.await_answer(copy.url + "six/")
-    return {"nginx static": copy, **caches}
-
-
-def measure_warm(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
-    caches = warmed(stage, install)
+def measure_warm(stage: Stage) -> dict[str, Any]:
     ways: dict[str, list[Any]] = {"wheelhouse": ["--no-index", "--find-links", RECORDING / "wheelhouse"]}
     ways |= {"upstream": index(stage.replay), "line": index(stage.line)}
-    ways |= {way: index(server) for way, server in caches.items()}
+    ways |= {way: index(server) for way, server in stage.warmed.items()}
     # What the role has fetched ahead, and nobody has installed yet.
     ahead = stage.up(stage.mirror("ahead"))
     stage.ready(ahead, MIRROR)
-    install.uv(index(ahead))
+    stage.install.uv(index(ahead))
     ways[f"{MIRROR}, fetched ahead"] = index(ahead)
     return {
         f"{name}, warm": in_turns(WARM_ROUNDS, {way: partial(run, args) for way, args in ways.items()}, f"{name}, warm")
-        for name, run in install.both().items()
+        for name, run in stage.install.both().items()
     }
 
 
-def measure_load(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
-    caches = warmed(stage, install)
-    answers = under_load({way: server for way, server in caches.items() if way != "proxpi"})
-    memory = {way: [server.memory() / 1e6] for way, server in caches.items() if way != "nginx static"}
+def measure_load(stage: Stage) -> dict[str, Any]:
+    answers = under_load({way: server for way, server in stage.warmed.items() if way != "proxpi"})
+    memory = {way: [server.memory() / 1e6] for way, server in stage.warmed.items() if way != "nginx static"}
     return {"requests a second": answers, "memory": memory}
 
 
-def measure_start(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
-    caches = warmed(stage, install)
+def measure_start(stage: Stage) -> dict[str, Any]:
     page = "/root/pypi/+simple/six/"
-    ways = {"plain devpi": (caches["plain devpi"], page), f"{MIRROR}, a page": (caches[MIRROR], page)}
-    ways[f"{MIRROR}, devpi"] = (caches[MIRROR], "/+api")
+    plain, mirror = (stage.warmed[way] for way in ("plain devpi", MIRROR))
+    ways = {"plain devpi": (plain, page), f"{MIRROR}, a page": (mirror, page), f"{MIRROR}, devpi": (mirror, "/+api")}
     times = in_turns(WARM_ROUNDS, {way: partial(start, *asked) for way, asked in ways.items()}, "start to first answer")
     size = int(servers.docker("image", "inspect", "--format", "{{.Size}}", stage.image)) / 1e6
     return {"start": times, "image": {MIRROR: [size]}}
 
 
-def measure_converged(stage: Stage, install: Installers, env: dict[str, str]) -> dict[str, Any]:
-    return {"converged": converged(env)}
+def measure_converged(stage: Stage) -> dict[str, Any]:
+    return {"converged": converged(stage.env)}
 
 
 MEASUREMENTS = {
@@ -357,43 +357,30 @@ def draw(found: dict[str, Any], target: Path) -> None:
     target.write_text(chart.render(is_unicode=True, pretty_print=True) + "\n")
 
 
+def install_proxpi() -> None:
+    command = [PYTHON.with_name("uv"), "pip", "install", "--quiet", "--target", FOLDER / "proxpi", "--python-version"]
+    command += ["3.11", "--no-config", "--require-hashes", "-r", ROOT / "requirements" / "bench.txt"]
+    timed(command, env=os.environ)
+
+
 def main() -> None:
     lay_out()
     env = environment()
     os.environ.update({name: env[name] for name in ("SSL_CERT_FILE", "PIP_CERT") if name in env})
     FOLDER.mkdir(parents=True, exist_ok=True)
-    starts_engine = engine_pid() is None
-    subprocess.run(
-        ["ansible-playbook", "tests/hosts.yml", "--extra-vars", '{"wanted": ["bare", "bench"]}'],
-        cwd=TREE,
-        env=env,
-        check=True,
-    )
-    try:
+    kept = FOLDER / "speed.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    with engine_left_as_found(), ExitStack() as stack:
+        make_hosts("bare", "bench")
         recording.record(RECORDING, PYTHON)
-        proxpi = [
-            PYTHON.with_name("uv"),
-            "pip",
-            "install",
-            "--quiet",
-            "--target",
-            FOLDER / "proxpi",
-            "--python-version",
-            "3.11",
-        ]
-        timed([*proxpi, "--no-config", "--require-hashes", "-r", ROOT / "requirements" / "bench.txt"], env=os.environ)
+        install_proxpi()
         image = servers.docker(
             "images", "--filter", "label=devpi.mirror.role=devpi_server", "--format", "{{.Repository}}:{{.Tag}}"
         )
-        kept = FOLDER / "speed.json"
-        found = json.loads(kept.read_text()) if kept.exists() else {}
+        stage = Stage(stack, image.splitlines()[0], env)
         for name in sys.argv[1:] or MEASUREMENTS:
-            with ExitStack() as stack:
-                found |= MEASUREMENTS[name](Stage(stack, image.splitlines()[0]), Installers(), env)
+            found |= MEASUREMENTS[name](stage)
             kept.write_text(json.dumps(found, indent=2) + "\n")
-    finally:
-        if starts_engine:
-            stop_engine()
     if all(name in found for name in DRAWN):
         draw(found, ROOT / "docs" / "speed.svg")
     print("\n".join(lines(found)))
