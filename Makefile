@@ -21,8 +21,8 @@ lint unit sanity integration molecule: ## Run one kind of test
 
 bench: ## Measure the mirror next to what it replaces, and pip.conf for everybody next to the usual ways
 	@requirements/venv test && requirements/venv bench
-	@PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
 	@PYTHONPATH=tests .venv/bench/bin/python tests/benchmarks/speed.py
+	@PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
 
 lock: ## Lock the Python environments anew
 	@requirements/venv test && requirements/lock --upgrade
