@@ -232,8 +232,8 @@ class TestFiles:
         (file,) = files(name).values()
         assert file["core-metadata"]
         seen = len(seen_upstream())
-        for _attempt in range(2):
-            answer = ask(file["path"] + ".metadata", Authorization="Basic YTpi")
+        for encoding in ("gzip", "identity"):
+            answer = ask(file["path"] + ".metadata", Authorization="Basic YTpi", Accept_Encoding=encoding)
             assert answer.status == 200
             assert f"Name: {name}\n" in answer.text
             assert ("Summary: apart" in answer.text) == bool(summary)

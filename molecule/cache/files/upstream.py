@@ -7,6 +7,7 @@ the part of it, if not all was.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -59,10 +60,10 @@ def wheel(name: str, version: str, tag: str) -> bytes:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def answer(self, status: int, content: bytes, kind: str = "application/octet-stream", part: str = "") -> None:
+    def answer(self, status: int, content: bytes, kind: str = "application/octet-stream", **more: str) -> None:
         self.send_response(status)
-        if part:
-            self.send_header("Content-Range", part)
+        for name, value in more.items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -77,12 +78,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(404, b"no such thing\n")
                 return
             # As only these can be told from what is in the wheel.
-            self.answer(200, f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\nSummary: apart\n".encode())
+            told = f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\nSummary: apart\n".encode()
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                self.answer(200, gzip.compress(told), Content_Encoding="gzip")
+            else:
+                self.answer(200, told)
         elif asked and project not in WHOLE:
             first, last = asked.groups()
             start = int(first) if first else max(len(content) - int(last), 0)
             end = int(last) + 1 if first and last else len(content)
-            self.answer(206, content[start:end], part=f"bytes {start}-{end - 1}/{len(content)}")
+            self.answer(206, content[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(content)}")
         else:
             self.answer(200, content)
 

@@ -131,8 +131,8 @@ def read_metadata(stage: Any, url: Any) -> bytes:
 def iter_core_metadata(stage: Any, url: Any, headers: Mapping[str, str]) -> Iterator[Any]:
     """Yield the headers of the core metadata at ``url``, and then its content. Raises BadGateway."""
     try:
-        # Nothing of the client's, such as who it is, is for the upstream.
-        yield from stream_remote_file(stage, url, {})
+        # Nothing of the client's, such as who it is, is for the upstream. nginx can undo this encoding and no other.
+        yield from stream_remote_file(stage, url, {"Accept-Encoding": "gzip"})
         return
     except BadGateway as exc:
         # A store of objects says 403 where others say 404.
