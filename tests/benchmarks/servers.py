@@ -90,18 +90,36 @@ class Server:
             "inspect", "--format", f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}', self.name
         )
 
-    def memory(self) -> int:
-        """Return the bytes that the container holds and the kernel could not take back."""
-        for hierarchy in ("/sys/fs/cgroup/memory/memory", "/sys/fs/cgroup/memory"):
+    def control_group(self, kind: str, *names: str) -> str:
+        """Return what the first file of these says that the container's control group has, of the first kind or the second."""
+        for path in (f"/sys/fs/cgroup/{kind}/{names[0]}", f"/sys/fs/cgroup/{names[-1]}"):
             try:
-                stat = docker("exec", self.name, "cat", f"{hierarchy}.stat")
+                return docker("exec", self.name, "cat", path)
             except RuntimeError:
                 continue
-            values = dict(line.split() for line in stat.splitlines())
-            if "anon" in values:
-                return int(values["anon"]) + int(values["slab"])
-            return int(values["total_rss"]) + int(values["total_shmem"])
-        raise RuntimeError("the container does not tell its memory")
+        raise RuntimeError(f"the container does not tell its {kind}")
+
+    def memory(self) -> int:
+        """Return the bytes that the container holds and the kernel could not take back."""
+        values = dict(line.split() for line in self.control_group("memory", "memory.stat").splitlines())
+        if "anon" in values:
+            return int(values["anon"]) + int(values["slab"])
+        return int(values["total_rss"]) + int(values["total_shmem"])
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that the container has used so far."""
+        said = self.control_group("cpuacct", "cpuacct.usage", "cpu.stat")
+        return int(said) / 1e9 if said.isdigit() else int(said.split()[1]) / 1e6
+
+    def await_rest(self) -> None:
+        """Return when it works no more on what it was asked for, which clients that went away do not end."""
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            before = self.processor_seconds()
+            time.sleep(0.5)
+            if self.processor_seconds() - before < 0.05:
+                return
+        raise RuntimeError(f"{self.name} does not come to rest")
 
 
 def replay(name: str, folder: Path, image: str, path: str) -> Server:

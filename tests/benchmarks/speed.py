@@ -197,13 +197,15 @@ def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -
     return in_turns(FIRST_ROUNDS, ways, what)
 
 
-def load(url: str, form: str, clients: int) -> float:
+def load(server: Server, url: str, form: str, clients: int) -> float:
     """Return the requests a second that a server answers to so many clients."""
     headers = ["-H", f"Accept: {servers.FORMS[form]}", "-H", "Accept-Encoding: gzip", "-H", "User-Agent: pip/26"]
     said = servers.docker(
         "run", "--rm", "--network", "host", TESTER, "wrk", "-t", "1", "-c", str(clients), "-d", f"{LOAD_SECONDS}s",
         "--timeout", "30s", *headers, url,
     )  # fmt: skip
+    # Or the next to be measured would share the processors with it.
+    server.await_rest()
     if "Non-2xx" in said:
         raise RuntimeError(f"{url}: {said}")
     return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec:")))
@@ -228,7 +230,8 @@ def under_load(ways: dict[str, Server]) -> dict[str, Times]:
             way: largest_file(server) if what == "wheel" else f"{server.url}{what.split()[0]}/"
             for way, server in ways.items()
         }
-        found[row] = in_turns(3, {way: partial(load, url, form, clients) for way, url in urls.items()}, row)
+        turns = {way: partial(load, ways[way], url, form, clients) for way, url in urls.items()}
+        found[row] = in_turns(3, turns, row)
     return found
 
 
