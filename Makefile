@@ -1,5 +1,5 @@
 # The commands of the project. Each makes what it needs.
-.PHONY: site remove image test lint unit sanity integration molecule bench lock clean
+.PHONY: site remove doctor test lint unit sanity integration molecule bench lock clean
 .DEFAULT_GOAL := help
 A ?=
 RUN = .venv/test/bin/python tests/run.py
@@ -12,6 +12,9 @@ site: ## Put the mirror on this machine (options of ansible-playbook: A="-e devp
 
 remove: ## Take it away from this machine again (with all that is cached: A="-e devpi_server_remove_data=true")
 	@requirements/venv site && playbooks/run devpi.mirror.remove $(A)
+
+doctor: ## Tell how it is, and whose pip uses it
+	@requirements/venv site && playbooks/run devpi.mirror.doctor $(A)
 
 test: ## Run all tests
 	@requirements/venv test && $(RUN)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import read
@@ -47,6 +47,17 @@ def uid_range(login_defs: str, system: str) -> Tuple[int, int]:
     for name, value in re.findall(r"^\s*(UID_MIN|UID_MAX)\s+(\d+)", login_defs, re.MULTILINE):
         values[name] = int(value)
     return values["UID_MIN"], values["UID_MAX"]
+
+
+def ordinary(params: Dict[str, Any], system: str) -> Optional[Tuple[int, int]]:
+    """Return the range of user numbers that a module's ``find_users``, ``uid_min`` and ``uid_max`` mean, None for nobody."""
+    if not params["find_users"]:
+        return None
+    low, high = uid_range(read("/etc/login.defs") or "", system)
+    return (
+        low if params["uid_min"] is None else params["uid_min"],
+        high if params["uid_max"] is None else params["uid_max"],
+    )
 
 
 def choose(find: Optional[Tuple[int, int]], listed: List[str], exclude: List[str]) -> List[pwd.struct_passwd]:

@@ -165,66 +165,18 @@ container:
     labels:
       description: Its labels.
       type: dict
-  sample: {"running": true, "image": "devpi-mirror:0f3c", "labels": {}}
+    started:
+      description: When it was started last, in UTC, empty if never.
+      type: str
+  sample: {"running": true, "image": "devpi-mirror:0f3c", "labels": {}, "started": "2026-11-02T08:00:12Z"}
 """
 
-import json
 import platform
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
-
-# Where macOS has the command, which the PATH of a remote command there does not.
-DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
-
-
-class Docker:
-    """The ``docker`` command of the host, which may be missing."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self._module = module
-        self._path = module.get_bin_path("docker", opt_dirs=DOCKER_FOLDERS)
-        self.error = ""
-
-    def run(self, *args: str) -> Optional[str]:
-        """Return what the command prints, or None if it fails, with its last word in ``error``."""
-        if self._path is None:
-            self.error = "there is no docker command"
-            return None
-        code, out, err = self._module.run_command([self._path, *args])
-        self.error = err.strip() if code else ""
-        return None if code else out.strip()
-
-    def engine(self) -> Dict[str, Any]:
-        out = self.run("info", "--format", "{{json .}}")
-        info = json.loads(out) if out else {}
-        # The command succeeds without an engine too, and then tells of itself alone.
-        running = bool(info.get("ServerVersion"))
-        errors: List[str] = info.get("ServerErrors") or [self.error]
-        return {
-            "running": running,
-            "version": info.get("ServerVersion") or "",
-            "error": "" if running else "; ".join(errors),
-            "command": self._path or "",
-            "root": info.get("DockerRootDir") or "/var/lib/docker",
-            "containers": info.get("Containers") or 0,
-            "images": info.get("Images") or 0,
-        }
-
-    def container(self, name: str) -> Optional[Dict[str, Any]]:
-        out = self.run("container", "inspect", name)
-        if out is None:
-            return None
-        found = json.loads(out)[0]
-        return {
-            "running": bool(found["State"]["Running"]),
-            "image": found["Config"]["Image"],
-            "labels": found["Config"].get("Labels") or {},
-        }
-
-    def publisher(self, port: int) -> str:
-        return (self.run("ps", "--filter", "publish=%d/tcp" % port, "--format", "{{.Names}}") or "").split("\n")[0]
+from ansible_collections.devpi.mirror.plugins.module_utils._docker import Docker
 
 
 def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:

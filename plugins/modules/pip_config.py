@@ -179,7 +179,7 @@ import pwd
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.devpi.mirror.plugins.module_utils._accounts import choose, config_home, uid_range
+from ansible_collections.devpi.mirror.plugins.module_utils._accounts import choose, config_home, ordinary
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, reason, run_as_all
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     INI,
@@ -427,14 +427,7 @@ def check(params: Dict[str, Any], system: str) -> None:
 
 def configure(params: Dict[str, Any], system: str) -> List[Dict[str, Any]]:
     """Do it for everybody, and return what happened, file by file. Raises ValueError for users that don't exist."""
-    find = None
-    if params["find_users"]:
-        low, high = uid_range(read("/etc/login.defs") or "", system)
-        find = (
-            low if params["uid_min"] is None else params["uid_min"],
-            high if params["uid_max"] is None else params["uid_max"],
-        )
-    users = choose(find, params["users"], params["exclude"])
+    users = choose(ordinary(params, system), params["users"], params["exclude"])
     contents = params["contents"] if params["state"] == "present" else {}
     params = dict(params, contents=contents)
     listed = set(params["users"])

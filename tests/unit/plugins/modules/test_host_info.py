@@ -13,7 +13,10 @@ from ansible_collections.devpi.mirror.plugins.modules import host_info
 
 INFO = {"ServerVersion": "20.10.24", "DockerRootDir": "/", "Containers": 2, "Images": 5}
 CONTAINER = [
-    {"State": {"Running": True}, "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.config": "abc"}}}
+    {
+        "State": {"Running": True, "StartedAt": "now"},
+        "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.config": "abc"}},
+    }
 ]
 
 
@@ -41,7 +44,8 @@ def test_an_engine_with_everything(run_module, docker):
     assert result["engine"]["version"] == "20.10.24"
     assert (result["engine"]["containers"], result["engine"]["images"]) == (2, 5)
     assert result["image_present"]
-    assert result["container"] == {"running": True, "image": "devpi-mirror:1", "labels": {"devpi.mirror.config": "abc"}}
+    labels = {"devpi.mirror.config": "abc"}
+    assert result["container"] == {"running": True, "image": "devpi-mirror:1", "labels": labels, "started": "now"}
     assert result["publisher"] == "devpi"
     assert result["disk_free"] > 0
 

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
+from ansible_collections.devpi.mirror.plugins.modules import devpi_info
+
+READY = _devpi.Seen(_devpi.READY, "index root/pypi exists", version="6.20.3", uuid="c0ffee", serial=4)
+REFUSED = _devpi.Seen(_devpi.REFUSED, "nothing listens on that port")
+CONTAINER = [
+    {
+        "State": {"Running": True, "StartedAt": "2026-11-02T08:00:12.123456789Z"},
+        "Config": {"Image": "devpi-mirror:1", "Labels": {}},
+    }
+]
+INSIDE = {
+    "requests": {"hit": 6, "stale": 1, "miss": 1},
+    "scrub": {"at": 0, "files": 3, "damaged": 0, "lost": [], "error": ""},
+    "troubles": [],
+    "disk": {"free": 5, "total": 9},
+    "limits": {"size": 0, "age": 0},
+    "store_bytes": 77,
+    "backup": None,
+    "cache": {"files": 3, "bytes": 99},
+    "devpi": {"role": "standalone", "uuid": "c0ffee", "serial": 4, "versions": {"devpi-server": "6.20.3"}},
+    "upstream": {"url": "https://example.com/simple/", "reachable": True, "error": ""},
+}
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """What the host shows: the answer to ``docker exec``, the container, and what a client sees."""
+    shows = {"inside": copy.deepcopy(INSIDE), "container": copy.deepcopy(CONTAINER), "seen": READY, "engine": True}
+
+    def run_command(self, args):
+        if args[1] == "info":
+            info = {"ServerVersion": "29.0"} if shows["engine"] else {"ServerErrors": ["no socket"]}
+            return 0, json.dumps(info), ""
+        answer = shows["inside"] if args[1] == "exec" else shows["container"]
+        return (1, "", "no such thing") if answer is None else (0, json.dumps(answer), "")
+
+    monkeypatch.setattr(devpi_info.AnsibleModule, "run_command", run_command)
+    monkeypatch.setattr(devpi_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
+    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project: shows["seen"])
+    return shows
+
+
+def test_a_mirror_that_is_well(run_module, host):
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], result["reasons"]) == ("ok", [])
+    assert (result["hit_rate"], result["up_since"]) == (0.875, "2026-11-02T08:00:12Z")
+    assert result["last_scrub"]["at"] == "1970-01-01T00:00:00Z"
+    assert result["last_backup"] is None
+    assert result["versions"] == {"devpi-server": "6.20.3"}
+
+
+def test_what_is_wrong_inside_and_upstream(run_module, host):
+    host["inside"]["troubles"] = ["The disk is full."]
+    host["inside"]["upstream"].update(reachable=False, error="Connection refused")
+    result = run_module(devpi_info, {}).result
+    assert result["state"] == "degraded"
+    assert result["reasons"][0] == "The disk is full."
+    assert "Connection refused" in result["reasons"][1]
+
+
+def test_a_devpi_that_is_away_while_nginx_serves(run_module, host):
+    host["inside"].update(devpi=None, cache=None, upstream=None, troubles=["devpi-server does not answer"])
+    host["inside"]["requests"] = {"hit": 0, "stale": 0, "miss": 0}
+    host["seen"] = _devpi.Seen(_devpi.SERVER_ERROR, "it answers 503")
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], result["reasons"]) == ("degraded", ["devpi-server does not answer"])
+    assert (result["serial"], result["hit_rate"]) == (None, None)
+
+
+def test_a_port_that_is_not_published(run_module, host):
+    host["seen"] = REFUSED
+    result = run_module(devpi_info, {}).result
+    assert result["state"] == "degraded"
+    assert "nothing listens on that port" in result["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"engine": False}, "The Docker engine does not answer (no socket)"),
+        ({"container": None}, "There is no container devpi"),
+        ({"container": [{"State": {"Running": False}, "Config": {"Image": "i"}}]}, "does not run"),
+    ],
+)
+def test_a_mirror_that_is_down(run_module, host, change, reason):
+    host.update(change, seen=REFUSED)
+    result = run_module(devpi_info, {}).result
+    assert result["state"] == "down"
+    assert reason in result["reasons"][0]
+    assert result["up_since"] is None
+
+
+def test_an_image_of_somebody_else(run_module, host):
+    host["inside"] = None
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], result["uuid"], result["cache"]) == ("ok", "c0ffee", None)
+    assert "disk" not in result
+
+
+def test_bad_input(run_module, host):
+    assert "root/pypi" in run_module(devpi_info, {"index": "pypi"}).result["msg"]
