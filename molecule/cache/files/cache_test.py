@@ -2,88 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import http.client
-import io
 import json
-import os
 import re
 import subprocess
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterator, NamedTuple
+from typing import Iterator
 from urllib.parse import urljoin
 
 import pytest
-
-UPSTREAM = os.environ["UPSTREAM"]
-MIRROR = os.environ["MIRROR"]
-ON_HOST = ["docker", "exec", os.environ["HOST"]]
-PUBLIC = "/root/pypi/+simple/"
-JSON = "application/vnd.pypi.simple.v1+json"
-LIMIT = 30.0
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        body = gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
-        return body.decode()
-
-
-def ask(path: str, method: str = "GET", body: bytes | None = None, server: str = MIRROR, **headers: str) -> Answer:
-    """Send one request with the path as it is, and return the answer."""
-    connection = http.client.HTTPConnection(server, timeout=60)
-    try:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, sent)
-        response = connection.getresponse()
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
-    finally:
-        connection.close()
-
-
-def page(name: str, **headers: str) -> Answer:
-    return ask(f"{PUBLIC}{name}/", Accept=JSON, **headers)
-
-
-def files(name: str) -> dict[str, dict[str, Any]]:
-    """Return the files that a project's page lists, with absolute paths, by name."""
-    listed = json.loads(page(name).text)["files"]
-    return {file["filename"]: dict(file, path=urljoin(f"{PUBLIC}{name}/", file["url"])) for file in listed}
-
-
-def tell_upstream(what: str) -> None:
-    ask(f"/{what}", "POST", server=UPSTREAM)
-
-
-def seen_upstream() -> list[str]:
-    seen: list[str] = json.loads(ask("/+seen", server=UPSTREAM).body)
-    return seen
-
-
-def inside(command: str) -> str:
-    """Run a command in the mirror's container."""
-    done = subprocess.run(
-        [*ON_HOST, "docker", "exec", "devpi", "sh", "-c", command], check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
-def until(true: Any, why: str) -> None:
-    """Wait until ``true()`` is, for LIMIT seconds at most."""
-    deadline = time.monotonic() + LIMIT
-    while not true():
-        if time.monotonic() > deadline:
-            raise AssertionError(why)
-        time.sleep(0.1)
+from conversation import (
+    JSON,
+    MIRROR,
+    ON_HOST,
+    PUBLIC,
+    Answer,
+    Person,
+    ask,
+    files,
+    page,
+    reachable,
+    seen_upstream,
+    tell_upstream,
+    until,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -199,13 +143,6 @@ class TestUpstream:
         until(lambda: reachable("/+api"), "devpi does not answer after a restart")
 
 
-def reachable(path: str) -> bool:
-    try:
-        return ask(path).status == 200
-    except OSError:
-        return False
-
-
 class TestFiles:
     def test_ranges_tags_and_heads_are_right(self) -> None:
         (file,) = files("alpha").values()
@@ -268,49 +205,8 @@ class TestPrivate:
 
     @classmethod
     def setup_class(cls) -> None:
-        password = inside("cat /data/root-password")
-        cls.auth = cls.log_in("root", password)
-        cls.call("PUT", "/alice", {"password": "secret-of-alice"}, cls.auth)
-        cls.call("PUT", "/alice/private", {"bases": ["root/pypi"], "volatile": True}, cls.auth)
-        cls.alice = cls.log_in("alice", "secret-of-alice")
-        cls.upload()
-
-    @classmethod
-    def call(cls, method: str, path: str, body: Any, auth: str = "") -> Any:
-        headers = {
-            "Accept": "application/json",
-            "Content_Type": "application/json",
-            **({"X_Devpi_Auth": auth} if auth else {}),
-        }
-        answer = ask(path, method, json.dumps(body).encode(), **headers)
-        if answer.status >= 300:
-            raise AssertionError(f"{method} {path}: {answer.status} {answer.text[:300]}")
-        return json.loads(answer.body or b"{}").get("result")
-
-    @classmethod
-    def log_in(cls, user: str, password: str) -> str:
-        token = cls.call("POST", "/+login", {"user": user, "password": password})["password"]
-        return base64.b64encode(f"{user}:{token}".encode()).decode()
-
-    @classmethod
-    def upload(cls) -> None:
-        """Put a private release of a name into the private index that is public too."""
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("alpha-9.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: alpha\nVersion: 9.0\n")
-        fields = {":action": "file_upload", "name": "alpha", "version": "9.0", "filetype": "bdist_wheel"}
-        parts = [
-            f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
-            for key, value in fields.items()
-        ]
-        name = "alpha-9.0-py3-none-any.whl"
-        parts.append(f'--B\r\nContent-Disposition: form-data; name="content"; filename="{name}"\r\n\r\n'.encode())
-        body = b"".join([*parts, stream.getvalue(), b"\r\n--B--\r\n"])
-        answer = ask(
-            "/alice/private/", "POST", body, X_Devpi_Auth=cls.alice, Content_Type="multipart/form-data; boundary=B"
-        )
-        if answer.status != 200:
-            raise AssertionError(f"{answer.status} {answer.text[:300]}")
+        cls.alice = Person.with_private_index("alice")
+        cls.alice.upload("alpha", "9.0")
 
     def private_page(self, path: str = "/alice/private/+simple/alpha/") -> Answer:
         return ask(path, Accept=JSON)
@@ -322,12 +218,12 @@ class TestPrivate:
         listed = {file["filename"]: file["url"] for file in json.loads(answer.text)["files"]}
         file = urljoin("/alice/private/+simple/alpha/", listed["alpha-9.0-py3-none-any.whl"])
         assert "x-cached" not in ask(file).headers
-        assert ask("/alice/private/alpha/9.0", "DELETE", X_Devpi_Auth=self.alice).status == 200
+        assert ask("/alice/private/alpha/9.0", "DELETE", X_Devpi_Auth=self.alice.auth).status == 200
         try:
             assert "alpha-9.0" not in self.private_page().text
             assert ask(file).status in (404, 410)
         finally:
-            self.upload()
+            self.alice.upload("alpha", "9.0")
 
     @pytest.mark.parametrize(
         "path",

@@ -1,8 +1,13 @@
 """An index of made-up packages that does what it is told: upstream.py PORT
 
-``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered) or ``failing`` (503).
-``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked for, each with
-the part of it, if not all was.
+On the port after that it is the same over TLS, with a certificate of nobody's.
+
+``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered), ``failing`` (503), ``reset`` (connections are
+reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset) or
+``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked
+for, each with the part of it, if not all was.
+
+Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``.
 """
 
 from __future__ import annotations
@@ -12,13 +17,22 @@ import hashlib
 import io
 import json
 import re
+import socket
+import ssl
+import struct
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 import zipfile
+from contextlib import suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 RELEASES = {name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole")}
+# What has a page that is larger than what a server has in memory.
+RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 # What has another wheel for each of these; the others have one for all.
 TAGS = {
     "epsilon": [
@@ -37,13 +51,22 @@ SEEN: list[str] = []
 MODE = ["well"]
 
 
-@lru_cache
+def releases(name: str) -> list[str]:
+    return RELEASES.get(name, ["1.0"] if re.fullmatch(r"(new|bulk)\d+", name) else [])
+
+
+@lru_cache(2000)
+def digest(project: str, version: str, tag: str) -> str:
+    return hashlib.sha256(wheel(project, version, tag)).hexdigest()
+
+
+@lru_cache(20)
 def wheel(name: str, version: str, tag: str) -> bytes:
     """Return a wheel, the same bytes at every call."""
     needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
     folder = f"{name}-{version}.dist-info"
     files = {
-        f"{name}.py": f"version = {version!r}\n" + "#" * (LARGE if name == "large" else 0),
+        f"{name}.py": f"version = {version!r}\n" + "#" * (LARGE if re.match("large|bulk", name) else 0),
         # Another package inside of this one is not what it is called.
         f"{name}/_vendor/other-3.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 3.0\n",
         f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
@@ -67,15 +90,45 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        spoil = getattr(self, "send_" + MODE[0], None) if kind == "application/octet-stream" else None
+        if spoil:
+            spoil(content)
+        else:
             self.wfile.write(content)
+
+    def send_slow(self, content: bytes) -> None:
+        for start in range(0, len(content), 1000):
+            if MODE[0] != "slow":
+                self.wfile.write(content[start:])
+                return
+            self.wfile.write(content[start : start + 1000])
+            time.sleep(1)
+
+    def send_truncated(self, content: bytes) -> None:
+        self.wfile.write(content[: len(content) // 2])
+        self.close_connection = True
+
+    def send_broken(self, content: bytes) -> None:
+        self.wfile.write(content[: len(content) // 2])
+        self.reset()
+
+    def send_wrong(self, content: bytes) -> None:
+        self.wfile.write(content[:-100] + bytes(100))
+
+    def reset(self) -> None:
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def answer_file(self, project: str, version: str, tag: str, name: str) -> None:
         content = wheel(project, version, tag)
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if name.endswith(".metadata"):
             if project not in APART:
-                self.answer(404, b"no such thing\n")
+                self.answer(404, b"no such thing\n", "text/plain")
                 return
             # As only these can be told from what is in the wheel.
             told = f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\nSummary: apart\n".encode()
@@ -97,26 +150,27 @@ class Handler(BaseHTTPRequestHandler):
             MODE[0] = parts[1]
         elif parts[0] == "+release":
             RELEASES.setdefault(parts[1], []).append(parts[2])
-        self.answer(200, b"done\n")
+        self.answer(200, b"done\n", "text/plain")
 
     def do_GET(self) -> None:
         parts = self.path.strip("/").split("/")
         if parts[0] == "+seen":
-            self.answer(200, json.dumps(SEEN).encode())
+            self.answer(200, json.dumps(SEEN).encode(), "application/json")
             return
         SEEN.append(self.path + (f" {self.headers['Range']}" if "Range" in self.headers else ""))
         if MODE[0] == "hang":
             time.sleep(300)
-        if MODE[0] != "well":
-            self.answer(503, b"not today\n")
-        elif parts[0] == "simple" and len(parts) == 2 and parts[1] in RELEASES:
+        if MODE[0] == "reset":
+            self.reset()
+        elif MODE[0] in ("hang", "failing"):
+            self.answer(503, b"not today\n", "text/plain")
+        elif parts[0] == "simple" and len(parts) == 2 and releases(parts[1]):
             files = []
-            for version in RELEASES[parts[1]]:
+            for version in releases(parts[1]):
                 for tag in TAGS.get(parts[1], ["py3-none-any"]):
-                    digest = hashlib.sha256(wheel(parts[1], version, tag)).hexdigest()
                     name = f"{parts[1]}-{version}-{tag}.whl"
                     url = f"/files/{parts[1]}/{version}/{tag}/{name}"
-                    files.append({"filename": name, "url": url, "hashes": {"sha256": digest}})
+                    files.append({"filename": name, "url": url, "hashes": {"sha256": digest(parts[1], version, tag)}})
             page = {"meta": {"api-version": "1.0"}, "name": parts[1], "files": files}
             self.answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
         elif parts[0] == "files" and len(parts) == 5:
@@ -125,13 +179,34 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(2)
             self.answer_file(*parts[1:])
         else:
-            self.answer(404, b"no such thing\n")
+            self.answer(404, b"no such thing\n", "text/plain")
 
     do_HEAD = do_GET
+
+    def finish(self) -> None:
+        # It may have been reset, here or there.
+        with suppress(OSError, ValueError):
+            super().finish()
 
     def log_message(self, *_arguments: object) -> None:
         pass
 
 
+def serve_with_unknown_authority(port: int) -> ThreadingHTTPServer:
+    """Return the same over TLS, with a certificate that nobody trusts, as behind a company's proxy."""
+    folder = tempfile.mkdtemp()
+    key, certificate = f"{folder}/key.pem", f"{folder}/cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=upstream", "-days", "2"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer(("0.0.0.0", port), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
+    port = int(sys.argv[1])
+    unknown = serve_with_unknown_authority(port + 1)
+    threading.Thread(target=unknown.serve_forever, daemon=True).start()
+    ThreadingHTTPServer(("0.0.0.0", port), Handler).serve_forever()
