@@ -156,6 +156,9 @@ def main() -> None:
     os.umask(0o077)
     settle_environment(os.environ)  # type: ignore[arg-type]
     configure_nginx(os.environ)
+    if (DATA / "incoming").exists():
+        # What it needs would stay in memory, as this process becomes the supervisor.
+        subprocess.run([BIN / "python", "/opt/devpi/etc/store.py", "take-place"], check=True)
     prepare_store(os.environ)
     try:
         apply_settings(os.environ)

@@ -1,4 +1,4 @@
-"""devpi-server, with three changes that save time.
+"""devpi-server, with three changes that save time, and two that tell what is wrong.
 
 When the page of a project arrives, devpi tells its plugins of files that have changed. It opens a connection to its database
 for every link of the page, only to see that it is one of a mirror, of which plugins are not told. That is a third of the time
@@ -10,11 +10,15 @@ that it needs. Here one client fetches all pages.
 Core metadata (PEP 658) spares installers whole wheels. devpi promises it for every wheel, and passes on what its upstream has,
 but upstreams don't have it for every wheel, and pip has no way back from a promise that is not kept. Here it is then read
 out of the wheel at the upstream: its end is fetched, where the metadata is, and the wheel only if it comes in one piece.
+
+Where a disk becomes full in the middle of a download, the download breaks off, and the client blames the network. Here what
+has no room is refused before it begins. A database that is damaged is said to be, with what to do.
 """
 
 from __future__ import annotations
 
 import io
+import sqlite3
 import sys
 import tempfile
 import zipfile
@@ -22,18 +26,23 @@ from contextlib import ExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, AsyncIterator, BinaryIO, Iterator, Mapping
 
+from caretaker import RESERVE, disk
 from devpi_server import views
 from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
 from devpi_server.model import EventSubscribers
+from pyramid.httpexceptions import HTTPInsufficientStorage
 
 # Most wheels have their metadata and their table of contents in so many bytes at their end.
 PART = 65536
+# A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
+COPIES = 3
 
 tell_of_file = EventSubscribers.on_changed_file_entry
 make_client = HTTPClient.async_client
 stream_remote_file = views.iter_stream_remote_file
+cache_remote_file = views.iter_cache_remote_file
 
 
 def on_changed_file_entry(self: Any, event: Any) -> None:
@@ -143,9 +152,31 @@ def iter_core_metadata(stage: Any, url: Any, headers: Mapping[str, str]) -> Iter
     yield content
 
 
+def iter_new_file(stage: Any, entry: Any, url: Any) -> Iterator[Any]:
+    """Yield the headers of a file at the upstream, and then its content. Raises BadGateway and HTTPInsufficientStorage."""
+    answer = cache_remote_file(stage, entry, url)
+    headers = next(answer)
+    free = disk()["free"]
+    if free < COPIES * int(headers.get("content-length") or 0) + RESERVE:
+        answer.close()
+        text = f"The mirror has no room for {entry.basename}: {free // 10**6} MB are free on its disk."
+        print(text, file=sys.stderr, flush=True)
+        raise HTTPInsufficientStorage(text)
+    yield headers
+    yield from answer
+
+
 if __name__ == "__main__":
     EventSubscribers.on_changed_file_entry = on_changed_file_entry
     HTTPClient.async_client = async_client
     views.iter_stream_remote_file = iter_core_metadata
+    views.iter_cache_remote_file = iter_new_file
     sys.argv[0] = "devpi-server"
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except sqlite3.DatabaseError as exc:
+        sys.exit(
+            f"The database of this mirror is damaged ({exc}). What is cached is served. Restore a backup: ansible-playbook "
+            "devpi.mirror.restore -e devpi_server_restore_file=FILE. Without one: ansible-playbook devpi.mirror.remove -e "
+            "devpi_server_remove_data=true, and devpi.mirror.site"
+        )

@@ -24,7 +24,9 @@ FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "server.
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    # In the image, all these files are in one folder.
+    monkeypatch.syspath_prepend(FILE.parent)
     spec = importlib.util.spec_from_file_location("server", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -146,6 +148,27 @@ def test_metadata_that_is_nowhere_is_an_error(server, upstream, code):
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("length", "free", "is_refused"), [(1000, 200_000_000, False), (60_000_000, 200_000_000, True), (None, 1000, True)]
+)
+def test_a_file_that_has_no_room_is_refused_before_it_comes(server, monkeypatch, length, free, is_refused):
+    headers = {} if length is None else {"content-length": str(length)}
+    monkeypatch.setattr(server, "cache_remote_file", lambda stage, entry, url: iter_and_close([headers, b"content"]))
+    monkeypatch.setattr(server, "disk", lambda: {"free": free, "total": free})
+    answer = server.iter_new_file(
+        None, SimpleNamespace(basename="alpha-1.0.tar.gz"), URL("http://upstream/alpha-1.0.tar.gz")
+    )
+    if is_refused:
+        with pytest.raises(server.HTTPInsufficientStorage, match="no room for alpha"):
+            next(answer)
+    else:
+        assert list(answer) == [headers, b"content"]
+
+
+def iter_and_close(items):
+    yield from items
+
+
 def test_devpi_still_has_what_is_changed():
     assert list(inspect.signature(model.EventSubscribers.on_changed_file_entry).parameters) == ["self", "ev"]
     assert list(inspect.signature(keyfs.TxNotificationThread.get_ixconfig).parameters) == [
@@ -154,6 +177,8 @@ def test_devpi_still_has_what_is_changed():
         "event_serial",
     ]
     assert list(inspect.signature(views.iter_stream_remote_file).parameters) == ["stage", "url", "headers"]
+    assert list(inspect.signature(views.iter_cache_remote_file).parameters) == ["stage", "entry", "url"]
+    assert "iter_cache_remote_file(" in inspect.getsource(views.iter_fetch_remote_file)
     assert "iter_stream_remote_file(" in inspect.getsource(views.PyPIView._pkgserv)
     assert "async with self.async_client() as client" in inspect.getsource(httpclient.HTTPClient.async_get)
     # One look for all links of a page: its answers are remembered.

@@ -1,0 +1,396 @@
+"""Look after what the mirror keeps, and write down how it is: caretaker.py round | look
+
+A round is one look at everything. It reads which files were asked for since the last one, and then
+
+- checks each of these against the hash in its path, and has a damaged one fetched again,
+- removes what interrupted downloads have left,
+- removes the files that nobody has used for longest, where the cache is bounded,
+- has devpi-fsck check all files, when that is due,
+- says in the log what is wrong, once, and once that it is well again.
+
+``look`` prints what the rounds have found as JSON, with what can be asked at that moment: how devpi is, how much there is,
+and whether the upstream can be reached, which nobody else asks for without need.
+
+Whatever of a mirror index is removed comes back when somebody asks for it. Files of other indexes are never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Iterable, Iterator, NamedTuple
+
+DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
+STORE = DATA / "server"
+FILES = STORE / "+files"
+USES = DATA / "nginx" / "uses.log"
+STATE = DATA / "caretaker.json"
+DAMAGED = DATA / "damaged"
+# As old as the container, as the folder that it is in goes with it.
+STARTED = Path("/tmp/freshness.conf")
+NGINX_PID = Path("/tmp/nginx.pid")
+FSCK = "/opt/devpi/bin/devpi-fsck"
+DEVPI = "http://127.0.0.1:3140"
+
+# Bytes that must stay free, so that devpi's database and what nginx keeps have room. server.py refuses new files before that.
+RESERVE = 64_000_000
+# Seconds without a new byte after which nobody is writing a file any more: devpi itself gives up far earlier.
+ABANDONED = 120
+# Seconds after which what nobody has used is looked for.
+PRUNE_EVERY = 3600
+# How many damaged files are kept for a person to look at.
+KEPT_DAMAGED = 5
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+# Where devpi keeps a file: user, index, and the first 16 digits of the hash.
+IN_STORE = re.compile(r"([^/\s]+/[^/\s]+)/\+f/([0-9a-f]{3})/([0-9a-f]{13})/[^/\s]+")
+
+State = dict[str, Any]
+
+
+def amount(text: str, units: dict[str, int]) -> float:
+    """Return how many seconds or bytes such a text means, as in ``90d`` or ``20g``. Nothing is 0. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]?)", text.strip().lower() or "0")
+    if not found or found[2] not in units:
+        raise ValueError(f"{text} is no amount")
+    return float(found[1]) * units[found[2]]
+
+
+class Stored(NamedTuple):
+    """A file of devpi's: its path below devpi's files, its bytes, and when it was last used (seconds since the epoch)."""
+
+    path: str
+    size: int
+    used: float
+
+
+def read_state() -> State:
+    """Return what earlier rounds have found. What is counted since the start begins anew with the container."""
+    try:
+        state: State = json.loads(STATE.read_text())
+    except (OSError, ValueError):
+        state = {}
+    state.setdefault("troubles", [])
+    state.setdefault("damaged", [])
+    state.setdefault("scrub", None)
+    state.setdefault("since", time.time())
+    started = STARTED.stat().st_mtime if STARTED.exists() else time.time()
+    if state.get("started") != started:
+        state.update(started=started, requests={"hit": 0, "stale": 0, "miss": 0}, pruned=0)
+    return state
+
+
+def write_state(state: State) -> None:
+    """Write the state down, whole or not at all. On a full disk the next round does it."""
+    fresh = STATE.with_name(STATE.name + ".new")
+    with suppress(OSError):
+        fresh.write_text(json.dumps(state))
+        fresh.replace(STATE)
+
+
+def take_uses() -> list[tuple[str, str]]:
+    """Return what was asked for since the last call, as the answer's X-Cached and the path, and forget it."""
+    try:
+        with USES.open("r+", errors="replace") as stream:
+            lines = stream.read().splitlines()
+            # nginx appends, so that it goes on at the new end.
+            stream.truncate(0)
+    except OSError:
+        return []
+    return [(had.lower(), path) for had, _space, path in (line.partition(" ") for line in lines) if path]
+
+
+def note_uses(state: State, uses: Iterable[tuple[str, str]]) -> list[str]:
+    """Count answers, and note of each file that it was used. Returns the files, as paths below devpi's."""
+    now = time.time()
+    used = []
+    for had, path in uses:
+        # EXPIRED and its like mean that somebody waited for devpi too.
+        state["requests"][had if had in ("hit", "stale") else "miss"] += 1
+        name = path.lstrip("/")
+        if IN_STORE.fullmatch(name) and name not in used:
+            with suppress(OSError):
+                os.utime(FILES / name, (now, (FILES / name).stat().st_mtime))
+                used.append(name)
+    return used
+
+
+def is_whole(name: str) -> bool:
+    """Tell whether a file has the hash that its path begins with. One that has gone meanwhile has."""
+    found = IN_STORE.fullmatch(name)
+    try:
+        with (FILES / name).open("rb") as stream:
+            # An upstream may tell another hash than this one, which is the field's.
+            return not found or any(
+                hashlib.file_digest(stream, kind).hexdigest().startswith(found[2] + found[3])
+                for kind in ("sha256", "md5", "sha1", "sha512", "blake2b")
+                if stream.seek(0) == 0
+            )
+    except FileNotFoundError:
+        return True
+
+
+def ask(path: str, method: str = "GET", limit: float = 60) -> Any:
+    """Return what devpi answers, parsed if it is JSON. Raises OSError and ValueError."""
+    # It is a third of this program's memory, and seldom needed.
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    request = Request(DEVPI + path, headers={"Accept": "application/json"}, method=method)
+    with build_opener(ProxyHandler({})).open(request, timeout=limit) as response:
+        if response.headers.get_content_type() == "application/json":
+            return json.load(response)
+        while response.read(65536):
+            pass
+        return None
+
+
+def mirror_indexes() -> set[str]:
+    """Return the indexes that are mirrors, as ``user/index``. Raises OSError and ValueError."""
+    users = ask("/")["result"]
+    return {
+        f"{user}/{name}"
+        for user, about in users.items()
+        for name, index in about.get("indexes", {}).items()
+        if index["type"] in ("mirror", "remote")
+    }
+
+
+def put_aside(state: State, names: Iterable[str], mirrors: set[str]) -> None:
+    """Have damaged files of mirrors fetched again; those of other indexes are the only ones there are, and stay."""
+    for name in names:
+        of_mirror = IN_STORE.fullmatch(name)[1] in mirrors  # type: ignore[index]
+        state["damaged"] = [item for item in state["damaged"] if item["file"] != name][-19:]
+        state["damaged"].append({"file": name, "found": time.time(), "mended": of_mirror})
+        print(f"{name} is damaged: {'it is fetched again' if of_mirror else 'only a backup has it'}", flush=True)
+        if not of_mirror:
+            continue
+        DAMAGED.mkdir(mode=0o700, exist_ok=True)
+        (FILES / name).replace(DAMAGED / name.replace("/", "_"))
+        for old in sorted(DAMAGED.iterdir(), key=lambda path: path.stat().st_ctime)[:-KEPT_DAMAGED]:
+            old.unlink()
+        # nginx keeps files open, and would go on sending this one.
+        os.kill(int(NGINX_PID.read_text()), signal.SIGHUP)
+        with suppress(OSError, ValueError):
+            ask("/" + name, limit=600)
+
+
+def check_used(state: State, used: Iterable[str]) -> None:
+    """Check the files that were used against their hashes, so that whoever got a damaged one gets a good one next time."""
+    damaged = [name for name in used if not is_whole(name)]
+    if damaged:
+        put_aside(state, damaged, mirror_indexes())
+
+
+def remove_abandoned() -> None:
+    """Remove what interrupted downloads and uploads have left."""
+    before = time.time() - ABANDONED
+    for pattern, folder in (("*-tmp", FILES), ("*", DATA / "tmp"), ("*", DATA / "nginx" / "tmp")):
+        for path in folder.rglob(pattern):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < before:
+                    path.unlink()
+
+
+def stored(indexes: Iterable[str]) -> Iterator[Stored]:
+    """Yield the files that these indexes have."""
+    for index in indexes:
+        for folder, _folders, names in os.walk(FILES / index):
+            for name in names:
+                with suppress(OSError):
+                    path = os.path.join(folder, name)
+                    status = os.stat(path)
+                    yield Stored(os.path.relpath(path, FILES), status.st_size, max(status.st_atime, status.st_mtime))
+
+
+def surplus(files: Iterable[Stored], max_size: float, max_age: float, now: float) -> list[Stored]:
+    """Return the files to remove: those unused for longer than ``max_age`` seconds, and the longest unused above ``max_size``.
+
+    A limit of 0 is none. Below ``max_size`` a tenth is made free, so that not every new file has one removed.
+    """
+    by_use = sorted(files, key=lambda file: file.used)
+    gone = [file for file in by_use if max_age and now - file.used > max_age]
+    left = by_use[len(gone) :]
+    size = sum(file.size for file in left)
+    if max_size and size > max_size:
+        for file in left:
+            if size <= max_size * 0.9:
+                break
+            gone.append(file)
+            size -= file.size
+    return gone
+
+
+def limit(name: str, units: dict[str, int]) -> float:
+    return amount(os.environ.get(f"DEVPI_MIRROR_{name}", ""), units)
+
+
+def count(files: list[Stored]) -> dict[str, int]:
+    return {"files": len(files), "bytes": sum(file.size for file in files)}
+
+
+def prune(state: State) -> None:
+    """Remove what is too much of what mirror indexes have."""
+    files = list(stored(mirror_indexes()))
+    gone = surplus(files, limit("CACHE_MAX_SIZE", SIZES), limit("CACHE_MAX_AGE", UNITS), time.time())
+    for file in gone:
+        # Whoever is being sent it gets it to its end.
+        (FILES / file.path).unlink(missing_ok=True)
+    if gone:
+        told = count(gone)
+        print(f"Removed {told['files']} files, {told['bytes']:,} bytes, that nobody has used for longest", flush=True)
+    state["pruned"] = time.time()
+
+
+def scrub(state: State) -> None:
+    """Have devpi-fsck compare all files with the hashes in devpi's database."""
+    done = subprocess.run([FSCK], capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    total = re.search(r"Finished with a total of (\d+) files", said)
+    damaged = {found[0] for found in re.finditer(IN_STORE.pattern + r"(?= - )", said)}
+    damaged = {name for name in damaged if not is_whole(name)}
+    state["scrub"] = {
+        "at": time.time(),
+        "files": int(total[1]) if total else 0,
+        "damaged": len(damaged),
+        # Of mirrors, what has gone comes back; that is a warning of fsck's and no error.
+        "lost": sorted({found[1] for found in re.finditer(r"ERR\w*\W+(?:\[.*?\] )?Missing file (\S+)", said)})[:20],
+        "error": "" if total else said.strip()[-300:],
+    }
+    if damaged:
+        put_aside(state, sorted(damaged), mirror_indexes())
+
+
+def disk() -> dict[str, int]:
+    status = os.statvfs(DATA)
+    return {"free": status.f_bavail * status.f_frsize, "total": status.f_blocks * status.f_frsize}
+
+
+def troubles(state: State) -> list[str]:
+    """Return what a person should do something about, a sentence or two for each."""
+    found = []
+    free = disk()["free"]
+    if free < 2 * RESERVE:
+        found.append(
+            f"The disk is full ({free // 10**6} MB are free): what is cached is served, and nothing new is kept. Free some "
+            "room where Docker keeps its data, or set devpi_server_cache_max_size."
+        )
+    for item in state["damaged"]:
+        # Somebody may have put it right since.
+        if not item["mended"] and not is_whole(item["file"]):
+            found.append(f"{item['file']} is damaged, and no mirror has it: restore a backup (devpi.mirror.restore).")
+    told = state["scrub"] or {"lost": [], "error": ""}
+    found += [
+        f"{name} has gone, and no mirror has it: restore a backup (devpi.mirror.restore)."
+        for name in told["lost"]
+        if not (FILES / name).exists()
+    ]
+    if told["error"]:
+        found.append(f"devpi-fsck can't check the files: {told['error']}")
+    return found
+
+
+def tell(state: State) -> None:
+    """Say in the log what is wrong now and was not before, and when all is well again."""
+    now = troubles(state)
+    # The same trouble with other numbers is the same.
+    before = {re.sub(r"\d+", "", text) for text in state["troubles"]}
+    for text in now:
+        if re.sub(r"\d+", "", text) not in before:
+            print(f"DEGRADED: {text}", flush=True)
+    if state["troubles"] and not now:
+        print("All is well again", flush=True)
+    state["troubles"] = now
+
+
+def make_round() -> None:
+    state = read_state()
+    now = time.time()
+    uses = take_uses()
+    used = note_uses(state, uses)
+    is_late = now - state["pruned"] > PRUNE_EVERY or disk()["free"] < 2 * RESERVE
+    has_more = bool(limit("CACHE_MAX_SIZE", SIZES)) and any(had not in ("hit", "stale") for had, _path in uses)
+    if is_late:
+        remove_abandoned()
+    # devpi may be away; then the next round does what needs it.
+    with suppress(OSError, ValueError):
+        check_used(state, used)
+        if is_late or has_more:
+            prune(state)
+        every = limit("SCRUB_EVERY", UNITS)
+        if every and now - (state["scrub"]["at"] if state["scrub"] else state["since"]) > every:
+            scrub(state)
+    tell(state)
+    write_state(state)
+
+
+def upstream() -> dict[str, Any]:
+    """Tell whether the upstream can be reached, as devpi reaches it."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    url = ask("/root/pypi?no_projects=")["result"].get("mirror_url", "")
+    shown = re.sub(r"//[^/@]*@", "//***@", url)
+    try:
+        with urlopen(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
+            return {"url": shown, "reachable": True, "error": ""}
+    except HTTPError as exc:
+        # It has no such package, or does not tell without a password that devpi has: it answers.
+        return {"url": shown, "reachable": exc.code < 500, "error": "" if exc.code < 500 else f"it answers {exc.code}"}
+    except (OSError, ValueError) as exc:
+        return {"url": shown, "reachable": False, "error": str(getattr(exc, "reason", exc))}
+
+
+def look() -> State:
+    """Return how the mirror is, for the module devpi_info."""
+    state = read_state()
+    found: State = {
+        "started": state["started"],
+        "requests": state["requests"],
+        "scrub": state["scrub"],
+        "damaged": state["damaged"],
+        "troubles": troubles(state),
+        "disk": disk(),
+        "limits": {"size": limit("CACHE_MAX_SIZE", SIZES), "age": limit("CACHE_MAX_AGE", UNITS)},
+        "store_bytes": sum(path.stat().st_size for path in STORE.glob(".sqlite*")),
+        "backup": None,
+        "cache": None,
+        "devpi": None,
+        "upstream": None,
+    }
+    with suppress(OSError, ValueError):
+        found["backup"] = json.loads((DATA / "last-backup.json").read_text())
+    try:
+        status = ask("/+status", limit=10)["result"]
+        found["devpi"] = {
+            "role": status["role"].lower(),
+            "uuid": status["uuid"],
+            "serial": status["serial"],
+            "versions": status["versioninfo"],
+        }
+        found["cache"] = count(list(stored(mirror_indexes())))
+        found["upstream"] = upstream()
+    except (OSError, ValueError) as exc:
+        found["troubles"].append(
+            f"devpi-server does not answer ({exc}): what is cached is served. See the mirror's log."
+        )
+    return found
+
+
+def main() -> None:
+    os.nice(19)
+    if sys.argv[1:] == ["look"]:
+        print(json.dumps(look()))
+    else:
+        make_round()
+
+
+if __name__ == "__main__":
+    main()

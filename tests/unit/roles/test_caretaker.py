@@ -1,0 +1,185 @@
+"""What the image's caretaker.py does with the files of a store."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "caretaker.py"
+GIGABYTE = 1024**3
+HOUR = 3600
+
+
+@pytest.fixture
+def caretaker(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
+    spec = importlib.util.spec_from_file_location("caretaker", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for folder in ("server/+files", "nginx/tmp", "tmp"):
+        (tmp_path / folder).mkdir(parents=True)
+    pid = tmp_path / "nginx.pid"
+    pid.write_text("1")
+    monkeypatch.setattr(module, "NGINX_PID", pid)
+    monkeypatch.setattr(module, "STARTED", tmp_path / "started")
+    monkeypatch.setattr(module, "mirror_indexes", lambda: {"root/pypi"})
+    monkeypatch.setattr(module.os, "kill", lambda pid, number: None)
+    return module
+
+
+def keep(caretaker, content: bytes, index: str = "root/pypi", kind: str = "sha256", name: str = "a.whl") -> str:
+    """Have a file in the store, and return its path there."""
+    digest = hashlib.new(kind, content).hexdigest()
+    path = f"{index}/+f/{digest[:3]}/{digest[3:16]}/{name}"
+    (caretaker.FILES / path).parent.mkdir(parents=True)
+    (caretaker.FILES / path).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "units", "value"),
+    [
+        ("", "SIZES", 0),
+        ("20g", "SIZES", 20 * GIGABYTE),
+        ("1.5M", "SIZES", 1.5 * 1024**2),
+        ("90d", "UNITS", 90 * 86400),
+        ("7", "UNITS", 7),
+    ],
+)
+def test_amounts(caretaker, text, units, value):
+    assert caretaker.amount(text, getattr(caretaker, units)) == value
+
+
+@pytest.mark.parametrize("text", ["much", "7g", "-1", "1 d 2"])
+def test_no_amounts(caretaker, text):
+    with pytest.raises(ValueError, match="is no amount"):
+        caretaker.amount(text, caretaker.UNITS)
+
+
+@pytest.mark.parametrize(
+    ("size", "age", "gone"),
+    [
+        (0, 0, []),
+        (0, 5 * HOUR, ["oldest", "old"]),
+        (400, 0, []),
+        # A tenth is made free besides.
+        (399, 0, ["oldest"]),
+        (300, 0, ["oldest", "old"]),
+        (1000, HOUR // 2, ["oldest", "old", "new", "newest"]),
+        (90, 10 * HOUR, ["oldest", "old", "new", "newest"]),
+    ],
+)
+def test_what_nobody_has_used_for_longest_goes_first(caretaker, size, age, gone):
+    used = {"new": 2, "oldest": 11, "newest": 1, "old": 6}
+    files = [caretaker.Stored(name, 100, 1e6 - hours * HOUR) for name, hours in used.items()]
+    assert [file.path for file in caretaker.surplus(files, size, age, 1e6)] == gone
+
+
+def test_only_files_of_mirrors_go(caretaker, monkeypatch):
+    monkeypatch.setenv("DEVPI_MIRROR_CACHE_MAX_AGE", "1h")
+    paths = [keep(caretaker, b"public"), keep(caretaker, b"private", "alice/private")]
+    for path in paths:
+        os.utime(caretaker.FILES / path, (1, 1))
+    caretaker.prune(caretaker.read_state())
+    assert [(caretaker.FILES / path).exists() for path in paths] == [False, True]
+
+
+def test_uses_are_counted_and_noted(caretaker):
+    path = keep(caretaker, b"content")
+    os.utime(caretaker.FILES / path, (1, 1))
+    caretaker.USES.write_text(
+        f"HIT /{path}\nSTALE /root/pypi/+simple/a/\nEXPIRED /root/pypi/+simple/b/\nMISS /nowhere\n\n"
+    )
+    state = caretaker.read_state()
+    assert caretaker.note_uses(state, caretaker.take_uses()) == [path]
+    assert state["requests"] == {"hit": 1, "stale": 1, "miss": 2}
+    status = (caretaker.FILES / path).stat()
+    assert status.st_atime > status.st_mtime == 1
+    assert caretaker.take_uses() == []
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5", "sha512"])
+def test_a_file_is_whole_if_it_has_the_hash_of_its_path(caretaker, kind):
+    path = keep(caretaker, b"content", kind=kind)
+    assert caretaker.is_whole(path)
+    (caretaker.FILES / path).write_bytes(b"c0ntent")
+    assert not caretaker.is_whole(path)
+    (caretaker.FILES / path).unlink()
+    assert caretaker.is_whole(path)
+
+
+def test_a_damaged_file_is_put_aside_and_fetched_again(caretaker, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(caretaker, "ask", lambda path, limit: asked.append(path))
+    public, private = keep(caretaker, b"public"), keep(caretaker, b"private", "alice/private")
+    for path in (public, private):
+        (caretaker.FILES / path).write_bytes(b"damaged")
+    state = caretaker.read_state()
+    caretaker.check_used(state, [public, private])
+    assert asked == ["/" + public]
+    assert not (caretaker.FILES / public).exists()
+    assert (caretaker.FILES / private).read_bytes() == b"damaged"
+    assert [path.read_bytes() for path in caretaker.DAMAGED.iterdir()] == [b"damaged"]
+    (trouble,) = caretaker.troubles(state)
+    assert trouble == f"{private} is damaged, and no mirror has it: restore a backup (devpi.mirror.restore)."
+    caretaker.tell(state)
+    caretaker.tell(state)
+    assert capsys.readouterr().out.count("DEGRADED") == 1
+    (caretaker.FILES / private).write_bytes(b"private")
+    caretaker.tell(state)
+    assert capsys.readouterr().out == "All is well again\n"
+
+
+def test_left_overs_go_when_nobody_writes_them_any_more(caretaker):
+    path = caretaker.FILES / keep(caretaker, b"content")
+    coming, left = path.with_name("coming-0123-tmp"), path.with_name("left-0123-tmp")
+    for one in (coming, left, caretaker.DATA / "tmp" / "left"):
+        one.write_bytes(b"part")
+    for one in (path, left, caretaker.DATA / "tmp" / "left"):
+        os.utime(one, (1, 1))
+    caretaker.remove_abandoned()
+    assert (path.exists(), coming.exists(), left.exists()) == (True, True, False)
+    assert list((caretaker.DATA / "tmp").iterdir()) == []
+
+
+def test_what_fsck_says(caretaker, monkeypatch):
+    public = keep(caretaker, b"public")
+    (caretaker.FILES / public).write_bytes(b"damaged")
+    lost = "alice/private/+f/abc/def0123456789/b.whl"
+    said = f"""2026-11-25 10:00:00,000 ERROR [CMD] {public} - a.whl: sha256 mismatch, expected 1, got 2
+2026-11-25 10:00:00,000 WARNI [CMD] Missing file root/pypi/+f/000/0000000000000/c.whl
+2026-11-25 10:00:00,000 ERROR [CMD] Missing file {lost}
+2026-11-25 10:00:00,000 INFO  [CMD] Finished with a total of 3 files."""
+    monkeypatch.setattr(caretaker, "FSCK", "/bin/echo")
+    monkeypatch.setattr(
+        caretaker.subprocess,
+        "run",
+        lambda command, **options: caretaker.subprocess.CompletedProcess(command, 1, said, ""),
+    )
+    monkeypatch.setattr(caretaker, "ask", lambda path, limit: None)
+    state = caretaker.read_state()
+    caretaker.scrub(state)
+    assert {name: state["scrub"][name] for name in ("files", "damaged", "lost", "error")} == {
+        "files": 3, "damaged": 1, "lost": [lost], "error": "",
+    }  # fmt: skip
+    assert caretaker.troubles(state) == [
+        f"{lost} has gone, and no mirror has it: restore a backup (devpi.mirror.restore)."
+    ]
+
+
+def test_the_state_outlives_a_start_but_for_what_is_counted_since(caretaker):
+    caretaker.STARTED.touch()
+    state = caretaker.read_state()
+    state["requests"]["hit"] = 7
+    state["scrub"] = {"at": 1, "files": 2, "damaged": 0, "lost": [], "error": ""}
+    caretaker.write_state(state)
+    assert caretaker.read_state()["requests"]["hit"] == 7
+    os.utime(caretaker.STARTED, (5, 5))
+    again = caretaker.read_state()
+    assert (again["requests"]["hit"], again["scrub"]["at"]) == (0, 1)
+    assert json.loads(caretaker.STATE.read_text())["started"] != again["started"]
