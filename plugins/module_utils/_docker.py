@@ -59,8 +59,13 @@ class Docker:
             "running": bool(found["State"]["Running"]),
             "image": found["Config"]["Image"],
             "labels": found["Config"].get("Labels") or {},
+            "volumes": [mount["Name"] for mount in found.get("Mounts") or [] if mount.get("Type") == "volume"],
             "started": found["State"].get("StartedAt") or "",
         }
+
+    def volumes(self, names: List[str]) -> List[str]:
+        there = (self.run("volume", "ls", "--quiet") or "").split("\n")
+        return [name for name in names if name in there]
 
     def publisher(self, port: int) -> str:
         return (self.run("ps", "--filter", "publish=%d/tcp" % port, "--format", "{{.Names}}") or "").split("\n")[0]

@@ -38,6 +38,12 @@ options:
     description:
       - Tell whether the engine has this image.
     type: str
+  volumes:
+    description:
+      - Tell which of these volumes the engine has.
+    type: list
+    elements: str
+    default: []
   paths:
     description:
       - Tell which of these paths exist. They can be patterns, as of a shell.
@@ -147,6 +153,12 @@ disk_free:
   returned: always
   type: int
   sample: 52428800000
+volumes:
+  description: Those of O(volumes) that the engine has.
+  returned: always
+  type: list
+  elements: str
+  sample: [devpi-data]
 image_present:
   description: Whether the engine has O(image).
   returned: with O(image)
@@ -165,10 +177,14 @@ container:
     labels:
       description: Its labels.
       type: dict
+    volumes:
+      description: The names of the volumes that it has.
+      type: list
+      elements: str
     started:
       description: When it was started last, in UTC, empty if never.
       type: str
-  sample: {"running": true, "image": "devpi-mirror:0f3c", "labels": {}, "started": "2026-11-02T08:00:12Z"}
+  sample: {"running": true, "image": "devpi-mirror:0f3c", "volumes": ["devpi-data"], "labels": {}}
 """
 
 import platform
@@ -189,6 +205,7 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         "paths": _host.existing(params["paths"]),
         "texts": _host.texts(params["texts"]),
         "files": _host.files(params["files"]),
+        "volumes": docker.volumes(params["volumes"]) if engine["running"] and params["volumes"] else [],
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
     if params["port"] is not None:
@@ -210,6 +227,7 @@ def main() -> None:
             "path": {"type": "path"},
             "container": {"type": "str"},
             "image": {"type": "str"},
+            "volumes": {"type": "list", "elements": "str", "default": []},
             "texts": {"type": "list", "elements": "path", "default": []},
             "files": {"type": "list", "elements": "path", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},

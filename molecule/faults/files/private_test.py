@@ -48,3 +48,9 @@ def test_found_again() -> None:
     # The token is one of before.
     person.upload("ours", "4.0")
     assert ask("/alice/private/ours/4.0", "DELETE", X_Devpi_Auth=person.auth).status == 200
+
+
+def test_change_something() -> None:
+    person = alice()
+    person.upload("passing", "1.0")
+    assert ask("/alice/private/passing/1.0", "DELETE", X_Devpi_Auth=person.auth).status == 200

@@ -336,7 +336,10 @@ def upstream() -> dict[str, Any]:
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
-    url = ask("/root/pypi?no_projects=")["result"].get("mirror_url", "")
+    from names import renamed
+
+    (name,) = renamed({"mirror_url": None})
+    url = ask("/root/pypi?no_projects=")["result"].get(name, "")
     shown = re.sub(r"//[^/@]*@", "//***@", url)
     try:
         with urlopen(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):

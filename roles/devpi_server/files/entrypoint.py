@@ -19,10 +19,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, MutableMapping
 from urllib.error import URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from names import renamed
 from supervisor import supervisord
 
 BIN = Path("/opt/devpi/bin")
@@ -34,25 +35,28 @@ START_LIMIT = 120.0
 OPENER = build_opener(ProxyHandler({}))
 
 
-def settle_environment(environ: dict[str, str]) -> None:
+def settle_environment(environ: MutableMapping[str, str]) -> None:
     """Add the settings that make this the collection's devpi, where the operator has not chosen otherwise."""
+    own: dict[str, str] = {}
     # A stretched secret costs 5 s and half a gigabyte at every start. This one is random and needs no stretching.
-    environ.setdefault("DEVPISERVER_ARGON2_TIME_COST", "1")
-    environ.setdefault("DEVPISERVER_ARGON2_MEMORY_COST", "8192")
-    environ.setdefault("DEVPISERVER_ARGON2_PARALLELISM", "1")
+    own["DEVPISERVER_ARGON2_TIME_COST"] = "1"
+    own["DEVPISERVER_ARGON2_MEMORY_COST"] = "8192"
+    own["DEVPISERVER_ARGON2_PARALLELISM"] = "1"
     # A heap for each of 50 threads, and what has been freed in them, is most of what a busy devpi would hold. So is what it
     # remembers of pages that nginx keeps.
-    environ.setdefault("MALLOC_ARENA_MAX", "1")
-    environ.setdefault("MALLOC_TRIM_THRESHOLD_", "65536")
-    environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
-    environ.setdefault("DEVPISERVER_KEYFS_CACHE_SIZE", "10")
+    own["MALLOC_ARENA_MAX"] = "1"
+    own["MALLOC_TRIM_THRESHOLD_"] = "65536"
+    own["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    own["DEVPISERVER_KEYFS_CACHE_SIZE"] = "10"
     # Nobody waits for a page to be refreshed, so that it can be given time, and asked for often. A page that nobody has is
     # given up before pip gives up.
-    environ.setdefault("DEVPISERVER_REQUEST_TIMEOUT", "10")
+    own["DEVPISERVER_REQUEST_TIMEOUT"] = "10"
     environ.setdefault("DEVPI_MIRROR_FRESHNESS", "300")
-    environ.setdefault("DEVPISERVER_MIRROR_CACHE_EXPIRY", environ["DEVPI_MIRROR_FRESHNESS"])
-    environ.setdefault("DEVPISERVER_ENABLE_CORE_METADATA", "true")
-    environ.setdefault("DEVPISERVER_RESTRICT_MODIFY", "root")
+    own["DEVPISERVER_MIRROR_CACHE_EXPIRY"] = environ["DEVPI_MIRROR_FRESHNESS"]
+    own["DEVPISERVER_ENABLE_CORE_METADATA"] = "true"
+    own["DEVPISERVER_RESTRICT_MODIFY"] = "root"
+    for name, value in renamed(own).items():
+        environ.setdefault(name, value)
     environ["DEVPISERVER_SERVERDIR"] = str(DATA / "server")
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
     # nginx alone talks to it.
@@ -92,7 +96,7 @@ def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {"mirror_no_project_list": True, "mirror_provides_core_metadata": True}
     if environ.get("DEVPI_MIRROR_UPSTREAM_URL"):
         settings["mirror_url"] = environ["DEVPI_MIRROR_UPSTREAM_URL"]
-    return settings
+    return renamed(settings)
 
 
 def call(method: str, path: str, body: Any = None, auth: str = "") -> Any:
@@ -154,7 +158,7 @@ class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
 
 def main() -> None:
     os.umask(0o077)
-    settle_environment(os.environ)  # type: ignore[arg-type]
+    settle_environment(os.environ)
     configure_nginx(os.environ)
     if (DATA / "incoming").exists():
         # What it needs would stay in memory, as this process becomes the supervisor.

@@ -31,8 +31,15 @@ from devpi_server import views
 from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
-from devpi_server.model import EventSubscribers
+from names import MAJOR
 from pyramid.httpexceptions import HTTPInsufficientStorage
+
+if MAJOR < 7:
+    from devpi_server import views as fetching
+    from devpi_server.model import EventSubscribers
+else:
+    from devpi_server.model import remote as fetching
+    from devpi_server.model.schema import EventSubscribers
 
 # Most wheels have their metadata and their table of contents in so many bytes at their end.
 PART = 65536
@@ -42,7 +49,7 @@ COPIES = 3
 tell_of_file = EventSubscribers.on_changed_file_entry
 make_client = HTTPClient.async_client
 stream_remote_file = views.iter_stream_remote_file
-cache_remote_file = views.iter_cache_remote_file
+cache_remote_file = fetching.iter_cache_remote_file
 
 
 def on_changed_file_entry(self: Any, event: Any) -> None:
@@ -167,10 +174,11 @@ def iter_new_file(stage: Any, entry: Any, url: Any) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    EventSubscribers.on_changed_file_entry = on_changed_file_entry
+    if MAJOR < 7:
+        EventSubscribers.on_changed_file_entry = on_changed_file_entry
     HTTPClient.async_client = async_client
     views.iter_stream_remote_file = iter_core_metadata
-    views.iter_cache_remote_file = iter_new_file
+    fetching.iter_cache_remote_file = iter_new_file
     sys.argv[0] = "devpi-server"
     try:
         sys.exit(main())

@@ -30,11 +30,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Iterator
 
 from caretaker import ask, mirror_indexes
+from devpi_server import __version__
+from names import CHANGES, DATABASE, MAJOR
 
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INCOMING = DATA / "incoming"
 REPLACED = DATA / "replaced"
-DATABASE = ".sqlite"
 # Beside the store: what makes tokens, passwords and settings the same again.
 BESIDE = ("secret", "root-password", "settings-applied")
 
@@ -50,7 +51,7 @@ def describe(server: Path) -> Manifest:
     try:
         uuid = json.loads((server / ".nodeinfo").read_text())["uuid"]
         with closing(sqlite3.connect(f"file:{server / DATABASE}?mode=ro", uri=True)) as database:
-            (serial,) = database.execute("SELECT MAX(serial) FROM changelog").fetchone()
+            (serial,) = database.execute(f"SELECT MAX(serial) FROM {CHANGES}").fetchone()
     except (OSError, ValueError, KeyError, sqlite3.Error) as exc:
         raise Refused(f"the store in {server} can't be read ({exc})") from exc
     return {"uuid": uuid, "serial": serial}
@@ -91,7 +92,7 @@ def back_up(with_mirrored: bool) -> None:
     manifest = {
         **describe(folder / "server"),
         "format": 1,
-        "devpi_server": ask("/+api")["result"].get("version") or server_version(),
+        "devpi_server": __version__,
         "made": time.time(),
         "mirrors": sorted(mirrors),
         "mirrored_files": with_mirrored,
@@ -107,12 +108,6 @@ def back_up(with_mirrored: bool) -> None:
             with suppress(FileNotFoundError):
                 archive.add(path, arcname=str(path.relative_to(DATA)))
     shutil.rmtree(folder)
-
-
-def server_version() -> str:
-    from importlib.metadata import version
-
-    return version("devpi-server")
 
 
 def harmless(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -131,12 +126,15 @@ def unpack(target: Path) -> Manifest:
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
             archive.extractall(target, members=harmless(archive))
         manifest: Manifest = json.loads((target / "manifest.json").read_text())
-        known = manifest["format"] == 1
-        found = describe(target / "server")
+        known = manifest["format"] == 1 and manifest["devpi_server"].split(".")[0] == str(MAJOR)
+        found = describe(target / "server") if known else {}
     except (Refused, tarfile.TarError, EOFError, OSError, ValueError, KeyError) as exc:
         raise Refused(f"this is no backup of a mirror, or only a part of one ({exc})") from exc
     if not known:
-        raise Refused(f"this backup has format {manifest['format']}, and this image knows 1")
+        raise Refused(
+            f"this backup is of devpi-server {manifest['devpi_server']} (format {manifest['format']}), and here is "
+            f"{__version__}: set devpi_server_release to that of the backup, restore it, and then upgrade"
+        )
     if found != {name: manifest[name] for name in found}:
         raise Refused(f"the store in this backup is not what its manifest says: {found}, {manifest}")
     return manifest
@@ -254,6 +252,29 @@ def take_place() -> None:
     print(f"A restored store is in force now; what was there before is in {REPLACED}", flush=True)
 
 
+def adopt(old: Path) -> None:
+    """Fill the empty volume of a new release with what devpi-export of the one before has put on its own. Raises Refused."""
+    from entrypoint import settle_environment
+
+    for name in BESIDE[:2]:
+        shutil.copy2(old / name, DATA / name)
+    # Pages lead to files by their hashes, in every release.
+    shutil.copytree(old / "nginx" / "kept", DATA / "nginx" / "kept")
+    environ = dict(os.environ)
+    settle_environment(environ)
+    (DATA / "tmp").mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["/opt/devpi/bin/devpi-import", "--no-events", str(old / "export")],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Refused("devpi-import fails: " + " ".join(done.stdout.split())[-900:])
+
+
 def note(about: str) -> None:
     """Note a backup that was checked, for the module devpi_info."""
     fresh = DATA / "last-backup.json.new"
@@ -270,6 +291,7 @@ def main() -> None:
     commands.add_parser("restore").add_argument("--force", action="store_true")
     commands.add_parser("take-place")
     commands.add_parser("undo")
+    commands.add_parser("adopt").add_argument("old", type=Path)
     commands.add_parser("note").add_argument("file")
     args = parser.parse_args()
     try:
@@ -279,6 +301,8 @@ def main() -> None:
             print(json.dumps(check()))
         elif args.command == "restore":
             print("put beside" if restore(args.force) else "the same")
+        elif args.command == "adopt":
+            adopt(args.old)
         elif args.command == "take-place":
             take_place()
         elif args.command == "undo":

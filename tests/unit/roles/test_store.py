@@ -14,6 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
+# ansible-test makes environments of its own, which have no devpi-server.
+pytest.importorskip("devpi_server")
+
 FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "store.py"
 
 
@@ -21,14 +24,13 @@ FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "store.p
 def store(monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
     monkeypatch.syspath_prepend(FILE.parent)
-    for name in ("caretaker", "store"):
+    for name in ("caretaker", "names", "store"):
         sys.modules.pop(name, None)
     spec = importlib.util.spec_from_file_location("store", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "mirror_indexes", lambda: {"root/pypi"})
     monkeypatch.setattr(module, "ask", lambda path, **options: {"result": {"root": {"indexes": {"pypi": {}}}}})
-    monkeypatch.setattr(module, "server_version", lambda: "6.20.3")
     (tmp_path / "tmp").mkdir()
     return module
 
@@ -130,6 +132,13 @@ def test_a_new_store_that_has_nothing_of_its_own_is_replaced(store, backup, monk
     assert store.restore(force=False)
     store.take_place()
     assert (tmp_path / "secret").read_text() == "secret of one"
+
+
+def test_a_backup_of_another_release_is_refused(store, backup, monkeypatch):
+    give(store, monkeypatch, backup)
+    monkeypatch.setattr(store, "MAJOR", 7)
+    with pytest.raises(store.Refused, match="set devpi_server_release to that of the backup"):
+        store.restore(force=True)
 
 
 @pytest.mark.parametrize("part", [0, 100, 5000])

@@ -16,6 +16,7 @@ CONTAINER = [
     {
         "State": {"Running": True, "StartedAt": "now"},
         "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.config": "abc"}},
+        "Mounts": [{"Type": "volume", "Name": "devpi-data"}, {"Type": "bind", "Source": "/etc"}],
     }
 ]
 
@@ -44,8 +45,13 @@ def test_an_engine_with_everything(run_module, docker):
     assert result["engine"]["version"] == "20.10.24"
     assert (result["engine"]["containers"], result["engine"]["images"]) == (2, 5)
     assert result["image_present"]
-    labels = {"devpi.mirror.config": "abc"}
-    assert result["container"] == {"running": True, "image": "devpi-mirror:1", "labels": labels, "started": "now"}
+    assert result["container"] == {
+        "running": True,
+        "image": "devpi-mirror:1",
+        "labels": {"devpi.mirror.config": "abc"},
+        "volumes": ["devpi-data"],
+        "started": "now",
+    }
     assert result["publisher"] == "devpi"
     assert result["disk_free"] > 0
 
@@ -69,6 +75,12 @@ def test_no_command_at_all(run_module, docker, monkeypatch):
     assert not result["engine"]["running"]
     assert result["engine"]["error"] == "there is no docker command"
     assert result["engine"]["command"] == ""
+
+
+def test_which_volumes_there_are(run_module, docker):
+    docker["volume ls"] = "devpi-data\nother"
+    assert run_module(host_info, {"volumes": ["devpi-data", "devpi-data-7"]}).result["volumes"] == ["devpi-data"]
+    assert run_module(host_info, {}).result["volumes"] == []
 
 
 def test_which_paths_exist(run_module, docker):

@@ -1,0 +1,37 @@
+"""What the image calls things in devpi-server 6 and 7, against the devpi-server that the tests have."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+# ansible-test makes environments of its own, which have no devpi-server.
+config = pytest.importorskip("devpi_server.config")
+
+FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "names.py"
+VALUES = {
+    "mirror_url": "u",
+    "mirror_provides_core_metadata": True,
+    "DEVPISERVER_MIRROR_CACHE_EXPIRY": "300",
+    "other": 1,
+}
+
+
+@pytest.fixture
+def names():
+    spec = importlib.util.spec_from_file_location("names", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_in_6_nothing_is_renamed(names):
+    assert names.MAJOR == 6
+    assert names.renamed(VALUES) == VALUES
+
+
+def test_in_7_what_is_gone_is_left_out(names, monkeypatch):
+    monkeypatch.setattr(names, "MAJOR", 7)
+    assert names.renamed(VALUES) == {"remote_url": "u", "DEVPISERVER_REMOTE_REFRESH_DELAY": "300", "other": 1}
