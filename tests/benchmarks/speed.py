@@ -184,8 +184,14 @@ def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -
             try:
                 stage.ready(server, way)
                 return install(index(server))
+            except RuntimeError as exc:
+                # devpi says 404 while its list of all projects does not come in time, which here is no reason to stop.
+                if way == MIRROR:
+                    raise
+                say(f"{what}, {way}, failed, and is tried again: {exc}")
             finally:
                 server.stop()
+            return measure()
 
         return measure
 

@@ -111,7 +111,7 @@ def take_uses() -> list[tuple[str, str]]:
 def note_uses(state: State, uses: Iterable[tuple[str, str]]) -> list[str]:
     """Count answers, and note of each file that it was used. Returns the files, as paths below devpi's."""
     now = time.time()
-    used = []
+    used = {}
     for had, path in uses:
         # EXPIRED and its like mean that somebody waited for devpi too.
         state["requests"][had if had in ("hit", "stale") else "miss"] += 1
@@ -119,8 +119,8 @@ def note_uses(state: State, uses: Iterable[tuple[str, str]]) -> list[str]:
         if IN_STORE.fullmatch(name) and name not in used:
             with suppress(OSError):
                 os.utime(FILES / name, (now, (FILES / name).stat().st_mtime))
-                used.append(name)
-    return used
+                used[name] = True
+    return list(used)
 
 
 def is_whole(name: str) -> bool:

@@ -49,8 +49,8 @@ def settle_environment(environ: MutableMapping[str, str]) -> None:
     own["MALLOC_MMAP_THRESHOLD_"] = "65536"
     own["DEVPISERVER_KEYFS_CACHE_SIZE"] = "10"
     # Nobody waits for a page to be refreshed, so that it can be given time, and asked for often. A page that nobody has is
-    # given up before pip gives up.
-    own["DEVPISERVER_REQUEST_TIMEOUT"] = "10"
+    # given up just before pip gives up: uv asks for all pages at once, and has been seen to wait for eight seconds.
+    own["DEVPISERVER_REQUEST_TIMEOUT"] = "14"
     environ.setdefault("DEVPI_MIRROR_FRESHNESS", "300")
     own["DEVPISERVER_MIRROR_CACHE_EXPIRY"] = environ["DEVPI_MIRROR_FRESHNESS"]
     own["DEVPISERVER_ENABLE_CORE_METADATA"] = "true"

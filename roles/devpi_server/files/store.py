@@ -77,7 +77,8 @@ def files_of(server: Path, without: set[str]) -> Iterator[Path]:
 def back_up(with_mirrored: bool) -> None:
     """Write a backup to standard output. Raises Refused, OSError and ValueError."""
     server = DATA / "server"
-    folder = DATA / "tmp" / "backup"
+    # Not in the folder of temporary files, from which the caretaker removes what is old.
+    folder = DATA / "backup"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "server").mkdir(parents=True)
     # How far devpi has told its plugins of changes: what is told twice does no harm, what never is would.

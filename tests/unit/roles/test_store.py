@@ -74,7 +74,7 @@ def test_a_backup_has_what_is_only_here(store, backup):
     )
     assert not [name for name in names if "root/pypi" in name]
     assert (manifest["uuid"], manifest["serial"], manifest["mirrors"]) == ("one", 7, ["root/pypi"])
-    assert list((store.DATA / "tmp").iterdir()) == []
+    assert not (store.DATA / "backup").exists()
 
 
 def test_it_takes_the_place_of_the_store_and_can_be_undone(store, backup, monkeypatch, tmp_path):
