@@ -9,6 +9,7 @@ import re
 import subprocess
 import threading
 import time
+from functools import partial
 from itertools import count
 from typing import Iterator
 
@@ -34,6 +35,10 @@ bulky = (f"bulk{number}" for number in count(int(time.time())))
 # A hang of devpi-server is over 45 s after it began, at the latest.
 BACK = 90.0
 LOST = (OSError, http.client.HTTPException)
+
+
+def unseen_name() -> str:
+    return next(unseen)
 
 
 def run_clients(kind: str) -> None:
@@ -82,8 +87,7 @@ def well() -> Iterator[None]:
     yield
     tell_upstream("+mode/well")
     until(lambda: reachable("/+api"), "devpi is not back", BACK)
-    new = next(unseen)
-    until(lambda: is_good(new), "what nobody has had can't be had", BACK)
+    until(partial(is_good, unseen_name()), "what nobody has had can't be had", BACK)
     done = len(outcomes("cached"))
     until(lambda: len(outcomes("cached")) > done + 3, "the clients on the host have stopped", BACK)
     assert [line for line in outcomes("cached")[before:] if line != "good"] == []

@@ -162,7 +162,7 @@ def iter_core_metadata(stage: Any, url: Any, headers: Mapping[str, str]) -> Iter
 def iter_new_file(stage: Any, entry: Any, url: Any) -> Iterator[Any]:
     """Yield the headers of a file at the upstream, and then its content. Raises BadGateway and HTTPInsufficientStorage."""
     answer = cache_remote_file(stage, entry, url)
-    headers = next(answer)
+    headers = next(answer, {})
     free = disk()["free"]
     if free < COPIES * int(headers.get("content-length") or 0) + RESERVE:
         answer.close()

@@ -39,9 +39,10 @@ def make(folder: Path, uuid: str, serial: int) -> None:
     """Lay out what a store consists of."""
     (folder / "server").mkdir(parents=True, exist_ok=True)
     (folder / "server" / ".nodeinfo").write_text(json.dumps({"uuid": uuid}))
-    with closing(sqlite3.connect(folder / "server" / ".sqlite")) as database, database:
+    with closing(sqlite3.connect(folder / "server" / ".sqlite")) as database:
         database.execute("CREATE TABLE IF NOT EXISTS changelog (serial INTEGER PRIMARY KEY)")
         database.execute("INSERT OR REPLACE INTO changelog VALUES (?)", (serial,))
+        database.commit()
     (folder / "secret").write_text(f"secret of {uuid}")
     for index in ("root/pypi", "alice/private"):
         file = folder / "server" / "+files" / index / "+f" / "abc" / "def" / f"{uuid}.whl"
@@ -170,8 +171,12 @@ def test_a_crash_while_one_takes_the_place_is_mended_by_the_next(store, backup, 
     give(store, monkeypatch, backup)
     store.restore(force=True)
     renames = iter([Path.rename] * (calls - 1))
+
+    def rename(path, target):
+        return next(renames)(path, target)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", lambda path, target: next(renames)(path, target))
+        patch.setattr(Path, "rename", rename)
         # Secret and store, each put aside and put in place, are four.
         if calls < 5:
             with pytest.raises(StopIteration):
