@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 
-from conversation import ask, files, inside, on_host, page, reachable, tell_upstream, until
+from conversation import ask, files, inside, mirror_state, on_host, page, reachable, tell_upstream, until
 
 MEGABYTE = 1_000_000
-
-
-def state() -> dict:
-    return json.loads(inside("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look", "small"))
 
 
 def get(name: str) -> int:
@@ -29,7 +24,7 @@ def test_full_disk() -> None:
     assert get("alpha") == 200
     assert page("bulk1001").status == 200
     assert len(page("many").body) > 200_000
-    free = state()["disk"]["free"]
+    free = mirror_state("small")["disk"]["free"]
     on_host(f"fallocate -l {free - 90 * MEGABYTE} /srv/room/filling")
     # 20 MB fit into 90, but not three times with what must stay free.
     (file,) = files("bulk1001").values()
@@ -37,7 +32,7 @@ def test_full_disk() -> None:
     assert answer.status == 507
     assert "no room for bulk1001-1.0-py3-none-any.whl" in answer.text
     assert "DEGRADED: The disk is full" in until_logged("DEGRADED")
-    assert [text for text in state()["troubles"] if text.startswith("The disk is full")]
+    assert [text for text in mirror_state("small")["troubles"] if text.startswith("The disk is full")]
     # Somebody else takes all that is left, and the machine is started again.
     on_host("dd if=/dev/zero of=/srv/room/rest bs=1M 2>/dev/null || true")
     time.sleep(6)  # Until that is seen.
@@ -78,7 +73,7 @@ def test_bounded_cache() -> None:
     """70 MB have room for three files of 20 MB: the fourth makes the one go that nobody has used for longest."""
     for name in ("bulk2001", "bulk2002", "bulk2003", "bulk2001", "bulk2004"):
         use(name)
-    until(lambda: state()["cache"]["bytes"] <= 70 * 1024**2, "it keeps more than it may", 90)
+    until(lambda: mirror_state("small")["cache"]["bytes"] <= 70 * 1024**2, "it keeps more than it may", 90)
     there = inside("find /data/server/+files -name 'bulk*'", "small")
     assert "bulk2001" in there
     assert "bulk2002" not in there

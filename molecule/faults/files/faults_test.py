@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import re
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from conversation import (
     call,
     files,
     inside,
+    mirror_state,
     on_host,
     page,
     reachable,
@@ -62,10 +62,6 @@ def is_good(name: str) -> bool:
 
 def has(file: dict, answer: Answer) -> bool:
     return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
-
-
-def mirror_state() -> dict:
-    return json.loads(inside("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look"))
 
 
 @pytest.fixture(scope="module", autouse=True)

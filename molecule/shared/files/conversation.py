@@ -79,6 +79,12 @@ def inside(command: str, container: str = "devpi") -> str:
     return done.stdout
 
 
+def mirror_state(container: str = "devpi") -> dict[str, Any]:
+    """Return what the caretaker in the mirror's container tells."""
+    told: dict[str, Any] = json.loads(inside("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look", container))
+    return told
+
+
 def until(true: Callable[[], Any], why: str, limit: float = LIMIT) -> None:
     """Wait until ``true()`` is, for ``limit`` seconds at most."""
     deadline = time.monotonic() + limit

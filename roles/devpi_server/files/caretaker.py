@@ -138,12 +138,12 @@ def is_whole(name: str) -> bool:
         return True
 
 
-def ask(path: str, method: str = "GET", limit: float = 60) -> Any:
+def ask(path: str, limit: float = 60) -> Any:
     """Return what devpi answers, parsed if it is JSON. Raises OSError and ValueError."""
     # It is a third of this program's memory, and seldom needed.
     from urllib.request import ProxyHandler, Request, build_opener
 
-    request = Request(DEVPI + path, headers={"Accept": "application/json"}, method=method)
+    request = Request(DEVPI + path, headers={"Accept": "application/json"})
     with build_opener(ProxyHandler({})).open(request, timeout=limit) as response:
         if response.headers.get_content_type() == "application/json":
             return json.load(response)
@@ -238,8 +238,9 @@ def count(files: list[Stored]) -> dict[str, int]:
 
 def prune(state: State) -> None:
     """Remove what is too much of what mirror indexes have."""
-    files = list(stored(mirror_indexes()))
-    gone = surplus(files, limit("CACHE_MAX_SIZE", SIZES), limit("CACHE_MAX_AGE", UNITS), time.time())
+    limits = limit("CACHE_MAX_SIZE", SIZES), limit("CACHE_MAX_AGE", UNITS)
+    # Without a limit nothing has to be looked for.
+    gone = surplus(stored(mirror_indexes()), *limits, time.time()) if any(limits) else []
     for file in gone:
         # Whoever is being sent it gets it to its end.
         (FILES / file.path).unlink(missing_ok=True)

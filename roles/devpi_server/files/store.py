@@ -141,6 +141,20 @@ def unpack(target: Path) -> Manifest:
     return manifest
 
 
+def run_devpi(what: str, environ: dict[str, str], program: str, *arguments: str) -> None:
+    """Run one of devpi's programs. Raises Refused, with ``what`` and the end of what it said, if it fails."""
+    done = subprocess.run(
+        ["/opt/devpi/bin/" + program, *arguments],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Refused(f"{what}: " + " ".join(done.stdout.split())[-900:])
+
+
 def check() -> Manifest:
     """Unpack a backup into the empty volume of a container that is there for this, and see that it works. Raises Refused."""
     from entrypoint import await_server, settle_environment
@@ -149,16 +163,7 @@ def check() -> Manifest:
     environ = dict(os.environ)
     settle_environment(environ)
     (DATA / "tmp").mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["/opt/devpi/bin/devpi-fsck"],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Refused("devpi-fsck finds faults in this backup: " + " ".join(done.stdout.split())[-600:])
+    run_devpi("devpi-fsck finds faults in this backup", environ, "devpi-fsck")
     process = subprocess.Popen(["/opt/devpi/bin/python", "/opt/devpi/etc/server.py"], env=environ, stdout=sys.stderr)
     try:
         await_server(process)
@@ -264,16 +269,7 @@ def adopt(old: Path) -> None:
     environ = dict(os.environ)
     settle_environment(environ)
     (DATA / "tmp").mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["/opt/devpi/bin/devpi-import", "--no-events", str(old / "export")],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise Refused("devpi-import fails: " + " ".join(done.stdout.split())[-900:])
+    run_devpi("devpi-import fails", environ, "devpi-import", "--no-events", str(old / "export"))
 
 
 def note(about: str) -> None:
