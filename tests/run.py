@@ -144,6 +144,19 @@ def steps() -> list[Step]:
     return found
 
 
+def telling(lines: list[str]) -> list[str]:
+    """Return the lines of a log that tell why a step failed: the end of the first task that did, and of the log.
+
+    What molecule takes down after a failure is longer than what failed.
+    """
+    first = next((number for number, line in enumerate(lines) if re.match(r"(fatal|failed): \[", line)), None)
+    if first is None:
+        return lines[-150:]
+    after = (number for number, line in enumerate(lines) if number > first and re.match(r"(TASK|PLAY) ", line))
+    end = next(after, len(lines))
+    return [*lines[max(first, end - 100) : end], "[...]", *lines[max(end, len(lines) - 30) :]]
+
+
 class Report:
     """What has passed and failed so far, told as it happens."""
 
@@ -159,9 +172,10 @@ class Report:
                 print(f"passed  {seconds:6.0f} s  {step.kind}: {step.name}", flush=True)
                 return
             self.failed += 1
-            text = log.read_text(errors="replace").splitlines()
-            print(f"FAILED  {seconds:6.0f} s  {step.kind}: {step.name} (exit {code}); the end of {log}:", flush=True)
-            print("\n".join("    " + line for line in text[-150:]), flush=True)
+            print(f"FAILED  {seconds:6.0f} s  {step.kind}: {step.name} (exit {code}); from {log}:", flush=True)
+            print(
+                "\n".join("    " + line for line in telling(log.read_text(errors="replace").splitlines())), flush=True
+            )
 
     def skip(self, step: Step, reason: str) -> None:
         with self._lock:

@@ -44,7 +44,7 @@ def test_full_disk() -> None:
     until(lambda: reachable("/+api"), "devpi does not come back")
     until(lambda: get("bulk1001") == 200, "nothing new is kept, though there is room")
     until_logged("All is well again")
-    until(lambda: "left-over" not in inside("find /data/server -name '*-tmp'", "small"), "a left-over stays", 90)
+    until(lambda: "left-over" not in inside("find /data/server -name '*-tmp'", "small"), "a left-over stays", 120)
 
 
 def serves_what_it_has() -> None:
@@ -62,7 +62,7 @@ def until_logged(text: str) -> str:
 
 
 def use(name: str) -> None:
-    """Fetch a project's file, and wait until the caretaker has noted that: uses between two of its rounds are as one."""
+    """Fetch a project's file, and wait until the caretaker has noted that: what is used between two of its looks is as old."""
     assert get(name) == 200
     time.sleep(2)  # Until nginx has written its log.
     until(lambda: inside("test -s /data/nginx/uses.log || echo read", "small"), "nobody reads what was used")

@@ -1,14 +1,18 @@
-"""Look after what the mirror keeps, and write down how it is: caretaker.py round | look
+"""Look after what the mirror keeps, and write down how it is: caretaker.py used | all | look
 
-A round is one look at everything. It reads which files were asked for since the last one, and then
+``used`` reads which files were asked for since the last time, and then
 
 - checks each of these against the hash in its path, and has a damaged one fetched again,
-- removes what interrupted downloads have left,
-- removes the files that nobody has used for longest, where the cache is bounded,
-- has devpi-fsck check all files, when that is due,
+- removes the files that nobody has used for longest, where the cache is bounded and something came,
 - says in the log what is wrong, once, and once that it is well again.
 
-``look`` prints what the rounds have found as JSON, with what can be asked at that moment: how devpi is, how much there is,
+``all`` also
+
+- removes what interrupted downloads have left,
+- removes the files that nobody has used for too long,
+- has devpi-fsck check all files, when that is due.
+
+``look`` prints what these have found as JSON, with what can be asked at that moment: how devpi is, how much there is,
 and whether the upstream can be reached, which nobody else asks for without need.
 
 Whatever of a mirror index is removed comes back when somebody asks for it. Files of other indexes are never touched.
@@ -43,9 +47,7 @@ DEVPI = "http://127.0.0.1:3140"
 # Bytes that must stay free, so that devpi's database and what nginx keeps have room. server.py refuses new files before that.
 RESERVE = 64_000_000
 # Seconds without a new byte after which nobody is writing a file any more: devpi itself gives up far earlier.
-ABANDONED = 120
-# Seconds after which what nobody has used is looked for.
-PRUNE_EVERY = 3600
+ABANDONED = 60
 # How many damaged files are kept for a person to look at.
 KEPT_DAMAGED = 5
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -73,7 +75,7 @@ class Stored(NamedTuple):
 
 
 def read_state() -> State:
-    """Return what earlier rounds have found. What is counted since the start begins anew with the container."""
+    """Return what was found earlier. What is counted since the start begins anew with the container."""
     try:
         state: State = json.loads(STATE.read_text())
     except (OSError, ValueError):
@@ -84,12 +86,12 @@ def read_state() -> State:
     state.setdefault("since", time.time())
     started = STARTED.stat().st_mtime if STARTED.exists() else time.time()
     if state.get("started") != started:
-        state.update(started=started, requests={"hit": 0, "stale": 0, "miss": 0}, pruned=0)
+        state.update(started=started, requests={"hit": 0, "stale": 0, "miss": 0})
     return state
 
 
 def write_state(state: State) -> None:
-    """Write the state down, whole or not at all. On a full disk the next round does it."""
+    """Write the state down, whole or not at all. On a full disk the next time does it."""
     fresh = STATE.with_name(STATE.name + ".new")
     with suppress(OSError):
         fresh.write_text(json.dumps(state))
@@ -236,7 +238,7 @@ def count(files: list[Stored]) -> dict[str, int]:
     return {"files": len(files), "bytes": sum(file.size for file in files)}
 
 
-def prune(state: State) -> None:
+def prune() -> None:
     """Remove what is too much of what mirror indexes have."""
     limits = limit("CACHE_MAX_SIZE", SIZES), limit("CACHE_MAX_AGE", UNITS)
     # Without a limit nothing has to be looked for.
@@ -247,7 +249,6 @@ def prune(state: State) -> None:
     if gone:
         told = count(gone)
         print(f"Removed {told['files']} files, {told['bytes']:,} bytes, that nobody has used for longest", flush=True)
-    state["pruned"] = time.time()
 
 
 def scrub(state: State) -> None:
@@ -311,22 +312,25 @@ def tell(state: State) -> None:
     state["troubles"] = now
 
 
-def make_round() -> None:
+def is_scrub_due(state: State) -> bool:
+    every = limit("SCRUB_EVERY", UNITS)
+    return bool(every) and time.time() - (state["scrub"]["at"] if state["scrub"] else state["since"]) > every
+
+
+def see_to(everything: bool) -> None:
+    """See to what was used, or to everything."""
     state = read_state()
-    now = time.time()
     uses = take_uses()
     used = note_uses(state, uses)
-    is_late = now - state["pruned"] > PRUNE_EVERY or disk()["free"] < 2 * RESERVE
     has_more = bool(limit("CACHE_MAX_SIZE", SIZES)) and any(had not in ("hit", "stale") for had, _path in uses)
-    if is_late:
+    if everything:
         remove_abandoned()
-    # devpi may be away; then the next round does what needs it.
+    # devpi may be away; then the next time does what needs it.
     with suppress(OSError, ValueError):
         check_used(state, used)
-        if is_late or has_more:
-            prune(state)
-        every = limit("SCRUB_EVERY", UNITS)
-        if every and now - (state["scrub"]["at"] if state["scrub"] else state["since"]) > every:
+        if everything or has_more:
+            prune()
+        if everything and is_scrub_due(state):
             scrub(state)
     tell(state)
     write_state(state)
@@ -393,7 +397,7 @@ def main() -> None:
     if sys.argv[1:] == ["look"]:
         print(json.dumps(look()))
     else:
-        make_round()
+        see_to(everything=sys.argv[1:] == ["all"])
 
 
 if __name__ == "__main__":

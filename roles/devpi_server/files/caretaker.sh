@@ -1,20 +1,28 @@
 #!/bin/sh
-# Has the caretaker make a round soon after something was asked for, and once an hour. In between it takes no memory and next to
-# no time. A full disk is seen to at once, as nginx must not write then.
-looks=719
+# Has the caretaker look at what was asked for soon after that, and at everything once an hour. In between it takes no memory and
+# next to no time. A full disk is seen to at once, as nginx must not write then, and again every minute, and once more when what
+# it interrupted is known to be abandoned.
+hour=720
+minute=13
+looks_left=1
 while :; do
     if [ "$(($(stat --file-system --format '%a * %S' /data) / 1000000))" -lt 64 ]; then
         if [ ! -e /tmp/no-room ]; then
             touch /tmp/no-room
-            looks=720
+            looks_left=1
+        elif [ "$looks_left" -gt "$minute" ]; then
+            looks_left=$minute
         fi
-    else
-        rm -f /tmp/no-room
+    elif [ -e /tmp/no-room ]; then
+        rm /tmp/no-room
+        looks_left=$minute
     fi
-    if [ -s /data/nginx/uses.log ] || [ "$looks" -ge 720 ]; then
-        looks=0
-        /opt/devpi/bin/python /opt/devpi/etc/caretaker.py round
+    looks_left=$((looks_left - 1))
+    if [ "$looks_left" -le 0 ]; then
+        looks_left=$hour
+        /opt/devpi/bin/python /opt/devpi/etc/caretaker.py all
+    elif [ -s /data/nginx/uses.log ]; then
+        /opt/devpi/bin/python /opt/devpi/etc/caretaker.py used
     fi
-    looks=$((looks + 1))
     sleep 5
 done

@@ -85,7 +85,7 @@ def test_only_files_of_mirrors_go(caretaker, monkeypatch):
     paths = [keep(caretaker, b"public"), keep(caretaker, b"private", "alice/private")]
     for path in paths:
         os.utime(caretaker.FILES / path, (1, 1))
-    caretaker.prune(caretaker.read_state())
+    caretaker.prune()
     assert [(caretaker.FILES / path).exists() for path in paths] == [False, True]
 
 
