@@ -180,6 +180,17 @@ class TestFiles:
         path = f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
         assert seen_upstream()[seen:] == [f"{path}.metadata", *(path + part for part in asked)]
 
+    def test_what_pip_asks_for_next_is_fetched_ahead(self) -> None:
+        # Others ask for all at once.
+        for name, agent in (("new903", "uv/0.9"), ("new901", "pip/26.0")):
+            (file,) = files(name).values()
+            assert ask(file["path"] + ".metadata", User_Agent=agent).status == 200
+        wheels = [f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl" for name in ("new901", "new903")]
+        until(lambda: {"/simple/new902/", wheels[0]} <= set(seen_upstream()), "nothing is fetched ahead")
+        assert not {"/simple/new904/", wheels[1]} & set(seen_upstream())
+        until(lambda: ask(file["path"]).headers["x-cached"] == "HIT", "what was fetched ahead is not kept")
+        assert seen_upstream().count(wheels[0]) == 1
+
     def test_a_crowd_makes_one_download(self) -> None:
         (file,) = files("large").values()
         with ThreadPoolExecutor(50) as pool:

@@ -1,4 +1,4 @@
-"""devpi-server, with three changes that save time, and two that tell what is wrong.
+"""devpi-server, with five changes that save time, and two that tell what is wrong.
 
 When the page of a project arrives, devpi tells its plugins of files that have changed. It opens a connection to its database
 for every link of the page, only to see that it is one of a mirror, of which plugins are not told. That is a third of the time
@@ -7,9 +7,14 @@ of a first installation. Here the index is asked about once for all of them, as 
 Each page is fetched by a client of its own, over a connection of its own: some round trips to the upstream more than the one
 that it needs. Here one client fetches all pages.
 
+Files are passed on in pieces of 10 kB, for each of which a thread of a busy devpi waits for its turn. Here they are passed on
+in the pieces that they come in.
+
 Core metadata (PEP 658) spares installers whole wheels. devpi promises it for every wheel, and passes on what its upstream has,
 but upstreams don't have it for every wheel, and pip has no way back from a promise that is not kept. Here it is then read
 out of the wheel at the upstream: its end is fetched, where the metadata is, and the wheel only if it comes in one piece.
+
+Who asks for the metadata of a release and for one thing after another is about to ask for more, which is fetched meanwhile.
 
 Where a disk becomes full in the middle of a download, the download breaks off, and the client blames the network. Here what
 has no room is refused before it begins. A database that is damaged is said to be, with what to do.
@@ -17,6 +22,7 @@ has no room is refused before it begins. A database that is damaged is said to b
 
 from __future__ import annotations
 
+import gzip
 import io
 import sqlite3
 import sys
@@ -26,6 +32,8 @@ from contextlib import ExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, AsyncIterator, BinaryIO, Iterator, Mapping
 
+import httpx
+from ahead import Ahead
 from caretaker import RESERVE, disk
 from devpi_server import views
 from devpi_server.filestore import BadGateway
@@ -50,6 +58,9 @@ tell_of_file = EventSubscribers.on_changed_file_entry
 make_client = HTTPClient.async_client
 stream_remote_file = views.iter_stream_remote_file
 cache_remote_file = fetching.iter_cache_remote_file
+serve_file = views.PyPIView._pkgserv
+iter_pieces = httpx.Response.iter_raw
+ahead = Ahead()
 
 
 def on_changed_file_entry(self: Any, event: Any) -> None:
@@ -66,6 +77,11 @@ async def async_client(self: Any) -> AsyncIterator[Any]:
     if not hasattr(self, "lent_client"):
         self.lent_client = make_client(self)
     yield self.lent_client
+
+
+def iter_raw(self: httpx.Response, chunk_size: int | None = None) -> Iterator[bytes]:
+    """Yield an answer in the pieces that it comes in."""
+    return iter_pieces(self)
 
 
 def request(stack: ExitStack, stage: Any, url: Any, wanted: str) -> Any:
@@ -173,10 +189,22 @@ def iter_new_file(stage: Any, entry: Any, url: Any) -> Iterator[Any]:
     yield from answer
 
 
+def serve_and_go_on(self: Any, entry: Any, *, is_metadata: bool = False) -> Any:
+    """Serve a file, and fetch ahead what its metadata makes an installer ask for next."""
+    response = serve_file(self, entry, is_metadata=is_metadata)
+    if is_metadata and response.status_code == 200 and self.request.headers.get("X-Goes-On"):
+        body = response.body
+        is_compressed = response.headers.get("Content-Encoding") == "gzip"
+        ahead.go_on_from(self.request.path_info, gzip.decompress(body) if is_compressed else body)
+    return response
+
+
 if __name__ == "__main__":
     if MAJOR < 7:
         EventSubscribers.on_changed_file_entry = on_changed_file_entry
     HTTPClient.async_client = async_client
+    httpx.Response.iter_raw = iter_raw
+    views.PyPIView._pkgserv = serve_and_go_on
     views.iter_stream_remote_file = iter_core_metadata
     fetching.iter_cache_remote_file = iter_new_file
     sys.argv[0] = "devpi-server"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib.util
 import inspect
 import io
@@ -183,3 +184,16 @@ def test_devpi_still_has_what_is_changed():
     assert "async with self.async_client() as client" in inspect.getsource(httpclient.HTTPClient.async_get)
     # One look for all links of a page: its answers are remembered.
     assert "_get_ixconfig_cache" in inspect.getsource(keyfs.TxNotificationThread.get_ixconfig)
+
+
+@pytest.mark.parametrize(("asked", "followed"), [({"X-Goes-On": "1"}, 1), ({}, 0)])
+@pytest.mark.parametrize(("headers", "body"), [({}, b"text"), ({"Content-Encoding": "gzip"}, gzip.compress(b"text"))])
+def test_metadata_is_gone_on_from_for_who_does(server, monkeypatch, asked, followed, headers, body):
+    response = SimpleNamespace(status_code=200, headers=headers, body=body)
+    seen = []
+    monkeypatch.setattr(server, "serve_file", lambda view, entry, is_metadata: response)
+    monkeypatch.setattr(server, "ahead", SimpleNamespace(go_on_from=lambda *told: seen.append(told)))
+    view = SimpleNamespace(request=SimpleNamespace(headers=asked, path_info="/path"))
+    assert server.serve_and_go_on(view, None, is_metadata=True) is response
+    assert server.serve_and_go_on(view, None) is response
+    assert seen == [("/path", b"text")] * followed

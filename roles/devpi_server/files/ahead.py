@@ -1,0 +1,84 @@
+"""Fetch what an installer is about to ask for.
+
+pip asks for one thing after another: a project's page, the metadata of a release, the pages of what that release requires, and
+all files at the end. Who has asked for the metadata of a release is about to ask for most of the rest, so the mirror fetches it
+meanwhile, through nginx, which has whoever asks for the same wait for it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from email.parser import BytesHeaderParser
+from typing import Callable
+from urllib.request import ProxyHandler, Request, build_opener
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+MIRROR = "http://127.0.0.1:3141"
+INDEX = "/root/pypi"
+JSON = "application/vnd.pypi.simple.v1+json"
+# Seconds in which one file of a project is fetched ahead and no other: a resolver that tries many releases takes one of them.
+ONE_IN = 600
+PATH = re.compile(re.escape(INDEX) + r"/\+f/[0-9a-f]+/[0-9a-f]+/(?P<project>[^/-]+)-[^/]+\.whl\.metadata")
+
+OPENER = build_opener(ProxyHandler({}))
+
+
+def fetch(path: str) -> None:
+    """Ask the mirror for something, so that it has it."""
+    request = Request(
+        MIRROR + path, headers={"Accept": JSON, "Accept-Encoding": "gzip", "User-Agent": "devpi.mirror ahead"}
+    )
+    # Whoever asks for it in earnest is told what is wrong.
+    with suppress(OSError), OPENER.open(request, timeout=60) as response:
+        while response.read(65536):
+            pass
+
+
+def required(metadata: bytes) -> list[str]:
+    """Return the projects that core metadata requires, by their names in URLs, without those of extras."""
+    names = []
+    for line in BytesHeaderParser().parsebytes(metadata).get_all("Requires-Dist", []):
+        with suppress(InvalidRequirement):
+            requirement = Requirement(line)
+            if "extra" not in str(requirement.marker or ""):
+                names.append(canonicalize_name(requirement.name))
+    return list(dict.fromkeys(names))
+
+
+class Ahead:
+    """Fetches pages and files, some at a time, in the order in which they were told."""
+
+    def __init__(self, get: Callable[[str], None] = fetch, clock: Callable[[], float] = time.monotonic) -> None:
+        self.get = get
+        self.clock = clock
+        self.fetched: dict[str, float] = {}
+        self.lock = threading.Lock()
+        self.pages = ThreadPoolExecutor(2)
+        self.files = ThreadPoolExecutor(2)
+
+    def is_new(self, what: str) -> bool:
+        """Tell whether something was not fetched lately, and note that it is."""
+        with self.lock:
+            now = self.clock()
+            self.fetched = {name: at for name, at in self.fetched.items() if now - at < ONE_IN}
+            if what in self.fetched:
+                return False
+            self.fetched[what] = now
+            return True
+
+    def go_on_from(self, path: str, metadata: bytes) -> None:
+        """Fetch what is asked for after the metadata at this path of the mirror."""
+        found = PATH.fullmatch(path)
+        if not found:
+            return
+        for name in required(metadata):
+            if self.is_new(name + "/"):
+                self.pages.submit(self.get, f"{INDEX}/+simple/{name}/")
+        if self.is_new(found["project"]):
+            self.files.submit(self.get, path.removesuffix(".metadata"))
