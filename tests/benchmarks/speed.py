@@ -383,10 +383,9 @@ def main() -> None:
         make_hosts("bare", "bench")
         recording.record(RECORDING, PYTHON)
         install_proxpi()
-        image = servers.docker(
-            "images", "--filter", "label=devpi.mirror.role=devpi_server", "--format", "{{.Repository}}:{{.Tag}}"
-        )
-        stage = Stage(stack, image.splitlines()[0], env)
+        # "Loaded image: NAME". The engine may have images of other releases too.
+        image = servers.docker("load", "--input", str(CACHE / "devpi.tar")).split()[-1]
+        stage = Stage(stack, image, env)
         for name in sys.argv[1:] or MEASUREMENTS:
             found |= MEASUREMENTS[name](stage)
             kept.write_text(json.dumps(found, indent=2) + "\n")
