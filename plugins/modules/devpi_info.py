@@ -129,10 +129,10 @@ cache:
       description: Their bytes.
       type: int
 limits:
-  description: Bytes that they may take, and seconds that one is kept that nobody uses. V(0) is no limit.
+  description: Bytes that they may take, seconds that one is kept that nobody uses, and bytes of the database. V(0) is no limit.
   returned: with an image of this collection
   type: dict
-  sample: {"size": 21474836480, "age": 0}
+  sample: {"size": 21474836480, "age": 0, "database": 0}
 requests:
   description: How many answers since its start it had (C(hit), C(stale)) or had not (C(miss)).
   returned: with an image of this collection

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from conversation import ask, files, inside, mirror_state, on_host, page, reachable, tell_upstream, until
+from conversation import JSON, Person, ask, files, inside, mirror_state, on_host, page, reachable, tell_upstream, until
 
 MEGABYTE = 1_000_000
 
@@ -80,3 +81,37 @@ def test_bounded_cache() -> None:
     assert "bulk2004" in there
     # What went comes back when it is asked for.
     assert get("bulk2002") == 200
+
+
+def whole_cache() -> str:
+    return inside("cd /data/server/+files && find . -type f -exec sha256sum {} + | sort", "small")
+
+
+def test_compact() -> None:
+    """A database that has every state of a page is made of the last one, and all else is as it was."""
+    person = Person.with_private_index("carol", "small")
+    person.upload("ours", "1.0")
+    own_page = "/carol/private/+simple/ours/"
+    for number in range(5):
+        tell_upstream(f"+release/many/2.{number}")
+        until(
+            lambda number=number: f"many-2.{number}-" in page("many", Cache_Control="no-cache").text,
+            "a new release does not appear",
+        )
+    before, cached, page_before = mirror_state("small"), whole_cache(), ask(own_page, Accept=JSON).text
+    with ThreadPoolExecutor() as pool:
+        said = pool.submit(inside, "/opt/devpi/bin/python /opt/devpi/etc/caretaker.py all", "small")
+        while not said.done():
+            assert get("bulk2004") == 200
+            time.sleep(0.2)
+    assert "devpi's database took" in said.result()
+    after = mirror_state("small")
+    assert after["store_bytes"] < before["store_bytes"] / 2
+    assert (after["troubles"], after["cache"]) == ([], before["cache"])
+    assert whole_cache() == cached
+    assert ask(own_page, Accept=JSON).text == page_before
+    person.upload("ours", "2.0")
+    until(lambda: "many-2.4-" in page("many", Cache_Control="no-cache").text, "a page is not what it was")
+    assert get("new2001") == 200
+    # It has not grown since.
+    assert "took" not in inside("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py all", "small")

@@ -111,9 +111,9 @@ class Person:
         self.auth = base64.b64encode(f"{name}:{token}".encode()).decode()
 
     @classmethod
-    def with_private_index(cls, name: str) -> Person:
+    def with_private_index(cls, name: str, container: str = "devpi") -> Person:
         """Make such a person."""
-        root = cls("root", inside("cat /data/root-password"))
+        root = cls("root", inside("cat /data/root-password", container))
         call("PUT", f"/{name}", {"password": f"secret-of-{name}"}, root.auth)
         call("PUT", f"/{name}/private", {"bases": ["root/pypi"], "volatile": True}, root.auth)
         return cls(name, f"secret-of-{name}")

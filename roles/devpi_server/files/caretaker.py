@@ -10,7 +10,8 @@
 
 - removes what interrupted downloads have left,
 - removes the files that nobody has used for too long,
-- has devpi-fsck check all files, when that is due.
+- has devpi-fsck check all files, when that is due,
+- has the store made small again, where devpi's database is bounded and too large.
 
 ``look`` prints what these have found as JSON, with what can be asked at that moment: how devpi is, how much there is,
 and whether the upstream can be reached, which nobody else asks for without need.
@@ -24,6 +25,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,12 +44,16 @@ DAMAGED = DATA / "damaged"
 STARTED = Path("/tmp/freshness.conf")
 NGINX_PID = Path("/tmp/nginx.pid")
 FSCK = "/opt/devpi/bin/devpi-fsck"
+COMPACT = ["/opt/devpi/bin/python", "/opt/devpi/etc/store.py", "compact"]
 DEVPI = "http://127.0.0.1:3140"
 
 # Bytes that must stay free, so that devpi's database and what nginx keeps have room. server.py refuses new files before that.
 RESERVE = 64_000_000
 # Seconds without a new byte after which nobody is writing a file any more: devpi itself gives up far earlier.
 ABANDONED = 60
+# Seconds after which it is tried again to make the store small, and how much it has to have grown.
+COMPACT_EVERY = 86400
+COMPACT_GROWN = 1.25
 # How many damaged files are kept for a person to look at.
 KEPT_DAMAGED = 5
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -83,6 +89,7 @@ def read_state() -> State:
     state.setdefault("troubles", [])
     state.setdefault("damaged", [])
     state.setdefault("scrub", None)
+    state.setdefault("compacted", None)
     state.setdefault("since", time.time())
     started = STARTED.stat().st_mtime if STARTED.exists() else time.time()
     if state.get("started") != started:
@@ -192,7 +199,8 @@ def check_used(state: State, used: Iterable[str]) -> None:
 
 
 def remove_abandoned() -> None:
-    """Remove what interrupted downloads and uploads have left."""
+    """Remove what interrupted downloads and uploads have left, and an interrupted ``store.py compact``."""
+    shutil.rmtree(DATA / "compact", ignore_errors=True)
     before = time.time() - ABANDONED
     for pattern, folder in (("*-tmp", FILES), ("*", DATA / "tmp"), ("*", DATA / "nginx" / "tmp")):
         for path in folder.rglob(pattern):
@@ -270,6 +278,29 @@ def scrub(state: State) -> None:
         put_aside(state, sorted(damaged), mirror_indexes())
 
 
+def database_size() -> int:
+    """Return how many bytes devpi's database takes."""
+    return sum(path.stat().st_size for path in STORE.glob(".sqlite*"))
+
+
+def is_too_large(state: State) -> bool:
+    """Tell whether the database should be made small: it was not tried lately, or it has grown since."""
+    bound, last = limit("DATABASE_MAX_SIZE", SIZES), state["compacted"]
+    if not bound or (last and time.time() - last["at"] < COMPACT_EVERY):
+        return False
+    return database_size() > max(bound, COMPACT_GROWN * last["bytes"] if last else 0)
+
+
+def compact(state: State) -> None:
+    """Have a new store made of what there is now."""
+    before = database_size()
+    done = subprocess.run(COMPACT, capture_output=True, text=True, check=False)
+    after = database_size()
+    error = "" if done.returncode == 0 else done.stderr.strip()[-300:]
+    state["compacted"] = {"at": time.time(), "bytes": after, "error": error}
+    print(error or f"devpi's database took {before:,} bytes and takes {after:,}", flush=True)
+
+
 def disk() -> dict[str, int]:
     status = os.statvfs(DATA)
     return {"free": status.f_bavail * status.f_frsize, "total": status.f_blocks * status.f_frsize}
@@ -294,6 +325,8 @@ def troubles(state: State) -> list[str]:
         for name in told["lost"]
         if not (FILES / name).exists()
     ]
+    if state["compacted"] and state["compacted"]["error"]:
+        found.append(f"devpi's database can't be made smaller: {state['compacted']['error']}")
     if told["error"]:
         found.append(f"devpi-fsck can't check the files: {told['error']}")
     return found
@@ -332,6 +365,8 @@ def see_to(everything: bool) -> None:
             prune()
         if everything and is_scrub_due(state):
             scrub(state)
+        if everything and is_too_large(state):
+            compact(state)
     tell(state)
     write_state(state)
 
@@ -366,8 +401,12 @@ def look() -> State:
         "damaged": state["damaged"],
         "troubles": troubles(state),
         "disk": disk(),
-        "limits": {"size": limit("CACHE_MAX_SIZE", SIZES), "age": limit("CACHE_MAX_AGE", UNITS)},
-        "store_bytes": sum(path.stat().st_size for path in STORE.glob(".sqlite*")),
+        "limits": {
+            "size": limit("CACHE_MAX_SIZE", SIZES),
+            "age": limit("CACHE_MAX_AGE", UNITS),
+            "database": limit("DATABASE_MAX_SIZE", SIZES),
+        },
+        "store_bytes": database_size(),
         "backup": None,
         "cache": None,
         "devpi": None,

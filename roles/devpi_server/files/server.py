@@ -1,8 +1,12 @@
-"""devpi-server, with five changes that save time, and two that tell what is wrong.
+"""devpi-server, with six changes that save time, and two that tell what is wrong.
 
 When the page of a project arrives, devpi tells its plugins of files that have changed. It opens a connection to its database
 for every link of the page, only to see that it is one of a mirror, of which plugins are not told. That is a third of the time
 of a first installation. Here the index is asked about once for all of them, as devpi's own notifier does before.
+
+What devpi knows of a file, and which projects an index has, it reads from all that was written with it: for a file of a mirror,
+thousands of links, each time, as what it remembers is forgotten with every change of anything. Here it remembers what was
+written last, and of each page the files at its end, which are those of the latest releases.
 
 Each page is fetched by a client of its own, over a connection of its own: some round trips to the upstream more than the one
 that it needs. Here one client fetches all pages.
@@ -43,8 +47,17 @@ from names import MAJOR
 from pyramid.httpexceptions import HTTPInsufficientStorage
 
 if MAJOR < 7:
+    from devpi_server import keyfs
     from devpi_server import views as fetching
+    from devpi_server.keyfs_sqlite import Writer
     from devpi_server.model import EventSubscribers
+    from devpi_server.readonly import ensure_deeply_readonly
+    from repoze.lru import LRUCache
+
+    read_backwards = keyfs.iter_serial_and_value_backwards
+    commit = Writer.commit
+    # Of files and of lists of projects by their keys: the serial of the last change, that of the one before, and the value.
+    remembered = LRUCache(2000)
 else:
     from devpi_server.model import remote as fetching
     from devpi_server.model.schema import EventSubscribers
@@ -53,6 +66,9 @@ else:
 PART = 65536
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
 COPIES = 3
+# How many files of a page are remembered, and devpi's names of the keys that are.
+LATEST = 50
+REMEMBERED = ("STAGEFILE", "PYPIFILE_NOMD5", "PROJNAMES")
 
 tell_of_file = EventSubscribers.on_changed_file_entry
 make_client = HTTPClient.async_client
@@ -69,6 +85,30 @@ def on_changed_file_entry(self: Any, event: Any) -> None:
     config = self.xom.keyfs.notifier.get_ixconfig(place, event.at_serial)
     if config is None or config.get("type") != "mirror":
         tell_of_file(self, event)
+
+
+def commit_and_remember(self: Any, serial: int) -> Any:
+    """Write a transaction's changes, and remember of them what is read next."""
+    told = commit(self, serial)
+    changes = ensure_deeply_readonly(self.changes)
+    self.storage._changelog_cache.put(serial, changes)
+    for key in [key for key in self.changes if self.changes[key][0] in REMEMBERED][-LATEST:]:
+        _name, before, value = changes[key]
+        remembered.put(key, (serial, before, value))
+    return told
+
+
+def read_remembered(connection: Any, key: str, serial: int) -> Iterator[Any]:
+    """Yield the serial of a key's change, that of the one before, and the value, and then what was before that."""
+    found = remembered.get(key)
+    if found is None or found[0] != serial:
+        found = next(read_backwards(connection, key, serial), None)
+        if found is None:
+            return
+        if connection.get_changes(serial)[key][0] in REMEMBERED:
+            remembered.put(key, found)
+    yield found
+    yield from read_backwards(connection, key, found[1])
 
 
 @asynccontextmanager
@@ -202,6 +242,8 @@ def serve_and_go_on(self: Any, entry: Any, *, is_metadata: bool = False) -> Any:
 if __name__ == "__main__":
     if MAJOR < 7:
         EventSubscribers.on_changed_file_entry = on_changed_file_entry
+        keyfs.iter_serial_and_value_backwards = read_remembered
+        Writer.commit = commit_and_remember
     HTTPClient.async_client = async_client
     httpx.Response.iter_raw = iter_raw
     views.PyPIView._pkgserv = serve_and_go_on

@@ -1,4 +1,4 @@
-"""Back up the store, check a backup, and restore one: store.py COMMAND
+"""Back up the store, check a backup, restore one, and make the store small again: store.py COMMAND
 
 A backup is a tar archive, on standard output or input: ``manifest.json`` first, then the database as it was at one moment, the
 secret and the root password, and the files of all indexes that are no mirrors (of mirrors too, if asked). devpi goes on
@@ -8,6 +8,10 @@ serving meanwhile, as sqlite copies a database in use and a file of devpi's neve
 its hash, has devpi-server answer, and prints the manifest. ``restore`` puts a backup beside the store; when the container is
 started again, the one takes the place of the other (``take_place``), and what was there stays as ``replaced``, which
 ``undo`` brings back in the same way.
+
+devpi's database keeps every state that a page ever had. ``compact`` makes a new store of what there is now, with devpi-export
+and devpi-import, while the old one serves and refuses changes. Before it takes the place of the old one, what both export of
+all that is no mirror's has to be the same.
 
 What goes wrong is said in one line, with exit code 1.
 """
@@ -25,17 +29,23 @@ import subprocess
 import sys
 import tarfile
 import time
+import xmlrpc.client
 from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
-from caretaker import ask, mirror_indexes
+from caretaker import RESERVE, ask, database_size, disk, mirror_indexes
 from devpi_server import __version__
 from names import CHANGES, DATABASE, MAJOR
 
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INCOMING = DATA / "incoming"
 REPLACED = DATA / "replaced"
+COMPACT = DATA / "compact"
+# Marks that nginx is to refuse changes.
+FROZEN = Path("/tmp/frozen")
+# Seconds that a store is kept which a restore has replaced.
+KEEP_REPLACED = 30 * 86400
 # Beside the store: what makes tokens, passwords and settings the same again.
 BESIDE = ("secret", "root-password", "settings-applied")
 
@@ -216,12 +226,7 @@ def restore(force: bool) -> bool:
             raise Refused(f"the backup is of {made}, at {manifest['serial']}, and {lost}")
         # What mirrors have here need not be fetched again.
         for index in manifest["mirrors"]:
-            here, there = (root / "+files" / index for root in (DATA / "server", growing / "server"))
-            for path in here.rglob("*"):
-                target = there / path.relative_to(here)
-                if path.is_file() and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(path, target)
+            link_missing(index, DATA / "server", growing / "server")
         shutil.rmtree(REPLACED, ignore_errors=True)
         (growing / "manifest.json").unlink()
         growing.rename(INCOMING)
@@ -258,6 +263,169 @@ def take_place() -> None:
     print(f"A restored store is in force now; what was there before is in {REPLACED}", flush=True)
 
 
+class Present:
+    """The links of a mirror's release, without those to files that it does not have."""
+
+    def __init__(self, links: Any) -> None:
+        self.links = links
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.links, name)
+
+    def get_links(self, **wanted: Any) -> list[Any]:
+        return [link for link in self.links.get_links(**wanted) if link.entry.file_exists()]
+
+
+def versions_there(index: str) -> dict[str, set[str]]:
+    """Return the versions of which an index has files, by project."""
+    from devpi_common.metadata import splitbasename
+    from devpi_common.validation import normalize_name
+
+    found: dict[str, set[str]] = {}
+    for path in (DATA / "server" / "+files" / index).glob("+f/*/*/*"):
+        with suppress(ValueError):
+            project, version, _suffix = splitbasename(path.name)
+            found.setdefault(str(normalize_name(project)), set()).add(version)
+    return found
+
+
+def dump_what_is_there(dump: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Have devpi-export leave out what a mirror could have and has not, which takes it long, and at which it may stop."""
+
+    def dump_index(self: Any) -> None:
+        stage = self.stage
+        if stage.ixconfig["type"] == "mirror":
+            there = versions_there(stage.name)
+            projects, versions, store = (
+                stage.list_projects_perstage,
+                stage.list_versions_perstage,
+                stage.get_linkstore_perstage,
+            )
+            stage.list_projects_perstage = lambda: sorted(set(projects()) & there.keys())
+            stage.list_versions_perstage = lambda name: sorted(set(versions(name)) & there[name])
+            stage.get_linkstore_perstage = lambda *release: Present(store(*release))
+        dump(self)
+
+    return dump_index
+
+
+def export(server: Path, folder: Path, with_mirrored: bool) -> None:
+    """Export a store, with hard links, into a folder. Raises Refused."""
+    shutil.rmtree(folder, ignore_errors=True)
+    options = ["--include-mirrored-files"] if with_mirrored else []
+    command = ["export-process", "--serverdir", str(server), "--hard-links", *options, str(folder)]
+    run_devpi("devpi-export fails", dict(os.environ), "python", __file__, *command)
+
+
+def export_process(arguments: list[str]) -> int:
+    """Be devpi-export."""
+    from devpi_server import importexport
+
+    importexport.IndexDump.dump = dump_what_is_there(importexport.IndexDump.dump)
+    return int(importexport.export(argv=["devpi-export", *arguments]) or 0)
+
+
+def exported(folder: Path) -> Any:
+    """Return what an export says of users, indexes, releases and the hashes of files, to be compared with another."""
+    found = json.loads((folder / "dataindex.json").read_text())
+    for index in found["indexes"].values():
+        for file in index.get("files", []):
+            file["entrymapping"] = {"hashes": file.get("entrymapping", {}).get("hashes")}
+        index.get("files", []).sort(key=lambda file: str(file["relpath"]))
+    return {"users": found["users"], "indexes": found["indexes"]}
+
+
+def link_missing(index: str, here: Path, there: Path) -> None:
+    """Give a store the files of a mirror that another one has, which then need not be fetched again."""
+    for path in (here / "+files" / index).rglob("*"):
+        target = there / path.relative_to(here)
+        if path.is_file() and not path.name.endswith("-tmp") and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                os.link(path, target)
+
+
+def supervise(what: str, program: str = "devpi") -> None:
+    """Have the supervisor start or stop a program. Raises OSError or xmlrpc.client.Fault."""
+    from supervisor.xmlrpc import SupervisorTransport
+
+    transport = SupervisorTransport(None, None, "unix:///tmp/supervisor.sock")
+    getattr(xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor, what)(program)
+
+
+def await_users() -> set[str]:
+    """Return the users that devpi tells, once it answers. Raises OSError or ValueError if it does not."""
+    for _attempt in range(600):
+        with suppress(OSError, ValueError):
+            return set(ask("/")["result"])
+        time.sleep(0.1)
+    return set(ask("/")["result"])
+
+
+def freeze() -> None:
+    """Have nothing changed any more, neither by a client nor by the caretaker."""
+    with suppress(xmlrpc.client.Fault):
+        supervise("stopProcess", "caretaker")
+    # Which the caretaker may have stopped for a moment.
+    with suppress(xmlrpc.client.Fault):
+        supervise("startProcess")
+    FROZEN.touch()
+
+
+def unfreeze() -> None:
+    FROZEN.unlink(missing_ok=True)
+    with suppress(xmlrpc.client.Fault):
+        supervise("startProcess", "caretaker")
+
+
+def compact() -> None:
+    """Make a new store of what there is now. Raises Refused, and the old one stays."""
+    old, fresh = DATA / "server", COMPACT / "incoming" / "server"
+    needed = 2 * database_size() + RESERVE
+    if disk()["free"] < needed:
+        raise Refused(f"it needs {needed // 10**6} MB for a while")
+    if REPLACED.exists() and time.time() - REPLACED.stat().st_mtime < KEEP_REPLACED:
+        raise Refused(f"a store that was replaced is kept for 30 days: remove {REPLACED} to have it done now")
+    if FROZEN.exists():
+        raise Refused("the mirror is being upgraded")
+    FROZEN.touch()
+    shutil.rmtree(COMPACT, ignore_errors=True)
+    try:
+        mirrors = mirror_indexes()
+        COMPACT.mkdir(mode=0o700)
+        export(old, COMPACT / "export", with_mirrored=True)
+        fresh.parent.mkdir(mode=0o700)
+        environ = dict(os.environ, DEVPISERVER_SERVERDIR=str(fresh))
+        run_devpi("devpi-import fails", environ, "devpi-import", "--no-events", "--hard-links", str(COMPACT / "export"))
+        export(fresh, COMPACT / "own-after", with_mirrored=False)
+        supervise("stopProcess")
+        try:
+            export(old, COMPACT / "own-before", with_mirrored=False)
+            if exported(COMPACT / "own-before") != exported(COMPACT / "own-after"):
+                raise Refused("somebody has changed something meanwhile")
+            for index in mirrors:
+                link_missing(index, old, fresh)
+            shutil.rmtree(REPLACED, ignore_errors=True)
+            (COMPACT / "incoming").rename(INCOMING)
+            take_place()
+        finally:
+            supervise("startProcess")
+        if await_users() != exported(COMPACT / "own-after")["users"].keys():
+            raise OSError("it has other users")
+        shutil.rmtree(REPLACED)
+    except (OSError, ValueError, xmlrpc.client.Fault) as exc:
+        if REPLACED.exists():
+            supervise("stopProcess")
+            undo()
+            take_place()
+            supervise("startProcess")
+            shutil.rmtree(REPLACED)
+        raise Refused(f"devpi-server can't serve from the new store ({exc})") from exc
+    finally:
+        FROZEN.unlink(missing_ok=True)
+        shutil.rmtree(COMPACT, ignore_errors=True)
+
+
 def adopt(old: Path) -> None:
     """Fill the empty volume of a new release with what devpi-export of the one before has put on its own. Raises Refused."""
     from entrypoint import settle_environment
@@ -290,6 +458,11 @@ def main() -> None:
     commands.add_parser("undo")
     commands.add_parser("adopt").add_argument("old", type=Path)
     commands.add_parser("note").add_argument("file")
+    commands.add_parser("compact")
+    commands.add_parser("export").add_argument("folder", type=Path)
+    commands.add_parser("unfreeze")
+    if sys.argv[1:2] == ["export-process"]:
+        sys.exit(export_process(sys.argv[2:]))
     args = parser.parse_args()
     try:
         if args.command == "backup":
@@ -304,6 +477,13 @@ def main() -> None:
             take_place()
         elif args.command == "undo":
             undo()
+        elif args.command == "compact":
+            compact()
+        elif args.command == "export":
+            freeze()
+            export(DATA / "server", args.folder, with_mirrored=True)
+        elif args.command == "unfreeze":
+            unfreeze()
         else:
             note(args.file)
     except (Refused, OSError, ValueError) as exc:

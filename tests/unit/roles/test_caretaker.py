@@ -183,3 +183,33 @@ def test_the_state_outlives_a_start_but_for_what_is_counted_since(caretaker):
     again = caretaker.read_state()
     assert (again["requests"]["hit"], again["scrub"]["at"]) == (0, 1)
     assert json.loads(caretaker.STATE.read_text())["started"] != again["started"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "size", "last", "due"),
+    [
+        ("", 100, None, False),
+        ("50b", 100, None, True),
+        ("200b", 100, None, False),
+        ("50b", 100, {"at": -86401, "bytes": 60}, True),
+        # It was tried lately, and it has not become small.
+        ("50b", 100, {"at": -86300, "bytes": 60}, False),
+        ("50b", 100, {"at": -86401, "bytes": 90}, False),
+    ],
+)
+def test_when_the_store_is_made_small(caretaker, monkeypatch, bound, size, last, due):
+    monkeypatch.setenv("DEVPI_MIRROR_DATABASE_MAX_SIZE", bound)
+    (caretaker.STORE / ".sqlite").write_bytes(bytes(size - 10))
+    (caretaker.STORE / ".sqlite-wal").write_bytes(bytes(10))
+    compacted = last and {**last, "at": caretaker.time.time() + last["at"]}
+    assert caretaker.is_too_large({"compacted": compacted}) == due
+
+
+@pytest.mark.parametrize(
+    ("command", "told"), [(["true"], []), (["sh", "-c", "echo no >&2; exit 1"], ["can't be made smaller: no"])]
+)
+def test_a_store_that_can_not_be_made_small_is_a_trouble(caretaker, monkeypatch, command, told):
+    monkeypatch.setattr(caretaker, "COMPACT", command)
+    state = caretaker.read_state()
+    caretaker.compact(state)
+    assert [text.partition("database ")[2] for text in caretaker.troubles(state)] == told

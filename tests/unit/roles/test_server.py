@@ -197,3 +197,41 @@ def test_metadata_is_gone_on_from_for_who_does(server, monkeypatch, asked, follo
     assert server.serve_and_go_on(view, None, is_metadata=True) is response
     assert server.serve_and_go_on(view, None) is response
     assert seen == [("/path", b"text")] * followed
+
+
+class Connection:
+    """A database whose changes can be read, and which tells how often each transaction's were."""
+
+    def __init__(self, changes):
+        self.changes = changes
+        self.read = []
+
+    def get_changes(self, serial):
+        self.read.append(serial)
+        return self.changes[serial]
+
+
+def test_what_was_written_last_is_remembered(server, monkeypatch):
+    monkeypatch.setattr(server, "commit", lambda writer, serial: "told")
+    cached = {}
+    storage = SimpleNamespace(_changelog_cache=SimpleNamespace(put=cached.__setitem__))
+    changes = {f"root/pypi/+f/{number}": ("STAGEFILE", -1, {"project": str(number)}) for number in range(60)}
+    changes["root/pypi/.projects"] = ("PROJNAMES", 3, {"six"})
+    changes["root/pypi/six/.simple"] = ("PROJSIMPLELINKS", 3, {"links": []})
+    assert server.commit_and_remember(SimpleNamespace(changes=changes, storage=storage), 7) == "told"
+    assert set(cached) == {7}
+    connection = Connection({7: changes, 3: {"root/pypi/.projects": ("PROJNAMES", -1, set())}})
+    assert next(server.read_remembered(connection, "root/pypi/+f/59", 7)) == (7, -1, {"project": "59"})
+    assert next(server.read_remembered(connection, "root/pypi/.projects", 7))[2] == {"six"}
+    assert connection.read == []
+    # What is not remembered is read, and remembered then; so is what was before, which is not the last.
+    for _time in range(2):
+        assert next(server.read_remembered(connection, "root/pypi/+f/1", 7))[2] == {"project": "1"}
+    assert set(connection.read) == {7}
+    assert [change[0] for change in server.read_remembered(connection, "root/pypi/.projects", 7)] == [7, 3]
+    assert [change[0] for change in server.read_remembered(connection, "root/pypi/.projects", 3)] == [3]
+    # Pages are large.
+    for _time in range(2):
+        before = len(connection.read)
+        assert next(server.read_remembered(connection, "root/pypi/six/.simple", 7))[2] == {"links": []}
+        assert len(connection.read) > before

@@ -187,3 +187,121 @@ def test_a_crash_while_one_takes_the_place_is_mended_by_the_next(store, backup, 
     assert store.describe(tmp_path / "server")["serial"] == 7
     assert store.describe(store.REPLACED / "server")["serial"] == 8
     assert not store.INCOMING.exists()
+
+
+@pytest.fixture
+def compacting(store, monkeypatch, tmp_path):
+    """Have a store "one", and devpi's programs make "small" of it. Tells what was started and stopped."""
+    make(tmp_path, "one", 700)
+    done = SimpleNamespace(supervised=[], own=lambda server: {"alice": {"indexes": {}}}, answers=True)
+
+    def run_devpi(what, environ, program, *arguments):
+        if program == "devpi-import":
+            make(Path(environ["DEVPISERVER_SERVERDIR"]).parent, "small", 7)
+            return
+        server, folder = Path(arguments[3]), Path(arguments[-1])
+        folder.mkdir()
+        uuid = json.loads((server / ".nodeinfo").read_text())["uuid"]
+        (folder / "dataindex.json").write_text(json.dumps({"users": done.own(uuid), "indexes": {}}))
+
+    def ask(path, **options):
+        if not done.answers:
+            raise OSError("it does not answer")
+        return {"result": {"alice": {}}}
+
+    monkeypatch.setattr(store, "run_devpi", run_devpi)
+    monkeypatch.setattr(store, "ask", ask)
+    monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(store, "supervise", lambda what, program="devpi": done.supervised.append(what))
+    monkeypatch.setattr(store, "disk", lambda: {"free": 10**12})
+    monkeypatch.setattr(store, "FROZEN", tmp_path / "frozen")
+    return done
+
+
+def uuid_of(store) -> str:
+    return json.loads((store.DATA / "server" / ".nodeinfo").read_text())["uuid"]
+
+
+def is_tidy(store) -> bool:
+    return not [name for name in ("compact", "replaced", "incoming", "frozen") if (store.DATA / name).exists()]
+
+
+def test_a_store_made_small_has_the_files_of_mirrors(store, compacting):
+    store.compact()
+    assert uuid_of(store) == "small"
+    files = store.DATA / "server" / "+files"
+    assert (files / "root/pypi/+f/abc/def/one.whl").read_text() == "one"
+    assert not (files / "alice/private/+f/abc/def/one.whl").exists()
+    assert compacting.supervised == ["stopProcess", "startProcess"]
+    assert is_tidy(store)
+
+
+def test_what_has_changed_meanwhile_is_not_lost(store, compacting):
+    compacting.own = lambda uuid: {"alice": {"indexes": {}}} | ({"bob": {}} if uuid == "one" else {})
+    with pytest.raises(store.Refused, match="changed something meanwhile"):
+        store.compact()
+    assert uuid_of(store) == "one"
+    assert compacting.supervised == ["stopProcess", "startProcess"]
+    assert is_tidy(store)
+
+
+def test_a_small_store_that_devpi_can_not_serve_goes_again(store, compacting):
+    compacting.answers = False
+    with pytest.raises(store.Refused, match="it does not answer"):
+        store.compact()
+    assert uuid_of(store) == "one"
+    assert compacting.supervised == ["stopProcess", "startProcess"] * 2
+    assert is_tidy(store)
+
+
+@pytest.mark.parametrize("name", ["replaced", "frozen"])
+def test_a_store_is_left_alone_while_somebody_else_is_at_it(store, compacting, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(store.Refused):
+        store.compact()
+    assert (uuid_of(store), compacting.supervised) == ("one", [])
+    assert (tmp_path / name).exists()
+
+
+def test_exports_are_compared_by_what_matters(store, tmp_path):
+    for name, order, modified in (("one", 1, "Mon"), ("two", -1, "Tue")):
+        files = [{"relpath": path, "entrymapping": {"hashes": path, "last_modified": modified}} for path in ("a", "b")]
+        (tmp_path / name).mkdir()
+        told = {
+            "users": {},
+            "indexes": {"alice/private": {"files": files[::order]}, "root/pypi": {}},
+            "devpi_server": name,
+        }
+        (tmp_path / name / "dataindex.json").write_text(json.dumps(told))
+    assert store.exported(tmp_path / "one") == store.exported(tmp_path / "two")
+
+
+def test_releases_of_which_a_mirror_has_files(store, tmp_path):
+    for name in ("Some_Thing-1.0-py3-none-any.whl", "some-thing-1.1.tar.gz", "odd.txt"):
+        file = tmp_path / "server" / "+files" / "root/pypi/+f/abc/def" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert store.versions_there("root/pypi") == {"some-thing": {"1.0", "1.1"}}
+
+
+def test_an_export_has_of_mirrors_what_is_there(store, tmp_path):
+    file = tmp_path / "server" / "+files" / "root/pypi/+f/abc/def" / "six-1.0.tar.gz"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    links = [SimpleNamespace(entry=SimpleNamespace(file_exists=lambda there=there: there)) for there in (True, False)]
+    stage = SimpleNamespace(
+        name="root/pypi",
+        ixconfig={"type": "mirror"},
+        list_projects_perstage=lambda: {"six", "numpy"},
+        list_versions_perstage=lambda name: {"1.0", "2.0"},
+        get_linkstore_perstage=lambda *release: SimpleNamespace(project="six", get_links=lambda **wanted: links),
+    )
+    seen = []
+
+    def dump(self):
+        store_of_links = stage.get_linkstore_perstage("six", "1.0")
+        seen.append((stage.list_projects_perstage(), stage.list_versions_perstage("six"), store_of_links.project))
+        seen.append(store_of_links.get_links(rel="releasefile"))
+
+    store.dump_what_is_there(dump)(SimpleNamespace(stage=stage))
+    assert seen == [(["six"], ["1.0"], "six"), links[:1]]

@@ -23,7 +23,7 @@ INSIDE = {
     "scrub": {"at": 0, "files": 3, "damaged": 0, "lost": [], "error": ""},
     "troubles": [],
     "disk": {"free": 5, "total": 9},
-    "limits": {"size": 0, "age": 0},
+    "limits": {"size": 0, "age": 0, "database": 0},
     "store_bytes": 77,
     "backup": None,
     "cache": {"files": 3, "bytes": 99},

@@ -1,0 +1,70 @@
+"""A callback plugin that kills the play in the middle of a task that changes something: each time at the next one.
+
+The environment's KILLED_TASKS is a file that lists where earlier plays were killed, a task in each line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: killed
+type: aggregate
+short_description: Kill the play in the middle of a task
+description: For tests.
+"""
+
+# Seconds that a task has been at work when it is killed. What is done before that is killed when it is done.
+DELAY = 0.5
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "killed"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.list = Path(os.environ["KILLED_TASKS"])
+        self.killed = self.list.read_text().splitlines() if self.list.exists() else []
+        self.task = ""
+        self.timer = threading.Timer(0, lambda: None)
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        self.timer.cancel()
+        self.task = f"{task.get_name()} ({os.path.basename(task.get_path())})"
+        # What says of itself that it changes nothing leaves nothing half done.
+        if task.changed_when != [False] and self.task not in self.killed:
+            self.timer = threading.Timer(DELAY, self.kill)
+            self.timer.start()
+
+    v2_playbook_on_handler_task_start = v2_playbook_on_task_start
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        self.timer.cancel()
+        if result._result.get("changed") and self.task not in self.killed:
+            self.kill()
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        self.timer.cancel()
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        self.timer.cancel()
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        self.timer.cancel()
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        if result._result.get("changed") and self.task not in self.killed:
+            self.kill()
+
+    def kill(self) -> None:
+        with self.list.open("a") as stream:
+            stream.write(f"{self.task}\n")
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,78 @@
+"""A play that is killed at each task that changes something, in turn, and run again each time, from a bare host on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from conversation import UPSTREAM, on_host, page, tell_upstream
+
+PLAY = [
+    "ansible-playbook",
+    "--inventory",
+    os.environ["MOLECULE_INVENTORY_FILE"],
+    "--extra-vars",
+    f"devpi_server_upstream_url=http://{UPSTREAM}/simple/",
+    "devpi.mirror.site",
+]
+# Tasks that are killed once each, and some room.
+MOST = 80
+
+# Whatever there is already can be read, and is what somebody may have: bob's own settings are among it in any case.
+WHOLE = r"""
+set -e
+read="import configparser, sys; configparser.RawConfigParser().read_file(open(sys.argv[1]))"
+for script in /etc/devpi-mirror.sh; do
+    if [ -e $script ]; then sh -n $script; tail -n 1 $script | grep -q .; fi
+done
+for user in ada bob op; do
+    for file in /home/$user/.config/pip/pip.conf /home/$user/.pip/pip.conf; do
+        if [ -e $file ]; then
+            runuser -u $user -- python3 -c "$read" $file
+        fi
+    done
+done
+grep -q '^timeout = 20$' /home/bob/.config/pip/pip.conf
+"""
+
+
+def end_what_is_left(mark: str) -> None:
+    """End the workers that a killed play has left on this machine, which have this in their environment."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        left = 0
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):
+                if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+                    left += 1
+        if not left:
+            return
+        time.sleep(0.05)
+    raise AssertionError("workers of a killed play do not end")
+
+
+def test_killed_at_every_task(tmp_path: Path) -> None:
+    tell_upstream("+mode/well")
+    killed = tmp_path / "killed"
+    env = dict(os.environ, KILLED_TASKS=str(killed), ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callback"))
+    for _play in range(MOST):
+        started = time.monotonic()
+        done = subprocess.run(PLAY, env=env, capture_output=True, text=True, check=False, start_new_session=True)
+        if done.returncode != -signal.SIGKILL:
+            break
+        print(f"{time.monotonic() - started:4.0f} s, killed at: {killed.read_text().splitlines()[-1]}", flush=True)
+        end_what_is_left(f"KILLED_TASKS={killed}")
+        on_host(WHOLE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = subprocess.run(PLAY, capture_output=True, text=True, check=False)
+    assert " changed=0 " in again.stdout, again.stdout + again.stderr
+    assert page("alpha").status == 200
+    tasks = killed.read_text().splitlines()
+    assert len(tasks) == len(set(tasks))
+    # A play that changes a bare host has many, or this test kills nothing.
+    assert len(tasks) > 10, tasks
