@@ -59,6 +59,8 @@ KEPT_DAMAGED = 5
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 # Where devpi keeps a file: user, index, and the first 16 digits of the hash.
+# What devpi calls one that is not in its place yet.
+COMING = re.compile(r"(.+?)(-[0-9a-f]{8,64})?-tmp")
 IN_STORE = re.compile(r"([^/\s]+/[^/\s]+)/\+f/([0-9a-f]{3})/([0-9a-f]{13})/[^/\s]+")
 
 State = dict[str, Any]
@@ -132,11 +134,14 @@ def note_uses(state: State, uses: Iterable[tuple[str, str]]) -> list[str]:
     return list(used)
 
 
-def is_whole(name: str) -> bool:
-    """Tell whether a file has the hash that its path begins with. One that has gone meanwhile has."""
+def is_whole(name: str, path: Path | None = None) -> bool:
+    """Tell whether a file, which may still be at another path, has the hash that its name begins with.
+
+    One that has gone meanwhile has.
+    """
     found = IN_STORE.fullmatch(name)
     try:
-        with (FILES / name).open("rb") as stream:
+        with (path or FILES / name).open("rb") as stream:
             # An upstream may tell another hash than this one, which is the field's.
             return not found or any(
                 hashlib.file_digest(stream, kind).hexdigest().startswith(found[2] + found[3])
@@ -198,15 +203,33 @@ def check_used(state: State, used: Iterable[str]) -> None:
         put_aside(state, damaged, mirror_indexes())
 
 
+def settle(path: Path) -> None:
+    """Put a file in its place that devpi has written whole and not put there, or remove it.
+
+    devpi does that itself after a crash, but only for the last change of all.
+    """
+    found = COMING.fullmatch(path.name)
+    place = path.with_name(found[1] if found else path.name)
+    name = str(place.relative_to(FILES))
+    if IN_STORE.fullmatch(name) and not place.exists() and is_whole(name, path):
+        path.replace(place)
+    else:
+        path.unlink()
+
+
 def remove_abandoned() -> None:
     """Remove what interrupted downloads and uploads have left, and an interrupted ``store.py compact``."""
     shutil.rmtree(DATA / "compact", ignore_errors=True)
     before = time.time() - ABANDONED
-    for pattern, folder in (("*-tmp", FILES), ("*", DATA / "tmp"), ("*", DATA / "nginx" / "tmp")):
+    for pattern, folder, end in (
+        ("*-tmp", FILES, settle),
+        ("*", DATA / "tmp", Path.unlink),
+        ("*", DATA / "nginx" / "tmp", Path.unlink),
+    ):
         for path in folder.rglob(pattern):
             with suppress(OSError):
                 if path.is_file() and path.stat().st_mtime < before:
-                    path.unlink()
+                    end(path)
 
 
 def stored(indexes: Iterable[str]) -> Iterator[Stored]:

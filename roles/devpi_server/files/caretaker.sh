@@ -1,10 +1,11 @@
 #!/bin/sh
-# Has the caretaker look at what was asked for soon after that, and at everything once an hour. In between it takes no memory and
-# next to no time. A full disk is seen to at once, as nginx must not write then, and again every minute, and once more when what
-# it interrupted is known to be abandoned.
+# Has the caretaker look at what was asked for soon after that, and at everything once an hour, and a minute after the start, which
+# may follow a crash. In between it takes no memory and next to no time. A full disk is seen to at once, as nginx must not write
+# then, and again every minute, and once more when what it interrupted is known to be abandoned.
 hour=720
 minute=13
 looks_left=1
+next=$minute
 while :; do
     if [ "$(($(stat --file-system --format '%a * %S' /data) / 1000000))" -lt 64 ]; then
         if [ ! -e /tmp/no-room ]; then
@@ -19,7 +20,8 @@ while :; do
     fi
     looks_left=$((looks_left - 1))
     if [ "$looks_left" -le 0 ]; then
-        looks_left=$hour
+        looks_left=$next
+        next=$hour
         /opt/devpi/bin/python /opt/devpi/etc/caretaker.py all
     elif [ -s /data/nginx/uses.log ]; then
         /opt/devpi/bin/python /opt/devpi/etc/caretaker.py used

@@ -147,6 +147,24 @@ def test_left_overs_go_when_nobody_writes_them_any_more(caretaker):
     assert list((caretaker.DATA / "tmp").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "there", "placed"), [(b"private", False, True), (b"half", False, False), (b"private", True, False)]
+)
+@pytest.mark.parametrize("suffix", ["-tmp", "-0123456789abcdef-tmp"])
+def test_what_devpi_has_written_whole_is_put_in_its_place(caretaker, content, there, placed, suffix):
+    place = caretaker.FILES / keep(caretaker, b"private", "alice/private")
+    left = place.with_name(place.name + suffix)
+    left.write_bytes(content)
+    os.utime(left, (1, 1))
+    if not there:
+        place.unlink()
+    caretaker.remove_abandoned()
+    assert not left.exists()
+    assert place.exists() == (there or placed)
+    if place.exists():
+        assert place.read_bytes() == b"private"
+
+
 def test_what_fsck_says(caretaker, monkeypatch):
     public = keep(caretaker, b"public")
     (caretaker.FILES / public).write_bytes(b"damaged")
