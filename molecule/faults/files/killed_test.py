@@ -1,4 +1,7 @@
-"""A play that is killed at each task that changes something, in turn, and run again each time, from a bare host on."""
+"""A play that is killed at each task that changes something, in turn, and run again each time, from a bare host on.
+
+Sometimes the host loses its power at the same time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from conversation import UPSTREAM, on_host, page, tell_upstream
+from conversation import UPSTREAM, on_host, page, reachable, tell_upstream, until
 
 PLAY = [
     "ansible-playbook",
@@ -21,6 +24,9 @@ PLAY = [
 ]
 # Tasks that are killed once each, and some room.
 MOST = 80
+# Every so many times the host loses its power too.
+POWER_CUT_EVERY = 4
+BACK = 90.0
 
 # Whatever there is already can be read, and is what somebody may have: bob's own settings are among it in any case.
 WHOLE = r"""
@@ -56,16 +62,26 @@ def end_what_is_left(mark: str) -> None:
     raise AssertionError("workers of a killed play do not end")
 
 
+def cut_power() -> None:
+    host = os.environ["HOST"]
+    subprocess.run(["docker", "kill", host], check=True, capture_output=True)
+    subprocess.run(["docker", "start", host], check=True, capture_output=True)
+    until(lambda: on_host("systemctl is-system-running --wait || true").strip(), "the host does not boot", BACK)
+    until(lambda: reachable("/+seen", UPSTREAM), "the upstream is not back", BACK)
+
+
 def test_killed_at_every_task(tmp_path: Path) -> None:
     tell_upstream("+mode/well")
     killed = tmp_path / "killed"
     env = dict(os.environ, KILLED_TASKS=str(killed), ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callback"))
-    for _play in range(MOST):
+    for play in range(MOST):
         started = time.monotonic()
         done = subprocess.run(PLAY, env=env, capture_output=True, text=True, check=False, start_new_session=True)
         if done.returncode != -signal.SIGKILL:
             break
         print(f"{time.monotonic() - started:4.0f} s, killed at: {killed.read_text().splitlines()[-1]}", flush=True)
+        if play % POWER_CUT_EVERY == POWER_CUT_EVERY - 1:
+            cut_power()
         end_what_is_left(f"KILLED_TASKS={killed}")
         on_host(WHOLE)
     assert done.returncode == 0, done.stdout + done.stderr
