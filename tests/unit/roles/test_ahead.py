@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("packaging")
 
-FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "ahead.py"
 METADATA = b"""Metadata-Version: 2.1
 Name: black
 Requires-Dist: click>=8.0.0
@@ -24,11 +20,8 @@ WHEEL = "/root/pypi/+f/0123/4567/black-26.1-py3-none-any.whl"
 
 
 @pytest.fixture
-def module():
-    spec = importlib.util.spec_from_file_location("ahead", FILE)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+def module(load):
+    return load("ahead")
 
 
 @pytest.fixture

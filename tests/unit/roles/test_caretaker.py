@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
-from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "caretaker.py"
 GIGABYTE = 1024**3
 HOUR = 3600
 
 
 @pytest.fixture
-def caretaker(monkeypatch, tmp_path):
+def caretaker(load, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
-    spec = importlib.util.spec_from_file_location("caretaker", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("caretaker")
     for folder in ("server/+files", "nginx/tmp", "tmp"):
         (tmp_path / folder).mkdir(parents=True)
     pid = tmp_path / "nginx.pid"

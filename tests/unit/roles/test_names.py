@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 # ansible-test makes environments of its own, which have no devpi-server.
 config = pytest.importorskip("devpi_server.config")
 
-FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "names.py"
 VALUES = {
     "mirror_url": "u",
     "mirror_provides_core_metadata": True,
@@ -20,11 +16,8 @@ VALUES = {
 
 
 @pytest.fixture
-def names():
-    spec = importlib.util.spec_from_file_location("names", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def names(load):
+    return load("names")
 
 
 def test_in_6_nothing_is_renamed(names):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import importlib.util
 import inspect
 import io
 import re
@@ -21,17 +20,10 @@ views = pytest.importorskip("devpi_server.views")
 httpclient = pytest.importorskip("devpi_server.httpclient")
 URL = pytest.importorskip("devpi_common.url").URL
 
-FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "server.py"
-
 
 @pytest.fixture
-def server(monkeypatch):
-    # In the image, all these files are in one folder.
-    monkeypatch.syspath_prepend(FILE.parent)
-    spec = importlib.util.spec_from_file_location("server", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def server(load):
+    return load("server")
 
 
 @pytest.mark.parametrize(("config", "told"), [({"type": "mirror"}, False), ({"type": "stage"}, True), (None, True)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import sqlite3
@@ -17,18 +16,13 @@ import pytest
 # ansible-test makes environments of its own, which have no devpi-server.
 pytest.importorskip("devpi_server")
 
-FILE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "store.py"
-
 
 @pytest.fixture
-def store(monkeypatch, tmp_path):
+def store(load, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
-    monkeypatch.syspath_prepend(FILE.parent)
     for name in ("caretaker", "names", "store"):
         sys.modules.pop(name, None)
-    spec = importlib.util.spec_from_file_location("store", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("store")
     monkeypatch.setattr(module, "mirror_indexes", lambda: {"root/pypi"})
     monkeypatch.setattr(module, "ask", lambda path, **options: {"result": {"root": {"indexes": {"pypi": {}}}}})
     (tmp_path / "tmp").mkdir()
