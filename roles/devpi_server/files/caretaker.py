@@ -59,9 +59,9 @@ KEPT_DAMAGED = 5
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 # Where devpi keeps a file: user, index, and the first 16 digits of the hash.
+IN_STORE = re.compile(r"([^/\s]+/[^/\s]+)/\+f/([0-9a-f]{3})/([0-9a-f]{13})/[^/\s]+")
 # What devpi calls one that is not in its place yet.
 COMING = re.compile(r"(.+?)(-[0-9a-f]{8,64})?-tmp")
-IN_STORE = re.compile(r"([^/\s]+/[^/\s]+)/\+f/([0-9a-f]{3})/([0-9a-f]{13})/[^/\s]+")
 
 State = dict[str, Any]
 
