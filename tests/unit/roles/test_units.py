@@ -30,10 +30,12 @@ HOST = {
 # What the script waits for, and how it ends, by what this says.
 DOCKER = """#!/bin/sh
 echo "$*" >>"{folder}/calls"
-case $1 in
+case $* in
 version) [ -e "{folder}/engine" ] ;;
-image) [ -e "{folder}/image" ] ;;
-container) echo 4242 ;;
+image*) [ -e "{folder}/image" ] ;;
+"container ls"*) echo 4242 ;;
+# The engine is still removing it at the first look.
+"container inspect"*) [ ! -e "{folder}/gone" ] && touch "{folder}/gone" ;;
 esac
 """
 
@@ -111,7 +113,8 @@ def test_it_waits_for_the_engine_and_for_the_image_and_says_so_once(script):
         assert process.wait(30) == 0
     assert len(said.read_text().splitlines()) == 2
     calls = (folder / "calls").read_text().splitlines()
-    assert calls[-3:-1] == ["stop -t 8 4242", "rm --force 4242"]
+    look = "container inspect 4242"
+    assert calls[-5:-1] == ["stop -t 8 4242", "rm --force 4242", look, look]
     assert calls[-1].startswith("run --rm --name devpi ")
     assert calls[-1].endswith(" devpi-mirror:0123456789abcdef")
 
