@@ -180,16 +180,20 @@ class TestFiles:
         path = f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
         assert seen_upstream()[seen:] == [f"{path}.metadata", *(path + part for part in asked)]
 
-    def test_what_pip_asks_for_next_is_fetched_ahead(self) -> None:
-        # Others ask for all at once.
-        for name, agent in (("new903", "uv/0.9"), ("new901", "pip/26.0")):
+    @pytest.mark.parametrize(("agent", "number"), [("pip/26.0", 901), ("uv/0.13.9", 911)])
+    def test_what_an_installer_asks_for_next_is_fetched_ahead(self, agent: str, number: int) -> None:
+        # Others may only look.
+        for name, asking in ((f"new{number + 2}", "curl/8.0"), (f"new{number}", agent)):
             (file,) = files(name).values()
-            assert ask(file["path"] + ".metadata", User_Agent=agent).status == 200
-        wheels = [f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl" for name in ("new901", "new903")]
-        until(lambda: {"/simple/new902/", wheels[0]} <= set(seen_upstream()), "nothing is fetched ahead")
-        assert not {"/simple/new904/", wheels[1]} & set(seen_upstream())
+            assert ask(file["path"] + ".metadata", User_Agent=asking).status == 200
+        ours, other = (
+            f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
+            for name in (f"new{number}", f"new{number + 2}")
+        )
+        until(lambda: {f"/simple/new{number + 1}/", ours} <= set(seen_upstream()), "nothing is fetched ahead")
+        assert not {f"/simple/new{number + 3}/", other} & set(seen_upstream())
         until(lambda: ask(file["path"]).headers["x-cached"] == "HIT", "what was fetched ahead is not kept")
-        assert seen_upstream().count(wheels[0]) == 1
+        assert seen_upstream().count(ours) == 1
 
     def test_a_crowd_makes_one_download(self) -> None:
         (file,) = files("large").values()

@@ -1,8 +1,8 @@
 """Fetch what an installer is about to ask for.
 
 pip asks for one thing after another: a project's page, the metadata of a release, the pages of what that release requires, and
-all files at the end. Who has asked for the metadata of a release is about to ask for most of the rest, so the mirror fetches it
-meanwhile, through nginx, which has whoever asks for the same wait for it.
+all files at the end. uv asks for pages at once, and for files at the end too. Who has asked for the metadata of a release is
+about to ask for the rest, so the mirror fetches it meanwhile, through nginx, which has whoever asks for the same wait for it.
 """
 
 from __future__ import annotations

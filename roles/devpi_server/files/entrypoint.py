@@ -37,6 +37,9 @@ OPENER = build_opener(ProxyHandler({}))
 
 def settle_environment(environ: MutableMapping[str, str]) -> None:
     """Add the settings that make this the collection's devpi, where the operator has not chosen otherwise."""
+    # An option that the operator chose for one release goes on to mean the same in the next.
+    chosen = {name: environ.pop(name) for name in list(environ) if name.startswith("DEVPISERVER_")}
+    environ.update(renamed(chosen))
     own: dict[str, str] = {}
     # A stretched secret costs 5 s and half a gigabyte at every start. This one is random and needs no stretching.
     own["DEVPISERVER_ARGON2_TIME_COST"] = "1"

@@ -1,8 +1,8 @@
-"""devpi-server, with six changes that save time, and two that tell what is wrong.
+"""devpi-server, with eight changes that save time, and two that tell what is wrong.
 
-When the page of a project arrives, devpi tells its plugins of files that have changed. It opens a connection to its database
-for every link of the page, only to see that it is one of a mirror, of which plugins are not told. That is a third of the time
-of a first installation. Here the index is asked about once for all of them, as devpi's own notifier does before.
+When the page of a project arrives, devpi looks at every link of it for files that are missing, and for plugins that want to be
+told. It finds none, as these files are only promised. Here it does not look. Python looks for garbage less often meanwhile, as
+all of this stays, and a URL is taken apart only where it has to be.
 
 What devpi knows of a file, and which projects an index has, it reads from all that was written with it: for a file of a mirror,
 thousands of links, each time, as what it remembers is forgotten with every change of anything. Here it remembers what was
@@ -14,11 +14,15 @@ that it needs. Here one client fetches all pages.
 Files are passed on in pieces of 10 kB, for each of which a thread of a busy devpi waits for its turn. Here they are passed on
 in the pieces that they come in.
 
+Pages of the mirror index are compressed here, where it is known how long they are in the end: nginx could compress them too,
+and would have to send each in chunks ever after. Links in them are called "-f" where devpi calls them "+f": pip needs half as
+long again for each link that has a "+" in it, which it quotes, and a page has thousands.
+
 Core metadata (PEP 658) spares installers whole wheels. devpi promises it for every wheel, and passes on what its upstream has,
 but upstreams don't have it for every wheel, and pip has no way back from a promise that is not kept. Here it is then read
 out of the wheel at the upstream: its end is fetched, where the metadata is, and the wheel only if it comes in one piece.
 
-Who asks for the metadata of a release and for one thing after another is about to ask for more, which is fetched meanwhile.
+An installer that asks for the metadata of a release is about to ask for more, which is fetched meanwhile.
 
 Where a disk becomes full in the middle of a download, the download breaks off, and the client blames the network. Here what
 has no room is refused before it begins. A database that is damaged is said to be, with what to do.
@@ -26,6 +30,7 @@ has no room is refused before it begins. A database that is damaged is said to b
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import sqlite3
@@ -33,12 +38,12 @@ import sys
 import tempfile
 import zipfile
 from contextlib import ExitStack, asynccontextmanager
-from types import SimpleNamespace
-from typing import Any, AsyncIterator, BinaryIO, Iterator, Mapping
+from typing import Any, AsyncIterator, BinaryIO, Callable, Iterator, Mapping
 
 import httpx
-from ahead import Ahead
+from ahead import INDEX, Ahead
 from caretaker import RESERVE, disk
+from devpi_common.url import URL
 from devpi_server import views
 from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
@@ -50,41 +55,55 @@ if MAJOR < 7:
     from devpi_server import keyfs
     from devpi_server import views as fetching
     from devpi_server.keyfs_sqlite import Writer
-    from devpi_server.model import EventSubscribers
     from devpi_server.readonly import ensure_deeply_readonly
     from repoze.lru import LRUCache
 
     read_backwards = keyfs.iter_serial_and_value_backwards
     commit = Writer.commit
+    execute_hooks = keyfs.TxNotificationThread._execute_hooks
     # Of files and of lists of projects by their keys: the serial of the last change, that of the one before, and the value.
-    remembered = LRUCache(2000)
+    remembered = LRUCache(10_000)
+    # The serials of what was written for pages, until devpi would look at it.
+    of_pages: set[int] = set()
 else:
     from devpi_server.model import remote as fetching
-    from devpi_server.model.schema import EventSubscribers
 
+PAGES = f"{INDEX}/+simple/"
+FILES = f"{INDEX}/+f/".lstrip("/")
 # Most wheels have their metadata and their table of contents in so many bytes at their end.
 PART = 65536
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
 COPIES = 3
-# How many files of a page are remembered, and devpi's names of the keys that are.
-LATEST = 50
-REMEMBERED = ("STAGEFILE", "PYPIFILE_NOMD5", "PROJNAMES")
+# How many files of a page are remembered, and devpi's names of the keys: of files, of what is remembered, and of pages.
+LATEST = 250
+FILE_KEYS = ("STAGEFILE", "PYPIFILE_NOMD5")
+REMEMBERED = (*FILE_KEYS, "PROJNAMES")
+PAGE_KEYS = ("PROJSIMPLELINKS", "PROJNAMES")
 
-tell_of_file = EventSubscribers.on_changed_file_entry
 make_client = HTTPClient.async_client
 stream_remote_file = views.iter_stream_remote_file
 cache_remote_file = fetching.iter_cache_remote_file
 serve_file = views.PyPIView._pkgserv
+serve_page = views.PyPIView.simple_list_project
+make_url_factory = views.PyPIView._makeurl_factory
 iter_pieces = httpx.Response.iter_raw
+replace = URL.replace
+joinpath = URL.joinpath
 ahead = Ahead()
 
 
-def on_changed_file_entry(self: Any, event: Any) -> None:
-    """Tell the plugins of a file, unless it is one of a mirror."""
-    place = SimpleNamespace(user=event.typedkey.params.get("user"), index=event.typedkey.params.get("index"))
-    config = self.xom.keyfs.notifier.get_ixconfig(place, event.at_serial)
-    if config is None or config.get("type") != "mirror":
-        tell_of_file(self, event)
+def is_of_page(change: tuple[str, int, Any]) -> bool:
+    """Tell whether something was written for a page that arrived, of whose files there are only the links."""
+    name, _before, value = change
+    return name in PAGE_KEYS or (name in FILE_KEYS and bool(value) and "url" in value and "last_modified" not in value)
+
+
+def tell_of_files(self: Any, serial: int, log: Any, **options: Any) -> None:
+    """Look for the files of a transaction and tell the plugins of them, unless there can be none."""
+    if serial in of_pages:
+        of_pages.remove(serial)
+    else:
+        execute_hooks(self, serial, log, **options)
 
 
 def commit_and_remember(self: Any, serial: int) -> Any:
@@ -92,6 +111,8 @@ def commit_and_remember(self: Any, serial: int) -> Any:
     told = commit(self, serial)
     changes = ensure_deeply_readonly(self.changes)
     self.storage._changelog_cache.put(serial, changes)
+    if all(map(is_of_page, self.changes.values())):
+        of_pages.add(serial)
     for key in [key for key in self.changes if self.changes[key][0] in REMEMBERED][-LATEST:]:
         _name, before, value = changes[key]
         remembered.put(key, (serial, before, value))
@@ -109,6 +130,26 @@ def read_remembered(connection: Any, key: str, serial: int) -> Iterator[Any]:
             remembered.put(key, found)
     yield found
     yield from read_backwards(connection, key, found[1])
+
+
+def replace_part(self: URL, **parts: Any) -> URL:
+    """Return a URL with other parts, a fragment being what most are asked for."""
+    if parts.keys() != {"fragment"}:
+        return replace(self, **parts)
+    base = self.url.partition("#")[0]
+    return URL(f"{base}#{parts['fragment']}" if parts["fragment"] else base)
+
+
+def join(self: URL, *paths: str, **options: Any) -> URL:
+    """Return where paths lead from a URL: most that are asked for lead to another one, or to the root of the same host."""
+    path = paths[0]
+    if len(paths) > 1 or options or "?" in self.url + path or "/." in path:
+        return joinpath(self, *paths, **options)
+    if path.startswith(("http://", "https://")):
+        return URL(path)
+    if path.startswith("/") and not path.startswith("//"):
+        return URL(f"{self.scheme}://{self.netloc}{path}")
+    return joinpath(self, path)
 
 
 @asynccontextmanager
@@ -239,14 +280,40 @@ def serve_and_go_on(self: Any, entry: Any, *, is_metadata: bool = False) -> Any:
     return response
 
 
+def serve_compressed(self: Any) -> Any:
+    """Serve the page of a project, in the mirror index compressed for who takes that."""
+    response = serve_page(self)
+    if self.request.path_info.startswith(PAGES) and "gzip" in self.request.headers.get("Accept-Encoding", ""):
+        response.body = gzip.compress(response.body, 6)
+        response.content_encoding = "gzip"
+    return response
+
+
+def make_short_url_factory(self: Any) -> Callable[[str], URL]:
+    """Return what makes the URL of a link in a page: in the mirror index the one without a plus sign."""
+    make_url = make_url_factory(self)
+    if self._use_absolute_urls or not self.request.path_info.startswith(PAGES):
+        return make_url
+
+    def make_short_url(href: str) -> URL:
+        return URL(f"../../-f/{href.removeprefix(FILES)}") if href.startswith(FILES) else make_url(href)
+
+    return make_short_url
+
+
 if __name__ == "__main__":
     if MAJOR < 7:
-        EventSubscribers.on_changed_file_entry = on_changed_file_entry
+        keyfs.TxNotificationThread._execute_hooks = tell_of_files
         keyfs.iter_serial_and_value_backwards = read_remembered
         Writer.commit = commit_and_remember
+    gc.set_threshold(50_000, 20, 50)
+    URL.replace = replace_part
+    URL.joinpath = join
     HTTPClient.async_client = async_client
     httpx.Response.iter_raw = iter_raw
     views.PyPIView._pkgserv = serve_and_go_on
+    views.PyPIView.simple_list_project = serve_compressed
+    views.PyPIView._makeurl_factory = make_short_url_factory
     views.iter_stream_remote_file = iter_core_metadata
     fetching.iter_cache_remote_file = iter_new_file
     sys.argv[0] = "devpi-server"
@@ -255,6 +322,6 @@ if __name__ == "__main__":
     except sqlite3.DatabaseError as exc:
         sys.exit(
             f"The database of this mirror is damaged ({exc}). What is cached is served. Restore a backup: ansible-playbook "
-            "devpi.mirror.restore -e devpi_server_restore_file=FILE. Without one: ansible-playbook devpi.mirror.remove -e "
+            "devpi.mirror.restore -e devpi_server_restore_file=FILE_KEYS. Without one: ansible-playbook devpi.mirror.remove -e "
             "devpi_server_remove_data=true, and devpi.mirror.site"
         )

@@ -19,6 +19,7 @@ model = pytest.importorskip("devpi_server.model")
 views = pytest.importorskip("devpi_server.views")
 httpclient = pytest.importorskip("devpi_server.httpclient")
 URL = pytest.importorskip("devpi_common.url").URL
+Response = pytest.importorskip("pyramid.response").Response
 
 
 @pytest.fixture
@@ -26,17 +27,87 @@ def server(load):
     return load("server")
 
 
-@pytest.mark.parametrize(("config", "told"), [({"type": "mirror"}, False), ({"type": "stage"}, True), (None, True)])
-def test_plugins_are_told_of_files_but_those_of_mirrors(server, monkeypatch, config, told):
+LINK = ("STAGEFILE", -1, {"url": "http://upstream/six-1.0.tar.gz", "project": "six"})
+PAGE = [LINK, ("PYPIFILE_NOMD5", -1, LINK[2]), ("PROJSIMPLELINKS", 3, {"links": []}), ("PROJNAMES", 3, {"six"})]
+OTHERS = [
+    ("STAGEFILE", 3, {**LINK[2], "last_modified": "now"}),
+    ("STAGEFILE", 3, {"project": "ours", "last_modified": "now"}),
+    ("STAGEFILE", 3, {}),
+    ("STAGEFILE", 3, None),
+    ("PROJVERSION", 3, {"name": "ours"}),
+    ("USER", 3, {"indexes": {}}),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), [(PAGE, False), *(([*PAGE, other], True) for other in OTHERS)])
+def test_devpi_looks_for_files_but_those_that_are_only_promised(server, monkeypatch, changes, told):
     seen = []
-    monkeypatch.setattr(server, "tell_of_file", lambda subscribers, event: seen.append(event))
-    notifier = SimpleNamespace(
-        get_ixconfig=lambda place, serial: config if (place.user, serial) == ("root", 7) else 1 / 0
-    )
-    subscribers = SimpleNamespace(xom=SimpleNamespace(keyfs=SimpleNamespace(notifier=notifier)))
-    event = SimpleNamespace(typedkey=SimpleNamespace(params={"user": "root", "index": "pypi"}), at_serial=7)
-    server.on_changed_file_entry(subscribers, event)
-    assert seen == ([event] if told else [])
+    monkeypatch.setattr(server, "commit", lambda writer, serial: None)
+    monkeypatch.setattr(server, "execute_hooks", lambda *asked, **options: seen.append((*asked, options)))
+    storage = SimpleNamespace(_changelog_cache=SimpleNamespace(put=lambda serial, changes: None))
+    server.commit_and_remember(SimpleNamespace(changes=dict(enumerate(changes)), storage=storage), 7)
+    server.tell_of_files("notifier", 7, "log", raising=True)
+    assert seen == ([("notifier", 7, "log", {"raising": True})] if told else [])
+    # What was there when devpi started.
+    server.tell_of_files("notifier", 7, "log", raising=True)
+    assert len(seen) == (2 if told else 1)
+
+
+BASES = [
+    "http://upstream/simple/six/",
+    "https://u:p@upstream:8080/simple/six/index.html#a",
+    "http://upstream/simple/?a=b",
+]
+PATHS = [
+    "https://files.example/six-1.0.tar.gz#sha256=ab", "http://files.example/six-1.0.tar.gz?a=b", "/files/six-1.0+cpu.whl",
+    "//files.example/six-1.0.whl", "../../files/six-1.0.whl", "/files/../six-1.0.whl", "six-1.0.whl", "", "#md5=ab",
+    "/a%20b/six.whl#sha256=ab",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("path", PATHS)
+def test_urls_are_joined_as_by_devpi(server, base, path):
+    joined = server.join(URL(base), path)
+    assert joined.url == URL(base).joinpath(path).url
+    for fragment in ("sha256=cd", ""):
+        assert server.replace_part(joined, fragment=fragment).url == joined.replace(fragment=fragment).url
+    assert server.join(URL(base), path, "b", asdir=True).url == URL(base).joinpath(path, "b", asdir=True).url
+    assert server.replace_part(joined, path="/b").url == joined.replace(path="/b").url
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted", "is_compressed"),
+    [
+        ("/root/pypi/+simple/six/", "gzip", True),
+        ("/root/pypi/+simple/six/", "identity", False),
+        ("/ada/dev/+simple/six/", "gzip", False),
+    ],
+)
+def test_pages_of_the_mirror_are_compressed_and_tell_their_length(server, monkeypatch, path, accepted, is_compressed):
+    body = b"links" * 100
+    monkeypatch.setattr(server, "serve_page", lambda view: Response(app_iter=iter([body]), content_type="text/html"))
+    request = SimpleNamespace(path_info=path, headers={"Accept-Encoding": accepted})
+    response = server.serve_compressed(SimpleNamespace(request=request))
+    assert response.content_encoding == ("gzip" if is_compressed else None)
+    if is_compressed:
+        assert gzip.decompress(response.body) == body
+        assert response.content_length == len(response.body) < len(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "absolute", "href", "url"),
+    [
+        ("/root/pypi/+simple/six/", False, "root/pypi/+f/ab/cd/six-1.0.whl#sha256=ab", "../../-f/ab/cd/six-1.0.whl#sha256=ab"),
+        ("/root/pypi/+simple/six/", False, "root/pypi/+e/six-1.0.whl", "../../+e/six-1.0.whl"),
+        ("/ada/dev/+simple/six/", False, "ada/dev/+f/ab/cd/six-1.0.whl", "../../+f/ab/cd/six-1.0.whl"),
+        ("/root/pypi/+simple/six/", True, "root/pypi/+f/ab/six-1.0.whl", "http://mirror/root/pypi/+f/ab/six-1.0.whl"),
+    ],
+)  # fmt: skip
+def test_links_in_pages_of_the_mirror_have_no_plus_sign(server, path, absolute, href, url):
+    request = SimpleNamespace(path_info=path, application_url="http://mirror")
+    view = SimpleNamespace(request=request, _use_absolute_urls=absolute)
+    assert server.make_short_url_factory(view)(href).url == url
 
 
 def test_pages_are_fetched_by_one_client(server):
@@ -163,19 +234,24 @@ def iter_and_close(items):
 
 
 def test_devpi_still_has_what_is_changed():
-    assert list(inspect.signature(model.EventSubscribers.on_changed_file_entry).parameters) == ["self", "ev"]
-    assert list(inspect.signature(keyfs.TxNotificationThread.get_ixconfig).parameters) == [
+    assert list(inspect.signature(keyfs.TxNotificationThread._execute_hooks).parameters)[:3] == [
         "self",
-        "entry",
         "event_serial",
+        "log",
     ]
+    # Of what is written for a page, it looks at files alone, and not at those that are only promised.
+    assert "if entry.meta == {} or entry.last_modified is None:" in inspect.getsource(
+        keyfs.TxNotificationThread._execute_hooks
+    )
+    told = re.findall(r"keyfs\.(\w+)\)\.on_key_change", inspect.getsource(model))
+    assert set(told) & {"PROJSIMPLELINKS", "PROJNAMES", "PYPIFILE_NOMD5"} == set()
+    assert "self._makeurl_factory()" in inspect.getsource(views.PyPIView._simple_list_project_json_v1)
+    assert "self._makeurl_factory()" in inspect.getsource(views.PyPIView._simple_list_project)
     assert list(inspect.signature(views.iter_stream_remote_file).parameters) == ["stage", "url", "headers"]
     assert list(inspect.signature(views.iter_cache_remote_file).parameters) == ["stage", "entry", "url"]
     assert "iter_cache_remote_file(" in inspect.getsource(views.iter_fetch_remote_file)
     assert "iter_stream_remote_file(" in inspect.getsource(views.PyPIView._pkgserv)
     assert "async with self.async_client() as client" in inspect.getsource(httpclient.HTTPClient.async_get)
-    # One look for all links of a page: its answers are remembered.
-    assert "_get_ixconfig_cache" in inspect.getsource(keyfs.TxNotificationThread.get_ixconfig)
 
 
 @pytest.mark.parametrize(("asked", "followed"), [({"X-Goes-On": "1"}, 1), ({}, 0)])
@@ -207,13 +283,13 @@ def test_what_was_written_last_is_remembered(server, monkeypatch):
     monkeypatch.setattr(server, "commit", lambda writer, serial: "told")
     cached = {}
     storage = SimpleNamespace(_changelog_cache=SimpleNamespace(put=cached.__setitem__))
-    changes = {f"root/pypi/+f/{number}": ("STAGEFILE", -1, {"project": str(number)}) for number in range(60)}
+    changes = {f"root/pypi/+f/{number}": ("STAGEFILE", -1, {"project": str(number)}) for number in range(300)}
     changes["root/pypi/.projects"] = ("PROJNAMES", 3, {"six"})
     changes["root/pypi/six/.simple"] = ("PROJSIMPLELINKS", 3, {"links": []})
     assert server.commit_and_remember(SimpleNamespace(changes=changes, storage=storage), 7) == "told"
     assert set(cached) == {7}
     connection = Connection({7: changes, 3: {"root/pypi/.projects": ("PROJNAMES", -1, set())}})
-    assert next(server.read_remembered(connection, "root/pypi/+f/59", 7)) == (7, -1, {"project": "59"})
+    assert next(server.read_remembered(connection, "root/pypi/+f/299", 7)) == (7, -1, {"project": "299"})
     assert next(server.read_remembered(connection, "root/pypi/.projects", 7))[2] == {"six"}
     assert connection.read == []
     # What is not remembered is read, and remembered then; so is what was before, which is not the last.
