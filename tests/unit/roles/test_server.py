@@ -283,23 +283,32 @@ def test_what_was_written_last_is_remembered(server, monkeypatch):
     monkeypatch.setattr(server, "commit", lambda writer, serial: "told")
     cached = {}
     storage = SimpleNamespace(_changelog_cache=SimpleNamespace(put=cached.__setitem__))
-    changes = {f"root/pypi/+f/{number}": ("STAGEFILE", -1, {"project": str(number)}) for number in range(300)}
-    changes["root/pypi/.projects"] = ("PROJNAMES", 3, {"six"})
-    changes["root/pypi/six/.simple"] = ("PROJSIMPLELINKS", 3, {"links": []})
+    # In the order of a set, as devpi writes them.
+    names = [f"root/pypi/+f/{number}" for number in range(300)]
+    changes = {"root/pypi/.projects": ("PROJNAMES", 3, {"six"})}
+    changes |= {name: ("STAGEFILE", -1, {"project": name}) for name in reversed(names)}
+    changes["root/pypi/six/.simple"] = (
+        "PROJSIMPLELINKS",
+        3,
+        {"links": [("six", name + "#sha256=ab") for name in names]},
+    )
     assert server.commit_and_remember(SimpleNamespace(changes=changes, storage=storage), 7) == "told"
     assert set(cached) == {7}
     connection = Connection({7: changes, 3: {"root/pypi/.projects": ("PROJNAMES", -1, set())}})
-    assert next(server.read_remembered(connection, "root/pypi/+f/299", 7)) == (7, -1, {"project": "299"})
+    assert next(server.read_remembered(connection, names[299], 7)) == (7, -1, {"project": names[299]})
     assert next(server.read_remembered(connection, "root/pypi/.projects", 7))[2] == {"six"}
     assert connection.read == []
     # What is not remembered is read, and remembered then; so is what was before, which is not the last.
     for _time in range(2):
-        assert next(server.read_remembered(connection, "root/pypi/+f/1", 7))[2] == {"project": "1"}
+        assert next(server.read_remembered(connection, names[1], 7))[2] == {"project": names[1]}
     assert set(connection.read) == {7}
     assert [change[0] for change in server.read_remembered(connection, "root/pypi/.projects", 7)] == [7, 3]
     assert [change[0] for change in server.read_remembered(connection, "root/pypi/.projects", 3)] == [3]
     # Pages are large.
     for _time in range(2):
         before = len(connection.read)
-        assert next(server.read_remembered(connection, "root/pypi/six/.simple", 7))[2] == {"links": []}
+        assert (
+            next(server.read_remembered(connection, "root/pypi/six/.simple", 7))[2]
+            == changes["root/pypi/six/.simple"][2]
+        )
         assert len(connection.read) > before
