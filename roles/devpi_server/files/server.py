@@ -1,4 +1,4 @@
-"""devpi-server, with eight changes that save time, and two that tell what is wrong.
+"""devpi-server, with changes that save time, and two that tell what is wrong.
 
 When the page of a project arrives, devpi looks at every link of it for files that are missing, and for plugins that want to be
 told. It finds none, as these files are only promised. Here it does not look. Python looks for garbage less often meanwhile, as
@@ -326,6 +326,6 @@ if __name__ == "__main__":
     except sqlite3.DatabaseError as exc:
         sys.exit(
             f"The database of this mirror is damaged ({exc}). What is cached is served. Restore a backup: ansible-playbook "
-            "devpi.mirror.restore -e devpi_server_restore_file=FILE_KEYS. Without one: ansible-playbook devpi.mirror.remove -e "
+            "devpi.mirror.restore -e devpi_server_restore_file=FILE. Without one: ansible-playbook devpi.mirror.remove -e "
             "devpi_server_remove_data=true, and devpi.mirror.site"
         )
