@@ -134,7 +134,9 @@ limits:
   type: dict
   sample: {"size": 21474836480, "age": 0, "database": 0}
 requests:
-  description: How many answers since its start it had (C(hit), C(stale)) or had not (C(miss)).
+  description:
+    - How many answers since its start it had (C(hit), C(stale)) or had not (C(miss)).
+    - What it fetches ahead by itself is no answer.
   returned: with an image of this collection
   type: dict
   sample: {"hit": 812, "stale": 40, "miss": 31}

@@ -195,6 +195,21 @@ class TestFiles:
         until(lambda: ask(file["path"]).headers["x-cached"] == "HIT", "what was fetched ahead is not kept")
         assert seen_upstream().count(ours) == 1
 
+    def test_what_is_fetched_ahead_counts_as_asked_for_by_nobody(self) -> None:
+        def missed() -> int:
+            time.sleep(7)  # Until what nginx writes down every second is counted, which is every five.
+            state = [*ON_HOST, "docker", "exec", "devpi", "cat", "/data/caretaker.json"]
+            said = subprocess.run(state, check=True, capture_output=True, text=True).stdout
+            return int(json.loads(said)["requests"]["miss"])
+
+        before = missed()
+        (file,) = files("new921").values()
+        assert ask(file["path"] + ".metadata", User_Agent="pip/26.0").status == 200
+        wheel = "/files/new921/1.0/py3-none-any/new921-1.0-py3-none-any.whl"
+        until(lambda: {"/simple/new922/", wheel} <= set(seen_upstream()), "nothing is fetched ahead")
+        # The page and the metadata.
+        assert missed() == before + 2
+
     def test_a_crowd_makes_one_download(self) -> None:
         (file,) = files("large").values()
         with ThreadPoolExecutor(50) as pool:

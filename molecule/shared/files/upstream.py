@@ -41,7 +41,7 @@ TAGS = {
         for platform in ("manylinux_2_28_x86_64", "macosx_11_0_arm64", "win_amd64")
     ]
 }
-NEEDS = {"alpha": ["beta"], "gamma": ["delta"]} | {f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913)}
+NEEDS = {"alpha": ["beta"], "gamma": ["delta"]} | {f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913, 921)}
 # Whose core metadata can be had; of the others, it has to be read out of the wheel.
 APART = ("apart",)
 # Who sends files in one piece only.
