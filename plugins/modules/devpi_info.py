@@ -13,6 +13,7 @@ description:
   - Tells what the mirror is, what it keeps, and whether a person should do something about it.
   - It asks the mirror as a client does, and the program in its container that looks after what it keeps. Of an image that is
     not this collection's own, only the first is told.
+extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -38,13 +39,10 @@ options:
     default: 10
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
   platform:
-    description: Target OS or families that can be operated against.
     platforms: posix
     support: full
 """

@@ -14,6 +14,7 @@ description:
   - An open port does not tell that packages can be installed, and neither does an answer of devpi, since a devpi whose
     upstream can't be reached goes on answering. So the module looks at what C(pip) would look at.
   - A proxy of the environment is not used for the loopback addresses.
+extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -88,16 +89,13 @@ options:
     default: true
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
     details:
       - In check mode the module looks once, does not wait, and never fails because of what it sees. RV(ready) tells
         what it saw.
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
   platform:
-    description: Target OS or families that can be operated against.
     platforms: posix
     support: full
 """

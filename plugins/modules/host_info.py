@@ -13,6 +13,7 @@ description:
   - Tells, in one round trip, which init system runs, whether a Docker engine answers, what it has of an image and of a
     container, who listens on a port, and how much room there is.
   - It looks with the C(docker) command, so that it needs no Python library.
+extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -64,13 +65,10 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
   platform:
-    description: Target OS or families that can be operated against.
     platforms: posix
     support: full
 """

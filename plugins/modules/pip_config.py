@@ -21,6 +21,7 @@ description:
     removes them.
   - Settings that an earlier call has put into a user's files where this one wants none (a tool, a scope or a place that is no
     more asked for) are taken out again. See O(whole_host) for those of the machine.
+extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -114,15 +115,12 @@ options:
     default: fail
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: full
     details:
       - Credentials in URLs are shown as C(***).
   platform:
-    description: Target OS or families that can be operated against.
     platforms: posix
     support: full
 """

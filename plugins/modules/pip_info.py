@@ -12,6 +12,7 @@ short_description: Tell which index every user's pip installs from
 description:
   - Asks C(pip config debug) as each user, in a login shell, so that variables of their environment count too.
   - A virtual environment's own C(pip.conf) is known to that environment alone, and is not told.
+extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -47,13 +48,10 @@ options:
     default: ""
 attributes:
   check_mode:
-    description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
     support: none
   platform:
-    description: Target OS or families that can be operated against.
     platforms: posix
     support: full
 """
