@@ -113,10 +113,8 @@ def commit_and_remember(self: Any, serial: int) -> Any:
     self.storage._changelog_cache.put(serial, changes)
     if all(map(is_of_page, self.changes.values())):
         of_pages.add(serial)
-    pages = [
-        value.get("links") or () for name, _, value in self.changes.values() if name == "PROJSIMPLELINKS" and value
-    ]
-    latest = {href.partition("#")[0] for page in pages for _name, href in page[-LATEST:]}
+    pages = [value for name, _before, value in self.changes.values() if name == "PROJSIMPLELINKS" and value]
+    latest = {href.partition("#")[0] for page in pages for _name, href in (page.get("links") or ())[-LATEST:]}
     for key, (name, before, value) in changes.items():
         if name in REMEMBERED and (name not in FILE_KEYS or not pages or key in latest):
             remembered.put(key, (serial, before, value))
