@@ -1,8 +1,7 @@
 """devpi-server, with changes that save time, and two that tell what is wrong.
 
 When the page of a project arrives, devpi looks at every link of it for files that are missing, and for plugins that want to be
-told. It finds none, as these files are only promised. Here it does not look. Python looks for garbage less often meanwhile, as
-all of this stays, and a URL is taken apart only where it has to be.
+told. It finds none, as these files are only promised. Here it does not look, and a URL is taken apart only where it has to be.
 
 What devpi knows of a file, and which projects an index has, it reads from all that was written with it: for a file of a mirror,
 thousands of links, each time, as what it remembers is forgotten with every change of anything. Here it remembers what was
@@ -30,7 +29,6 @@ has no room is refused before it begins. A database that is damaged is said to b
 
 from __future__ import annotations
 
-import gc
 import gzip
 import io
 import sqlite3
@@ -308,7 +306,6 @@ if __name__ == "__main__":
         keyfs.TxNotificationThread._execute_hooks = tell_of_files
         keyfs.iter_serial_and_value_backwards = read_remembered
         Writer.commit = commit_and_remember
-    gc.set_threshold(50_000, 20, 50)
     URL.replace = replace_part
     URL.joinpath = join
     HTTPClient.async_client = async_client
