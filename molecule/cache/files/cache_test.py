@@ -22,6 +22,7 @@ from conversation import (
     Person,
     ask,
     files,
+    mirror_state,
     page,
     reachable,
     seen_upstream,
@@ -36,6 +37,11 @@ def upstream() -> Iterator[None]:
     tell_upstream("+mode/well")
     yield
     tell_upstream("+mode/well")
+
+
+def wheel_at_upstream(name: str) -> str:
+    """Return the path that the wheel of a project with one release has there."""
+    return f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
 
 
 class TestPages:
@@ -177,7 +183,7 @@ class TestFiles:
             assert f"Name: {name}\n" in answer.text
             assert ("Summary: apart" in answer.text) == bool(summary)
         assert answer.headers["x-cached"] == "HIT"
-        path = f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
+        path = wheel_at_upstream(name)
         assert seen_upstream()[seen:] == [f"{path}.metadata", *(path + part for part in asked)]
 
     @pytest.mark.parametrize(("agent", "number"), [("pip/26.0", 901), ("uv/0.13.9", 911)])
@@ -186,10 +192,7 @@ class TestFiles:
         for name, asking in ((f"new{number + 2}", "curl/8.0"), (f"new{number}", agent)):
             (file,) = files(name).values()
             assert ask(file["path"] + ".metadata", User_Agent=asking).status == 200
-        ours, other = (
-            f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
-            for name in (f"new{number}", f"new{number + 2}")
-        )
+        ours, other = (wheel_at_upstream(name) for name in (f"new{number}", f"new{number + 2}"))
         until(lambda: {f"/simple/new{number + 1}/", ours} <= set(seen_upstream()), "nothing is fetched ahead")
         assert not {f"/simple/new{number + 3}/", other} & set(seen_upstream())
         until(lambda: ask(file["path"]).headers["x-cached"] == "HIT", "what was fetched ahead is not kept")
@@ -198,15 +201,14 @@ class TestFiles:
     def test_what_is_fetched_ahead_counts_as_asked_for_by_nobody(self) -> None:
         def missed() -> int:
             time.sleep(7)  # Until what nginx writes down every second is counted, which is every five.
-            state = [*ON_HOST, "docker", "exec", "devpi", "cat", "/data/caretaker.json"]
-            said = subprocess.run(state, check=True, capture_output=True, text=True).stdout
-            return int(json.loads(said)["requests"]["miss"])
+            return int(mirror_state()["requests"]["miss"])
 
         before = missed()
         (file,) = files("new921").values()
         assert ask(file["path"] + ".metadata", User_Agent="pip/26.0").status == 200
-        wheel = "/files/new921/1.0/py3-none-any/new921-1.0-py3-none-any.whl"
-        until(lambda: {"/simple/new922/", wheel} <= set(seen_upstream()), "nothing is fetched ahead")
+        until(
+            lambda: {"/simple/new922/", wheel_at_upstream("new921")} <= set(seen_upstream()), "nothing is fetched ahead"
+        )
         # The page and the metadata.
         assert missed() == before + 2
 
