@@ -186,11 +186,33 @@ container:
 """
 
 import platform
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
 from ansible_collections.devpi.mirror.plugins.module_utils._docker import Docker
+from ansible_collections.devpi.mirror.plugins.module_utils._polling import Pace, poll
+
+# What listens for containers: with the engine's userland-proxy, and without it.
+ENGINE_PROGRAMS = ("docker-proxy", "dockerd")
+# Seconds that a container is given to start or end.
+ENGINE_PATIENCE = 15.0
+
+
+def who_has(port: int, address: str, docker: Optional[Docker]) -> Tuple[Optional[_host.Listener], str]:
+    """Return who listens on a port, and the name of the container that has it published, empty if none has.
+
+    While a container starts or ends, the engine listens for it already, or still, and does not list it.
+    """
+
+    def look(_seconds: float) -> Tuple[Optional[_host.Listener], str]:
+        return _host.listener(port, address), docker.publisher(port) if docker else ""
+
+    def is_settled(seen: Tuple[Optional[_host.Listener], str]) -> bool:
+        listener, publisher = seen
+        return docker is None or publisher != "" or listener is None or listener.program not in ENGINE_PROGRAMS
+
+    return poll(look, is_settled, lambda seen: False, lambda seen: False, Pace(timeout=ENGINE_PATIENCE)).result
 
 
 def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
@@ -207,9 +229,8 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
     if params["port"] is not None:
-        found = _host.listener(params["port"], params["address"])
+        found, result["publisher"] = who_has(params["port"], params["address"], docker if engine["running"] else None)
         result["listener"] = None if found is None else {"pid": found.pid, "program": found.program}
-        result["publisher"] = docker.publisher(params["port"]) if engine["running"] else ""
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
     if params["container"] is not None:

@@ -9,6 +9,7 @@ import os
 import sys
 
 import pytest
+from ansible_collections.devpi.mirror.plugins.module_utils import _host
 from ansible_collections.devpi.mirror.plugins.modules import host_info
 
 INFO = {"ServerVersion": "20.10.24", "DockerRootDir": "/", "Containers": 2, "Images": 5}
@@ -59,6 +60,27 @@ def test_an_engine_with_everything(run_module, docker):
 def test_an_engine_with_nothing(run_module, docker):
     result = run_module(host_info, {"port": 3141, "image": "devpi-mirror:1", "container": "devpi"}).result
     assert (result["image_present"], result["container"], result["publisher"]) == (False, None, "")
+
+
+@pytest.mark.parametrize(
+    ("program", "publisher"),
+    [
+        pytest.param("docker-proxy", "devpi", id="a container that starts"),
+        pytest.param("nginx", "", id="another program, which nothing is waited for"),
+    ],
+)
+def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatch, program, publisher):
+    looks = []
+
+    def listener(port, address):
+        looks.append(port)
+        if len(looks) == 2:
+            docker["ps --filter"] = "devpi"
+        return _host.Listener(168, program)
+
+    monkeypatch.setattr(_host, "listener", listener)
+    result = run_module(host_info, {"port": 3141}).result
+    assert (result["listener"], result["publisher"]) == ({"pid": 168, "program": program}, publisher)
 
 
 def test_a_command_without_an_engine(run_module, docker):
