@@ -45,11 +45,7 @@ def settle_environment(environ: MutableMapping[str, str]) -> None:
     own["DEVPISERVER_ARGON2_TIME_COST"] = "1"
     own["DEVPISERVER_ARGON2_MEMORY_COST"] = "8192"
     own["DEVPISERVER_ARGON2_PARALLELISM"] = "1"
-    # A heap for each of 50 threads, and what has been freed in them, is most of what a busy devpi would hold. So is what it
-    # remembers of pages that nginx keeps.
-    own["MALLOC_ARENA_MAX"] = "1"
-    own["MALLOC_TRIM_THRESHOLD_"] = "65536"
-    own["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    # What it remembers of pages, nginx keeps.
     own["DEVPISERVER_KEYFS_CACHE_SIZE"] = "10"
     # Nobody waits for a page to be refreshed, so that it can be given time, and asked for often. A page that nobody has is
     # given up just before pip gives up: uv asks for all pages at once, and has been seen to wait for eight seconds.

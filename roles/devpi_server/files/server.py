@@ -29,6 +29,7 @@ has no room is refused before it begins. A database that is damaged is said to b
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import sqlite3
@@ -302,6 +303,8 @@ def make_short_url_factory(self: Any) -> Callable[[str], URL]:
 
 
 if __name__ == "__main__":
+    # What has been loaded by now stays: it need not be looked through again and again for what can be freed.
+    gc.freeze()
     if MAJOR < 7:
         keyfs.TxNotificationThread._execute_hooks = tell_of_files
         keyfs.iter_serial_and_value_backwards = read_remembered
