@@ -14,11 +14,15 @@ from typing import Iterator
 
 import pytest
 from conversation import (
+    BACK,
+    ON_HOST,
     UPSTREAM,
     Answer,
     Person,
     ask,
+    boot,
     call,
+    cut_power,
     files,
     inside,
     mirror_state,
@@ -32,8 +36,6 @@ from conversation import (
 # What nobody has had before, not in an earlier run either. The clients on the host take those with low numbers.
 unseen = (f"new{number}" for number in count(int(time.time())))
 bulky = (f"bulk{number}" for number in count(int(time.time())))
-# A hang of devpi-server is over 45 s after it began, at the latest.
-BACK = 90.0
 LOST = (OSError, http.client.HTTPException)
 
 
@@ -108,7 +110,7 @@ def test_memory_runs_out() -> None:
     on_host("echo 1000 >/proc/$(pgrep -f '[e]tc/server.py')/oom_score_adj")
     before = on_host("pgrep -f '[e]tc/server.py'")
     hog = "x = bytearray(1)\nwhile len(x) < 760 << 20: x += b'x' * (8 << 20)"
-    subprocess.run(["docker", "exec", "devpi-faults", "docker", "exec", "devpi", "python3", "-c", hog], check=False)
+    subprocess.run([*ON_HOST, "docker", "exec", "devpi", "python3", "-c", hog], check=False)
     until(lambda: on_host("pgrep -f '[e]tc/server.py' || true") not in ("", before), "it was not taken", BACK)
 
 
@@ -130,9 +132,10 @@ class TestUpstream:
 
         client = threading.Thread(target=fetch)
         client.start()
-        started = time.monotonic()
         assert is_good("alpha")
-        assert time.monotonic() - started < 5
+        if mode in ("hang", "slow"):
+            # It has not waited for the upstream, as who asks for the new file still does.
+            assert not answers
         if mode != "slow":
             client.join(40)
             (answer,) = answers
@@ -201,11 +204,9 @@ def test_power_is_cut_in_the_middle_of_downloads() -> None:
     client = threading.Thread(target=fetch)
     client.start()
     time.sleep(2)
-    host = "devpi-faults"
-    subprocess.run(["docker", "kill", host], check=True, capture_output=True)
+    cut_power()
     client.join(70)
-    subprocess.run(["docker", "start", host], check=True, capture_output=True)
-    until(lambda: on_host("systemctl is-system-running --wait || true").strip(), "the host does not boot", BACK)
+    boot()
     until(lambda: reachable("/+api"), "the mirror is not back", BACK)
     for kind in ("cached", "new"):
         run_clients(kind)

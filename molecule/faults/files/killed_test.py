@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from conversation import UPSTREAM, on_host, page, reachable, tell_upstream, until
+from conversation import BACK, UPSTREAM, boot, cut_power, on_host, page, reachable, tell_upstream, until
 
 PLAY = [
     "ansible-playbook",
@@ -26,15 +26,13 @@ PLAY = [
 MOST = 80
 # Every so many times the host loses its power too.
 POWER_CUT_EVERY = 4
-BACK = 90.0
 
 # Whatever there is already can be read, and is what somebody may have: bob's own settings are among it in any case.
 WHOLE = r"""
 set -e
 read="import configparser, sys; configparser.RawConfigParser().read_file(open(sys.argv[1]))"
-for script in /etc/devpi-mirror.sh; do
-    if [ -e $script ]; then sh -n $script; tail -n 1 $script | grep -q .; fi
-done
+script=/etc/devpi-mirror.sh
+if [ -e $script ]; then sh -n $script; tail -n 1 $script | grep -q .; fi
 for user in ada bob op; do
     for file in /home/$user/.config/pip/pip.conf /home/$user/.pip/pip.conf; do
         if [ -e $file ]; then
@@ -62,14 +60,6 @@ def end_what_is_left(mark: str) -> None:
     raise AssertionError("workers of a killed play do not end")
 
 
-def cut_power() -> None:
-    host = os.environ["HOST"]
-    subprocess.run(["docker", "kill", host], check=True, capture_output=True)
-    subprocess.run(["docker", "start", host], check=True, capture_output=True)
-    until(lambda: on_host("systemctl is-system-running --wait || true").strip(), "the host does not boot", BACK)
-    until(lambda: reachable("/+seen", UPSTREAM), "the upstream is not back", BACK)
-
-
 def test_killed_at_every_task(tmp_path: Path) -> None:
     tell_upstream("+mode/well")
     killed = tmp_path / "killed"
@@ -82,6 +72,8 @@ def test_killed_at_every_task(tmp_path: Path) -> None:
         print(f"{time.monotonic() - started:4.0f} s, killed at: {killed.read_text().splitlines()[-1]}", flush=True)
         if play % POWER_CUT_EVERY == POWER_CUT_EVERY - 1:
             cut_power()
+            boot()
+            until(lambda: reachable("/+seen", UPSTREAM), "the upstream is not back", BACK)
         end_what_is_left(f"KILLED_TASKS={killed}")
         on_host(WHOLE)
     assert done.returncode == 0, done.stdout + done.stderr

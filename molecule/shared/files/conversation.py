@@ -16,10 +16,13 @@ from urllib.parse import urljoin
 
 UPSTREAM = os.environ["UPSTREAM"]
 MIRROR = os.environ["MIRROR"]
-ON_HOST = ["docker", "exec", os.environ["HOST"]]
+HOST = os.environ["HOST"]
+ON_HOST = ["docker", "exec", HOST]
 PUBLIC = "/root/pypi/+simple/"
 JSON = "application/vnd.pypi.simple.v1+json"
 LIMIT = 30.0
+# A hang of devpi-server is over 45 s after it began, at the latest.
+BACK = 90.0
 
 
 class Answer(NamedTuple):
@@ -99,6 +102,16 @@ def reachable(path: str, server: str = MIRROR) -> bool:
         return ask(path, server=server).status == 200
     except OSError:
         return False
+
+
+def cut_power() -> None:
+    subprocess.run(["docker", "kill", HOST], check=True, capture_output=True)
+
+
+def boot() -> None:
+    """Start the host, of which systemd is the init system, and return when it has started."""
+    subprocess.run(["docker", "start", HOST], check=True, capture_output=True)
+    until(lambda: on_host("systemctl is-system-running --wait || true").strip(), "the host does not boot", BACK)
 
 
 class Person:
