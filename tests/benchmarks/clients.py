@@ -77,7 +77,7 @@ def main() -> None:
         try:
             times = measure(env)
         finally:
-            docker("rm", "--force", HOST)
+            docker("rm", "--force", "--volumes", HOST)
     folder = CACHE / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "clients.json").write_text(json.dumps(times, indent=2) + "\n")

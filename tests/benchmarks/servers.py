@@ -71,7 +71,7 @@ class Server:
         self.url = self.base + self.path
 
     def stop(self) -> None:
-        docker("rm", "--force", self.name)
+        docker("rm", "--force", "--volumes", self.name)
         if self.volume:
             deadline = time.monotonic() + LIMIT
             volume = self.volume.split(":", maxsplit=1)[0]
@@ -197,7 +197,7 @@ def fleet(stack: ExitStack) -> None:
     """Make the network that the servers share, until the stack ends. What an interrupted run has left goes first."""
     left = docker("ps", "--all", "--quiet", "--filter", f"name=^{NETWORK}-")
     if left:
-        docker("rm", "--force", *left.split())
+        docker("rm", "--force", "--volumes", *left.split())
     for volume in docker("volume", "ls", "--quiet", "--filter", f"name=^{NETWORK}-").split():
         docker("volume", "rm", volume)
     if NETWORK not in docker("network", "ls", "--format", "{{.Name}}").splitlines():

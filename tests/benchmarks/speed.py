@@ -243,7 +243,7 @@ def under_load(ways: dict[str, Server]) -> dict[str, Times]:
 
 def start(server: Server, path: str) -> float:
     """Start a server anew on what it has stored, and return the seconds until an answer."""
-    servers.docker("rm", "--force", server.name)
+    servers.docker("rm", "--force", "--volumes", server.name)
     started = time.monotonic()
     server.start()
     servers.await_answer(server.base + path)
