@@ -181,9 +181,10 @@ class TestDisk:
         (file,) = files(name).values()
         stored = "/data/server/+files" + file["path"].replace("/-f/", "/+f/")
         damage(stored)
-        assert not is_good(name)
+        # Wrong, unless the mirror still has it from when it came, or has looked at it already, after its first use.
+        is_good(name)
+        until(lambda: name in inside("ls /data/damaged 2>/dev/null || true"), "it is not found", BACK)
         until(lambda: is_good(name), "it stays damaged", BACK)
-        assert name in inside("ls /data/damaged")
         assert f"{stored.split('+files/')[1]} is damaged: it is fetched again" in on_host("docker logs devpi 2>&1")
 
 
