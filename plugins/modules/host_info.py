@@ -199,18 +199,18 @@ ENGINE_PROGRAMS = ("docker-proxy", "dockerd")
 ENGINE_PATIENCE = 15.0
 
 
-def who_has(port: int, address: str, docker: Optional[Docker]) -> Tuple[Optional[_host.Listener], str]:
+def who_has(port: int, address: str, docker: Docker) -> Tuple[Optional[_host.Listener], str]:
     """Return who listens on a port, and the name of the container that has it published, empty if none has.
 
     While a container starts or ends, the engine listens for it already, or still, and does not list it.
     """
 
     def look(_seconds: float) -> Tuple[Optional[_host.Listener], str]:
-        return _host.listener(port, address), docker.publisher(port) if docker else ""
+        return _host.listener(port, address), docker.publisher(port)
 
     def is_settled(seen: Tuple[Optional[_host.Listener], str]) -> bool:
         listener, publisher = seen
-        return docker is None or publisher != "" or listener is None or listener.program not in ENGINE_PROGRAMS
+        return publisher != "" or listener is None or listener.program not in ENGINE_PROGRAMS
 
     return poll(look, is_settled, lambda seen: False, lambda seen: False, Pace(timeout=ENGINE_PATIENCE)).result
 
@@ -229,7 +229,10 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
     if params["port"] is not None:
-        found, result["publisher"] = who_has(params["port"], params["address"], docker if engine["running"] else None)
+        if engine["running"]:
+            found, result["publisher"] = who_has(params["port"], params["address"], docker)
+        else:
+            found, result["publisher"] = _host.listener(params["port"], params["address"]), ""
         result["listener"] = None if found is None else {"pid": found.pid, "program": found.program}
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
