@@ -1,11 +1,18 @@
-# The commands of the project. Each makes what it needs.
+# The commands of the project. Each provides what it needs.
 .PHONY: site remove doctor test lint unit sanity integration molecule bench lock clean
 .DEFAULT_GOAL := help
 A ?=
-RUN = .venv/test/bin/python tests/run.py
+# Which tests to run: a scenario, single tests, repetitions, and whether to keep the test host (see CONTRIBUTING.md).
+S ?=
+T ?=
+N ?=
+KEEP ?=
+J ?=
+RUN = PYTHONPATH=tests .venv/test/bin/python -m runner $(if $(J),--jobs $(J))
+SELECTION = $(if $(S),--scenario $(S)) $(if $(T),--tests='$(T)') $(if $(N),--repeat $(N)) $(if $(KEEP),--keep)
 
 help: ## Show the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z ]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 site: ## Put the mirror on this machine (options of ansible-playbook: A="-e devpi_mirror_port=3142")
 	@requirements/venv site && playbooks/run devpi.mirror.site $(A)
@@ -19,8 +26,14 @@ doctor: ## Tell how it is, and whose pip uses it
 test: ## Run all tests
 	@requirements/venv test && $(RUN)
 
-lint unit sanity integration molecule: ## Run one kind of test
+lint sanity integration: ## Run one kind of test
 	@requirements/venv test && $(RUN) $@
+
+unit: ## Run the unit tests (some of them, on one Python: T="-k backup")
+	@requirements/venv test && $(RUN) $@ $(SELECTION)
+
+molecule: ## Run the scenarios (one: S=faults, one test: T=test_disk, ten times: N=10, keep its host: KEEP=1)
+	@requirements/venv test && $(RUN) $@ $(SELECTION)
 
 bench: ## Measure the mirror next to what it replaces, and pip.conf for everybody next to the usual ways
 	@requirements/venv test && requirements/venv bench

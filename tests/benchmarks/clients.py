@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 
-from run import CACHE, TREE, engine_left_as_found, environment, lay_out, make_hosts
+from runner.engine import engine_left_as_found
+from runner.environment import CACHE, TREE, environment, lay_out
+from runner.prerequisites import build_test_hosts
 
 HOST = "devpi-mirror-bench"
 IMAGE = "devpi-mirror-test-bare:bookworm"
@@ -72,7 +74,7 @@ def main() -> None:
     # The usual ways are given all that makes them fast.
     env.update(ANSIBLE_PIPELINING="true", ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3")
     with engine_left_as_found():
-        make_hosts("bare")
+        build_test_hosts("bare:bookworm")
         docker("run", "--detach", "--rm", "--network", "none", "--name", HOST, IMAGE, "sleep", "infinity")
         try:
             times = measure(env)

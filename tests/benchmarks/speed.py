@@ -26,8 +26,10 @@ import pygal
 import recording
 import servers
 from pygal.style import LightGreenStyle
-from run import BIN as TEST_BIN
-from run import CACHE, ROOT, TREE, engine_left_as_found, environment, lay_out, make_hosts
+from runner.engine import engine_left_as_found
+from runner.environment import BIN as TEST_BIN
+from runner.environment import CACHE, ROOT, TREE, environment, lay_out
+from runner.prerequisites import build_test_hosts
 from servers import Server
 
 FOLDER = CACHE / "bench"
@@ -380,7 +382,7 @@ def main() -> None:
     kept = FOLDER / "speed.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
     with engine_left_as_found(), ExitStack() as stack:
-        make_hosts("bare", "bench")
+        build_test_hosts("bare:bookworm", "bench:bookworm")
         recording.record(RECORDING, PYTHON)
         install_proxpi()
         # "Loaded image: NAME". The engine may have images of other releases too.

@@ -1,0 +1,1 @@
+"""Runs the project's tests: see CONTRIBUTING.md."""

@@ -1,0 +1,46 @@
+"""The Docker engine of the machine that runs the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+STOP_SECONDS = 60
+
+
+def engine_pid() -> int | None:
+    """Return the process ID of the Docker engine of this machine, None if none runs."""
+    try:
+        pid = int(Path("/run/docker.pid").read_text())
+        # After a power cut, the file can name a process that is another program by now.
+        return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd" else None
+    except (OSError, ValueError):
+        return None
+
+
+def stop_engine() -> None:
+    """Stop the engine and wait until it has ended. Raises TimeoutError if it does not."""
+    pid = engine_pid()
+    if pid is None:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while engine_pid() == pid:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"dockerd (process {pid}) does not stop")
+        time.sleep(0.1)
+
+
+@contextmanager
+def engine_left_as_found(keep: bool = False) -> Iterator[None]:
+    """Stop an engine that was started meanwhile, unless ``keep`` is true. One that ran before is left running."""
+    was_running = engine_pid() is not None
+    try:
+        yield
+    finally:
+        if not was_running and not keep:
+            stop_engine()

@@ -1,0 +1,92 @@
+"""Where the tests run: paths, the laid-out copy of the collection, and the environment of each step."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache"
+LOGS = CACHE / "logs"
+COLLECTIONS = CACHE / "test"
+TREE = COLLECTIONS / "ansible_collections" / "devpi" / "mirror"
+BIN = ROOT / ".venv" / "test" / "bin"
+HOME = CACHE / "home"
+DIST = CACHE / "dist"
+CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
+# The Python versions that modules support.
+PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+INHERITED = {"LANG", "TERM", "CI", "DOCKER_HOST", "http_proxy", "https_proxy", "no_proxy"}
+
+
+def find_pythons() -> dict[str, Path]:
+    """Return the ``bin`` folder of each supported Python that this machine has and that starts, by version."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = {}
+    for version in PYTHONS:
+        name = f"python{version}"
+        on_path = shutil.which(name)
+        candidates = [*versions.glob(f"{version}.*/bin/{name}"), *([Path(on_path)] if on_path else [])]
+        for candidate in candidates:
+            if subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
+                found[version] = candidate.parent
+                break
+    return found
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the steps, with a home of their own and none of the user's settings."""
+    bundle = os.environ.get("SSL_CERT_FILE") or next((path for path in CA_BUNDLES if Path(path).exists()), "")
+    env = {name: value for name, value in os.environ.items() if name in INHERITED or name.lower() in INHERITED}
+    pythons = find_pythons().values()
+    system = [path for path in os.environ["PATH"].split(os.pathsep) if "pyenv" not in path]
+    env.update(
+        PATH=os.pathsep.join([str(BIN), *map(str, pythons), *system, "/usr/sbin"]),
+        HOME=str(HOME),
+        ANSIBLE_HOME=str(CACHE / "ansible"),
+        ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
+        ANSIBLE_NOCOLOR="1",
+        ANSIBLE_CALLBACK_RESULT_FORMAT="yaml",
+        ANSIBLE_CALLBACKS_ENABLED="ansible.posix.profile_tasks",
+        ANSIBLE_DISPLAY_SKIPPED_HOSTS="false",
+        PY_COLORS="0",
+        NO_COLOR="1",
+        # Compile each module once, and keep the result out of the collection.
+        PYTHONPYCACHEPREFIX=str(CACHE / "bytecode"),
+        DEVPI_MIRROR_TEST_CACHE=str(CACHE),
+        # Volumes for a test host, in one string.
+        DEVPI_MIRROR_TEST_PYTHONS=" ".join(
+            f"{folder}:/opt/pythons/{folder.name}:ro"
+            for folder in (path.parent for path in pythons)
+            if folder not in (Path("/usr"), Path("/usr/local"))
+        ),
+    )
+    if bundle:
+        env.update(SSL_CERT_FILE=bundle, REQUESTS_CA_BUNDLE=bundle, PIP_CERT=bundle)
+    settings = HOME / ".config" / "pip" / "pip.conf"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("[global]\n" + (f"cert = {bundle}\n" if bundle else ""))
+    return env
+
+
+def lay_out() -> None:
+    """Copy the files that belong to the collection to the path that Ansible expects."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    TREE.mkdir(parents=True)
+    list_files = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(list_files, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (ROOT / name).exists():
+            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, TREE / name)
+    # ansible-test lists the files of the git repository that it is in, which must not be the checkout.
+    subprocess.run(["git", "init", "--quiet"], cwd=TREE, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=TREE, check=True)
+
+
+def archive() -> Path:
+    """Return the path of the archive that ``ansible-galaxy collection build`` makes."""
+    fields = dict(re.findall(r"^(namespace|name|version): (\S+)$", (ROOT / "galaxy.yml").read_text(), re.MULTILINE))
+    return DIST / f"{fields['namespace']}-{fields['name']}-{fields['version']}.tar.gz"

@@ -1,0 +1,46 @@
+"""What the scenarios need: an engine, the mirror's images in archives, and the images of the test hosts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from .environment import CACHE, environment
+from .step import Step
+
+ENGINE = "engine"
+IMAGE = "image of the mirror"
+IMAGE_7 = "image of the mirror, devpi 7"
+# The role prunes dangling images, which another build at the same time would need.
+LOCK = "image build"
+
+
+def test_host(image: str) -> str:
+    """Return the name of the step that builds the image of a test host, as in ``systemd:bookworm``."""
+    return f"test host {image}"
+
+
+def prerequisite_steps(test_images: list[str], with_image_7: bool = False) -> list[Step]:
+    """Return the steps that build what is missing: the engine, the mirror's images, and those of the test hosts."""
+
+    def play(name: str, playbook: str, needs: tuple[str, ...], seconds: float, **variables: str) -> Step:
+        command = ["ansible-playbook", f"tests/prerequisites/{playbook}.yml", "--extra-vars", json.dumps(variables)]
+        return Step("prerequisite", name, command, needs, LOCK, seconds)
+
+    def image(name: str, release: str, file: str, needs: str) -> Step:
+        return play(name, "mirror_image", (needs,), 50, devpi_server_release=release, file=str(CACHE / file))
+
+    steps = [play(ENGINE, "engine", (), 40), image(IMAGE, "6", "devpi.tar", ENGINE)]
+    if with_image_7:
+        steps.append(image(IMAGE_7, "7", "devpi-7.tar", IMAGE))
+    for test_image in sorted(set(test_images)):
+        target, release = test_image.split(":")
+        steps.append(play(test_host(test_image), "test_host", (IMAGE,), 30, target=target, release=release))
+    return steps
+
+
+def build_test_hosts(*test_images: str) -> None:
+    """Build the images of test hosts, and what they need, one after another. Raises CalledProcessError."""
+    env = environment()
+    for step in prerequisite_steps(list(test_images)):
+        subprocess.run(step.command, cwd=step.folder, env=env, check=True)

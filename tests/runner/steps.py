@@ -1,0 +1,136 @@
+"""The steps of a test run: what each runs, and which steps it needs."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import Callable
+
+from .catalog import Scenario, scenarios
+from .environment import BIN, COLLECTIONS, DIST, ROOT, TREE, archive
+from .prerequisites import IMAGE, IMAGE_7, prerequisite_steps, test_host
+from .step import Step
+
+PYTHON = str(BIN / "python")
+KINDS = ("lint", "unit", "sanity", "integration", "molecule")
+# ansible-test keeps its results and its temporary files in the collection.
+ANSIBLE_TEST = "ansible-test"
+NEEDS_IMAGE_7 = ("backups",)
+# Measured seconds on two cores. Only the order of the steps depends on them.
+SECONDS = {
+    "faults": 400,
+    "default": 350,
+    "bare": 300,
+    "backups": 250,
+    "clients": 220,
+    "image": 220,
+    "cache": 180,
+    "sysvinit": 180,
+    "runit": 160,
+    "openrc": 160,
+    "bullseye": 120,
+    "trixie": 120,
+}
+
+
+class UsageError(Exception):
+    """The options of a run do not fit together, with what to do instead."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run: ``tests`` selects single tests, ``repeat`` is how often each scenario is run."""
+
+    kinds: list[str] = field(default_factory=list)
+    scenarios: list[str] = field(default_factory=list)
+    tests: str = ""
+    repeat: int = 1
+    keep: bool = False
+
+
+def lint_steps() -> list[Step]:
+    mypy = ["mypy", "--config-file", str(TREE / "pyproject.toml"), "-p", "ansible_collections.devpi.mirror.plugins"]
+    build = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(DIST)]
+    importer = {"GALAXY_IMPORTER_CONFIG": str(TREE / "tests" / "galaxy-importer.cfg")}
+    return [
+        Step("lint", "ruff", ["ruff", "check", "."], seconds=1),
+        Step("lint", "ruff format", ["ruff", "format", "--check", "."], seconds=1),
+        Step("lint", "yamllint", ["yamllint", "--strict", "."], seconds=2),
+        Step("lint", "mypy", mypy, folder=COLLECTIONS, seconds=5),
+        Step("lint", "changelog", ["antsibull-changelog", "lint"], seconds=1),
+        Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST, seconds=50),
+        Step("lint", "build", build, lock=ANSIBLE_TEST, seconds=1),
+        Step(
+            "lint", "galaxy-importer", [PYTHON, "-m", "galaxy_importer.main", str(archive())],
+            needs=("build",), seconds=15, env=importer,
+        ),
+    ]  # fmt: skip
+
+
+def unit_steps(selection: list[str]) -> list[Step]:
+    """Return the steps of the unit tests. With a selection for pytest, they run on the Python of the tests alone."""
+    pytest = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    if selection:
+        env = {"PYTHONPATH": str(COLLECTIONS)}
+        return [Step("unit", "selected tests", [*pytest, "-v", *selection, "tests/unit"], env=env)]
+    return [
+        Step("unit", "roles and test runner", [*pytest, "tests/unit/roles", "tests/unit/runner"], seconds=30),
+        Step(
+            "unit", "modules on every Python", [str(BIN / "ansible-test"), "units", "--venv", "tests/unit/plugins/"],
+            lock=ANSIBLE_TEST, seconds=300,
+        ),
+    ]  # fmt: skip
+
+
+def scenario_step(scenario: Scenario, options: Options, run: int) -> Step:
+    """Return the step that runs a scenario. ``run`` is 0 if it is run once."""
+    needs = [IMAGE, *map(test_host, scenario.test_images)]
+    if scenario.name in NEEDS_IMAGE_7:
+        needs.append(IMAGE_7)
+    command = [PYTHON, "-m", "runner.scenario", scenario.name]
+    if options.tests:
+        command += ["--tests", options.tests]
+    if options.keep:
+        command.append("--keep")
+    return Step(
+        "molecule",
+        f"{scenario.name}, run {run} of {options.repeat}" if run else scenario.name,
+        command,
+        tuple(needs),
+        lock=scenario.name,
+        seconds=SECONDS.get(scenario.name, 200),
+        env={"PYTHONPATH": str(ROOT / "tests")},
+    )
+
+
+def molecule_steps(options: Options) -> list[Step]:
+    """Return the steps of the chosen scenarios, with what they need. Raises UsageError if there is no such scenario."""
+    available = scenarios()
+    unknown = set(options.scenarios) - set(available)
+    if unknown:
+        raise UsageError(f"There is no scenario {', '.join(sorted(unknown))}. Choose from: {', '.join(available)}.")
+    wanted = [available[name] for name in options.scenarios or available]
+    runs = range(1, options.repeat + 1) if options.repeat > 1 else [0]
+    steps = [scenario_step(scenario, options, run) for run in runs for scenario in wanted]
+    images = [image for scenario in wanted for image in scenario.test_images]
+    return prerequisite_steps(images, any(IMAGE_7 in step.needs for step in steps)) + steps
+
+
+def all_steps(options: Options) -> list[Step]:
+    """Return the steps of the chosen kinds. Raises UsageError for options that make no sense."""
+    ansible_test = str(BIN / "ansible-test")
+    makers: dict[str, Callable[[], list[Step]]] = {
+        "lint": lint_steps,
+        "unit": lambda: unit_steps(shlex.split(options.tests)),
+        "sanity": lambda: [
+            Step("sanity", "ansible-test sanity", [ansible_test, "sanity", "--venv"], lock=ANSIBLE_TEST, seconds=110)
+        ],
+        "integration": lambda: [
+            Step(
+                "integration", "devpi_wait", [ansible_test, "integration", "--venv", "devpi_wait"],
+                lock=ANSIBLE_TEST, seconds=60,
+            )
+        ],
+        "molecule": lambda: molecule_steps(options),
+    }  # fmt: skip
+    return [step for kind in options.kinds or KINDS for step in makers[kind]()]
