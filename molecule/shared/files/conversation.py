@@ -1,4 +1,7 @@
-"""A conversation with a mirror and with the upstream of the tests, which does what it is told."""
+"""A client of the mirrors on a test host and of the upstream there, for tests that run on the controller.
+
+The environment's HOST is the name of the test host's container.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,23 @@ import os
 import subprocess
 import time
 import zipfile
+from functools import lru_cache
 from typing import Any, Callable, NamedTuple
 from urllib.parse import urljoin
 
-UPSTREAM = os.environ["UPSTREAM"]
-MIRROR = os.environ["MIRROR"]
 HOST = os.environ["HOST"]
 ON_HOST = ["docker", "exec", HOST]
+MIRROR_PORT = 3141
+UPSTREAM_PORT = 8099
+# The upstream's address on the test host, for mirrors. Unlike the address that the controller uses, it never changes.
+UPSTREAM_ADDRESS = "192.0.2.1"
 PUBLIC = "/root/pypi/+simple/"
 JSON = "application/vnd.pypi.simple.v1+json"
 LIMIT = 30.0
-# A hang of devpi-server is over 45 s after it began, at the latest.
-BACK = 90.0
+# A hung devpi-server is replaced within 45 s.
+RECOVERY_LIMIT = 90.0
+# What a request raises whose connection is lost.
+LOST = (OSError, http.client.HTTPException)
 
 
 class Answer(NamedTuple):
@@ -35,104 +43,181 @@ class Answer(NamedTuple):
         body = gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
         return body.decode()
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it is a cached page that is no longer fresh, which the mirror refreshes in the background."""
+        return self.headers.get("x-cached") in ("STALE", "UPDATING")
 
-def ask(
-    path: str, method: str = "GET", body: bytes | None = None, server: str = MIRROR, limit: float = 60, **headers: str
+
+@lru_cache(maxsize=None)
+def address() -> str:
+    """Return the test host's address, which can change at each boot."""
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    done = subprocess.run(["docker", "inspect", "--format", form, HOST], check=True, capture_output=True, text=True)
+    return done.stdout.split()[0]
+
+
+def connect(port: int, limit: float) -> http.client.HTTPConnection:
+    """Return a connection to a port of the test host."""
+    return http.client.HTTPConnection(address(), port, timeout=limit)
+
+
+def send(
+    port: int, path: str, method: str = "GET", body: bytes | None = None, limit: float = 60, **headers: str
 ) -> Answer:
-    """Send one request with the path as it is, and return the answer. Raises OSError and HTTPException if there is none."""
-    connection = http.client.HTTPConnection(server, timeout=limit)
+    """Send one request with the path unchanged, and return the answer. Raises ``LOST`` if there is none."""
+    connection = connect(port, limit)
     try:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, sent)
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
     finally:
         connection.close()
 
 
-def page(name: str, **headers: str) -> Answer:
-    return ask(f"{PUBLIC}{name}/", Accept=JSON, **headers)
+def set_upstream_mode(mode: str) -> None:
+    send(UPSTREAM_PORT, f"/+mode/{mode}", "POST")
 
 
-def files(name: str) -> dict[str, dict[str, Any]]:
-    """Return the files that a project's page lists, with absolute paths, by name."""
-    listed = json.loads(page(name).text)["files"]
-    return {file["filename"]: dict(file, path=urljoin(f"{PUBLIC}{name}/", file["url"])) for file in listed}
+def publish_upstream(name: str, version: str) -> None:
+    """Have the upstream list a release."""
+    send(UPSTREAM_PORT, f"/+release/{name}/{version}", "POST")
 
 
-def tell_upstream(what: str) -> None:
-    ask(f"/{what}", "POST", server=UPSTREAM)
+def upstream_requests() -> list[str]:
+    """Return the paths that the upstream was asked for, each with its range if there was one."""
+    requests: list[str] = json.loads(send(UPSTREAM_PORT, "/+seen").body)
+    return requests
 
 
-def seen_upstream() -> list[str]:
-    seen: list[str] = json.loads(ask("/+seen", server=UPSTREAM).body)
-    return seen
+def await_upstream() -> None:
+    """Wait until the upstream answers, after a boot or a start of its service."""
+
+    def answers() -> bool:
+        try:
+            return send(UPSTREAM_PORT, "/+seen").status == 200
+        except LOST:
+            return False
+
+    until(answers, "the upstream does not answer", RECOVERY_LIMIT)
 
 
 def on_host(command: str) -> str:
-    """Run a command on the host of the mirror."""
+    """Run a command on the test host."""
     return subprocess.run([*ON_HOST, "sh", "-c", command], check=True, capture_output=True, text=True).stdout
 
 
-def inside(command: str, container: str = "devpi") -> str:
-    """Run a command in the mirror's container."""
-    done = subprocess.run(
-        [*ON_HOST, "docker", "exec", container, "sh", "-c", command], check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
-def mirror_state(container: str = "devpi") -> dict[str, Any]:
-    """Return what the caretaker in the mirror's container tells."""
-    told: dict[str, Any] = json.loads(inside("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look", container))
-    return told
-
-
-def until(true: Callable[[], Any], why: str, limit: float = LIMIT) -> None:
-    """Wait until ``true()`` is, for ``limit`` seconds at most."""
+def until(condition: Callable[[], Any], failure: str, limit: float = LIMIT) -> None:
+    """Wait until ``condition()`` is true. Raises AssertionError after ``limit`` seconds."""
     deadline = time.monotonic() + limit
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(why)
+            raise AssertionError(failure)
         time.sleep(0.1)
-
-
-def reachable(path: str, server: str = MIRROR) -> bool:
-    try:
-        return ask(path, server=server).status == 200
-    except OSError:
-        return False
 
 
 def cut_power() -> None:
     subprocess.run(["docker", "kill", HOST], check=True, capture_output=True)
+    address.cache_clear()
 
 
 def boot() -> None:
-    """Start the host, of which systemd is the init system, and return when it has started."""
+    """Start the test host, whose init system is systemd, and return when it has booted."""
     subprocess.run(["docker", "start", HOST], check=True, capture_output=True)
-    until(lambda: on_host("systemctl is-system-running --wait || true").strip(), "the host does not boot", BACK)
+    address.cache_clear()
+    until(
+        lambda: on_host("systemctl is-system-running --wait || true").strip(), "the host does not boot", RECOVERY_LIMIT
+    )
 
 
-class Person:
-    """Somebody with a private index, which is called after them and has the public one below it."""
+class Mirror:
+    """A mirror on the test host: its container and the port that it listens on."""
 
-    def __init__(self, name: str, password: str) -> None:
-        self.name = name
+    def __init__(self, container: str = "devpi", port: int = MIRROR_PORT) -> None:
+        self.container = container
+        self.port = port
+
+    def ask(
+        self, path: str, method: str = "GET", body: bytes | None = None, limit: float = 60, **headers: str
+    ) -> Answer:
+        return send(self.port, path, method, body, limit, **headers)
+
+    def page(self, name: str, **headers: str) -> Answer:
+        """Return the page of a public project, as JSON."""
+        return self.ask(f"{PUBLIC}{name}/", Accept=JSON, **headers)
+
+    def files(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return the files that a project's page lists, with absolute paths, by name."""
+        listed = json.loads(self.page(name).text)["files"]
+        return {file["filename"]: dict(file, path=urljoin(f"{PUBLIC}{name}/", file["url"])) for file in listed}
+
+    def is_serving(self, path: str) -> bool:
+        try:
+            return self.ask(path).status == 200
+        except LOST:
+            return False
+
+    def run(self, command: str) -> str:
+        """Run a command in the container."""
+        done = subprocess.run(
+            [*ON_HOST, "docker", "exec", self.container, "sh", "-c", command],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    def state(self) -> dict[str, Any]:
+        """Return what the mirror reports about itself."""
+        state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look"))
+        return state
+
+    def maintain(self) -> str:
+        """Run all of the mirror's maintenance now, and return its output."""
+        return self.run("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py all")
+
+    def log(self) -> str:
+        return on_host(f"docker logs {self.container} 2>&1")
+
+    def call(self, method: str, path: str, body: Any, auth: str = "") -> Any:
+        """Send devpi a request as its own client does, and return the ``result`` of its JSON."""
+        headers = {"Accept": "application/json", "Content_Type": "application/json"}
+        if auth:
+            headers["X_Devpi_Auth"] = auth
+        answer = self.ask(path, method, json.dumps(body).encode(), **headers)
+        if answer.status >= 300:
+            raise AssertionError(f"{method} {path}: {answer.status} {answer.text[:300]}")
+        return json.loads(answer.body or b"{}").get("result")
+
+    def log_in(self, name: str, password: str) -> User:
+        token = self.call("POST", "/+login", {"user": name, "password": password})["password"]
+        return User(self, name, base64.b64encode(f"{name}:{token}".encode()).decode())
+
+    def log_in_root(self) -> User:
+        return self.log_in("root", self.run("cat /data/root-password"))
+
+    def create_user(self, name: str) -> User:
+        """Create a user with a private index that has the public index as its base, unless they exist."""
+        root = self.log_in_root()
+        password = f"secret-of-{name}"
+        existing = self.call("GET", "/", None, root.auth)
+        if name not in existing:
+            self.call("PUT", f"/{name}", {"password": password}, root.auth)
+        if "private" not in existing.get(name, {}).get("indexes", {}):
+            self.call("PUT", f"/{name}/private", {"bases": ["root/pypi"], "volatile": True}, root.auth)
+        return self.log_in(name, password)
+
+
+class User:
+    """A user who is logged in to a mirror and has a private index."""
+
+    def __init__(self, mirror: Mirror, name: str, auth: str) -> None:
+        self.mirror = mirror
+        self.auth = auth
         self.index = f"/{name}/private/"
-        token = call("POST", "/+login", {"user": name, "password": password})["password"]
-        self.auth = base64.b64encode(f"{name}:{token}".encode()).decode()
-
-    @classmethod
-    def with_private_index(cls, name: str, container: str = "devpi") -> Person:
-        """Make such a person."""
-        root = cls("root", inside("cat /data/root-password", container))
-        call("PUT", f"/{name}", {"password": f"secret-of-{name}"}, root.auth)
-        call("PUT", f"/{name}/private", {"bases": ["root/pypi"], "volatile": True}, root.auth)
-        return cls(name, f"secret-of-{name}")
 
     def upload(self, name: str, version: str) -> None:
-        """Put a private release of a name into the private index. The name may be public too."""
+        """Upload a release to the private index. A public project can have the same name."""
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w") as archive:
             text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -145,17 +230,13 @@ class Person:
         file = f"{name}-{version}-py3-none-any.whl"
         parts.append(f'--B\r\nContent-Disposition: form-data; name="content"; filename="{file}"\r\n\r\n'.encode())
         body = b"".join([*parts, stream.getvalue(), b"\r\n--B--\r\n"])
-        answer = ask(self.index, "POST", body, X_Devpi_Auth=self.auth, Content_Type="multipart/form-data; boundary=B")
+        answer = self.mirror.ask(
+            self.index, "POST", body, X_Devpi_Auth=self.auth, Content_Type="multipart/form-data; boundary=B"
+        )
         if answer.status != 200:
             raise AssertionError(f"{answer.status} {answer.text[:300]}")
 
-
-def call(method: str, path: str, body: Any, auth: str = "") -> Any:
-    """Send devpi a request as its own client does, and return the ``result`` of its JSON."""
-    headers = {"Accept": "application/json", "Content_Type": "application/json"}
-    if auth:
-        headers["X_Devpi_Auth"] = auth
-    answer = ask(path, method, json.dumps(body).encode(), **headers)
-    if answer.status >= 300:
-        raise AssertionError(f"{method} {path}: {answer.status} {answer.text[:300]}")
-    return json.loads(answer.body or b"{}").get("result")
+    def delete(self, name: str, version: str) -> None:
+        """Delete a release from the private index."""
+        status = self.mirror.ask(f"{self.index}{name}/{version}", "DELETE", X_Devpi_Auth=self.auth).status
+        assert status == 200, status

@@ -1,6 +1,6 @@
-"""A play that is killed at each task that changes something, in turn, and run again each time, from a bare host on.
+"""A play that is killed at each task that changes something, and run again each time, starting on a bare host.
 
-Sometimes the host loses its power at the same time.
+Every few times the host loses its power too.
 """
 
 from __future__ import annotations
@@ -12,23 +12,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from conversation import BACK, UPSTREAM, boot, cut_power, on_host, page, reachable, tell_upstream, until
+from conversation import Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode
 
-PLAY = [
-    "ansible-playbook",
-    "--inventory",
-    os.environ["MOLECULE_INVENTORY_FILE"],
-    "--extra-vars",
-    f"devpi_server_upstream_url=http://{UPSTREAM}/simple/",
-    "devpi.mirror.site",
-]
-# Tasks that are killed once each, and some room.
+PLAY = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "devpi.mirror.site"]
+# More than there are tasks to kill.
 MOST = 80
-# Every so many times the host loses its power too.
 POWER_CUT_EVERY = 4
 
-# Whatever there is already can be read, and is what somebody may have: bob's own settings are among it in any case.
-WHOLE = r"""
+# Every file that exists must be complete and readable, and bob's own settings must be in his.
+CHECK_FILES = r"""
 set -e
 read="import configparser, sys; configparser.RawConfigParser().read_file(open(sys.argv[1]))"
 script=/etc/devpi-mirror.sh
@@ -44,8 +36,8 @@ grep -q '^timeout = 20$' /home/bob/.config/pip/pip.conf
 """
 
 
-def end_what_is_left(mark: str) -> None:
-    """End the workers that a killed play has left on this machine, which have this in their environment."""
+def kill_workers(mark: str) -> None:
+    """Kill the workers that a killed play has left on the controller, which have ``mark`` in their environment."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         left = 0
@@ -61,7 +53,7 @@ def end_what_is_left(mark: str) -> None:
 
 
 def test_killed_at_every_task(tmp_path: Path) -> None:
-    tell_upstream("+mode/well")
+    set_upstream_mode("well")
     killed = tmp_path / "killed"
     env = dict(os.environ, KILLED_TASKS=str(killed), ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callback"))
     for play in range(MOST):
@@ -73,14 +65,14 @@ def test_killed_at_every_task(tmp_path: Path) -> None:
         if play % POWER_CUT_EVERY == POWER_CUT_EVERY - 1:
             cut_power()
             boot()
-            until(lambda: reachable("/+seen", UPSTREAM), "the upstream is not back", BACK)
-        end_what_is_left(f"KILLED_TASKS={killed}")
-        on_host(WHOLE)
+            await_upstream()
+        kill_workers(f"KILLED_TASKS={killed}")
+        on_host(CHECK_FILES)
     assert done.returncode == 0, done.stdout + done.stderr
     again = subprocess.run(PLAY, capture_output=True, text=True, check=False)
     assert " changed=0 " in again.stdout, again.stdout + again.stderr
-    assert page("alpha").status == 200
+    assert Mirror().page("alpha").status == 200
     tasks = killed.read_text().splitlines()
     assert len(tasks) == len(set(tasks))
-    # A play that changes a bare host has many, or this test kills nothing.
+    # A play that sets up a bare host has many, or this test kills nothing.
     assert len(tasks) > 10, tasks

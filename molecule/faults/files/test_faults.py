@@ -1,9 +1,8 @@
-"""What goes wrong with a mirror and around it, while clients that never stop install from it."""
+"""Faults of a mirror and around it, while clients install from it without pause."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import re
 import subprocess
 import threading
@@ -14,29 +13,27 @@ from typing import Iterator
 
 import pytest
 from conversation import (
-    BACK,
+    LOST,
     ON_HOST,
-    UPSTREAM,
+    RECOVERY_LIMIT,
+    UPSTREAM_ADDRESS,
+    UPSTREAM_PORT,
     Answer,
-    Person,
-    ask,
+    Mirror,
+    await_upstream,
     boot,
-    call,
+    connect,
     cut_power,
-    files,
-    inside,
-    mirror_state,
     on_host,
-    page,
-    reachable,
-    tell_upstream,
+    set_upstream_mode,
     until,
+    upstream_requests,
 )
 
-# What nobody has had before, not in an earlier run either. The clients on the host take those with low numbers.
+mirror = Mirror()
+# Names that are not cached, from an earlier run either. The clients on the host use low numbers.
 unseen = (f"new{number}" for number in count(int(time.time())))
 bulky = (f"bulk{number}" for number in count(int(time.time())))
-LOST = (OSError, http.client.HTTPException)
 
 
 def unseen_name() -> str:
@@ -54,10 +51,10 @@ def outcomes(kind: str) -> list[str]:
 
 
 def is_good(name: str) -> bool:
-    """Tell whether the file of a project arrives, with its hash."""
+    """Return whether the file of a project arrives with its hash."""
     try:
-        (file,) = files(name).values()
-        return has(file, ask(file["path"]))
+        (file,) = mirror.files(name).values()
+        return has(file, mirror.ask(file["path"]))
     except (*LOST, ValueError):
         return False
 
@@ -68,7 +65,7 @@ def has(file: dict, answer: Answer) -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def clients() -> Iterator[None]:
-    """Have clients on the host that never stop, of which those that take what is cached never fail."""
+    """Run clients on the host without pause. Those that download cached files must never fail."""
     for name in ("alpha", "beta", "large"):
         assert is_good(name)
     for kind in ("cached", "new"):
@@ -78,16 +75,16 @@ def clients() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def well() -> Iterator[None]:
-    """Have the upstream well before and after, and see afterwards that all is well, and that no client has failed."""
-    tell_upstream("+mode/well")
+def recovery() -> Iterator[None]:
+    """Have the upstream work before and after each test. Afterwards the mirror must recover, and no client may have failed."""
+    set_upstream_mode("well")
     before = len(outcomes("cached"))
     yield
-    tell_upstream("+mode/well")
-    until(lambda: reachable("/+api"), "devpi is not back", BACK)
-    until(partial(is_good, unseen_name()), "what nobody has had can't be had", BACK)
+    set_upstream_mode("well")
+    until(lambda: mirror.is_serving("/+api"), "devpi does not recover", RECOVERY_LIMIT)
+    until(partial(is_good, unseen_name()), "new files can not be downloaded", RECOVERY_LIMIT)
     done = len(outcomes("cached"))
-    until(lambda: len(outcomes("cached")) > done + 3, "the clients on the host have stopped", BACK)
+    until(lambda: len(outcomes("cached")) > done + 3, "the clients on the host have stopped", RECOVERY_LIMIT)
     assert [line for line in outcomes("cached")[before:] if line != "good"] == []
 
 
@@ -106,35 +103,41 @@ def test_servers_die(command: str) -> None:
 
 
 def test_memory_runs_out() -> None:
-    """The kernel takes devpi-server, when something in the container takes all memory that there is for it."""
+    """The kernel kills devpi-server when a process in the container uses up its memory limit."""
     on_host("echo 1000 >/proc/$(pgrep -f '[e]tc/server.py')/oom_score_adj")
     before = on_host("pgrep -f '[e]tc/server.py'")
     hog = "x = bytearray(1)\nwhile len(x) < 760 << 20: x += b'x' * (8 << 20)"
     subprocess.run([*ON_HOST, "docker", "exec", "devpi", "python3", "-c", hog], check=False)
-    until(lambda: on_host("pgrep -f '[e]tc/server.py' || true") not in ("", before), "it was not taken", BACK)
+    until(
+        lambda: on_host("pgrep -f '[e]tc/server.py' || true") not in ("", before),
+        "devpi-server was not killed",
+        RECOVERY_LIMIT,
+    )
 
 
 class TestUpstream:
-    """An upstream that is not well keeps nobody from what is cached, and nothing that is not whole is kept."""
+    """An upstream that fails keeps no client from cached files, and no incomplete file is cached."""
 
     @pytest.mark.parametrize("mode", ["failing", "hang", "reset", "slow", "truncated", "broken", "wrong"])
     def test_it_is(self, mode: str) -> None:
         name = next(bulky)
-        (file,) = files(name).values()
-        tell_upstream(f"+mode/{mode}")
+        (file,) = mirror.files(name).values()
+        set_upstream_mode(mode)
         answers: list[Answer | Exception] = []
 
         def fetch() -> None:
             try:
-                answers.append(ask(file["path"], limit=30))
+                answers.append(mirror.ask(file["path"], limit=30))
             except LOST as exc:
                 answers.append(exc)
 
         client = threading.Thread(target=fetch)
         client.start()
+        at_upstream = f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
+        until(lambda: at_upstream in upstream_requests(), "the upstream is not asked for the new file")
         assert is_good("alpha")
         if mode in ("hang", "slow"):
-            # It has not waited for the upstream, as who asks for the new file still does.
+            # The client of the cached file has not waited for the upstream: that of the new file still does.
             assert not answers
         if mode != "slow":
             client.join(40)
@@ -142,94 +145,94 @@ class TestUpstream:
             assert isinstance(answer, Exception) or not has(file, answer)
             if isinstance(answer, Answer) and mode in ("failing", "hang", "reset"):
                 assert answer.status in (502, 503, 504)
-        tell_upstream("+mode/well")
-        until(lambda: is_good(name), f"{name} does not come")
+        set_upstream_mode("well")
+        until(lambda: is_good(name), f"{name} can not be downloaded")
         client.join(40)
 
     def test_it_refuses(self) -> None:
         name = next(bulky)
-        (file,) = files(name).values()
+        (file,) = mirror.files(name).values()
         on_host("systemctl stop upstream")
         try:
-            assert ask(file["path"]).status in (502, 503, 504)
+            assert mirror.ask(file["path"]).status in (502, 503, 504)
             assert is_good("alpha")
-            told = mirror_state()
+            told = mirror.state()
             assert not told["upstream"]["reachable"]
             assert "refused" in told["upstream"]["error"]
         finally:
             on_host("systemctl start upstream")
-            until(lambda: reachable("/+seen", UPSTREAM), "the upstream is not back")
-        until(lambda: is_good(name), f"{name} does not come")
+            await_upstream()
+        until(lambda: is_good(name), f"{name} can not be downloaded")
 
-    def test_its_authority_is_unknown(self) -> None:
-        root = Person("root", inside("cat /data/root-password"))
-        url = call("GET", "/root/pypi?no_projects=", None, root.auth)["mirror_url"]
-        host, _colon, port = UPSTREAM.partition(":")
-        call("PATCH", "/root/pypi", [f"mirror_url=https://{host}:{int(port) + 1}/simple/"], root.auth)
+    def test_its_certificate_is_untrusted(self) -> None:
+        root = mirror.log_in_root()
+        url = mirror.call("GET", "/root/pypi?no_projects=", None, root.auth)["mirror_url"]
+        untrusted = f"https://{UPSTREAM_ADDRESS}:{UPSTREAM_PORT + 1}/simple/"
+        mirror.call("PATCH", "/root/pypi", [f"mirror_url={untrusted}"], root.auth)
         try:
-            assert page(next(unseen)).status in (404, 502)
+            assert mirror.page(next(unseen)).status in (404, 502)
             assert is_good("alpha")
-            assert "certificate verify failed" in mirror_state()["upstream"]["error"]
+            assert "certificate verify failed" in mirror.state()["upstream"]["error"]
         finally:
-            call("PATCH", "/root/pypi", [f"mirror_url={url}"], root.auth)
+            mirror.call("PATCH", "/root/pypi", [f"mirror_url={url}"], root.auth)
 
 
 class TestDisk:
-    def test_a_damaged_file_is_replaced_after_the_first_who_gets_it(self) -> None:
+    def test_a_damaged_file_is_replaced_after_its_first_download(self) -> None:
         name = next(unseen)
         assert is_good(name)
-        (file,) = files(name).values()
+        (file,) = mirror.files(name).values()
         stored = "/data/server/+files" + file["path"].replace("/-f/", "/+f/")
         damage(stored)
-        # Wrong, unless the mirror still has it from when it came, or has looked at it already, after its first use.
+        # This answer is wrong, unless nginx still has the file from before or the mirror has checked it after its first use.
         is_good(name)
-        until(lambda: name in inside("ls /data/damaged 2>/dev/null || true"), "it is not found", BACK)
-        until(lambda: is_good(name), "it stays damaged", BACK)
-        assert f"{stored.split('+files/')[1]} is damaged: it is fetched again" in on_host("docker logs devpi 2>&1")
+        until(
+            lambda: name in mirror.run("ls /data/damaged 2>/dev/null || true"),
+            "the damage is not detected",
+            RECOVERY_LIMIT,
+        )
+        until(lambda: is_good(name), "the file stays damaged", RECOVERY_LIMIT)
+        assert f"{stored.split('+files/')[1]} is damaged: it is fetched again" in mirror.log()
 
 
 def damage(path: str) -> None:
     """Change one byte of a file of the mirror."""
-    inside(f"printf X | dd of='{path}' bs=1 seek=40 conv=notrunc 2>/dev/null")
+    mirror.run(f"printf X | dd of='{path}' bs=1 seek=40 conv=notrunc 2>/dev/null")
 
 
 def test_power_is_cut_in_the_middle_of_downloads() -> None:
-    tell_upstream("+mode/slow")
+    set_upstream_mode("slow")
     name = next(bulky)
-    (file,) = files(name).values()
-
-    def fetch() -> None:
-        with pytest.raises(LOST):
-            ask(file["path"])
-
-    client = threading.Thread(target=fetch)
-    client.start()
-    time.sleep(2)
+    (file,) = mirror.files(name).values()
+    connection = connect(mirror.port, limit=30)
+    connection.request("GET", file["path"])
+    response = connection.getresponse()
+    assert response.read(1)
     cut_power()
-    client.join(70)
+    connection.close()
     boot()
-    until(lambda: reachable("/+api"), "the mirror is not back", BACK)
+    until(lambda: mirror.is_serving("/+api"), "the mirror does not recover", RECOVERY_LIMIT)
     for kind in ("cached", "new"):
         run_clients(kind)
-    until(lambda: is_good(name), f"{name} does not come", BACK)
+    until(partial(is_good, name), f"{name} can not be downloaded", RECOVERY_LIMIT)
 
 
 def fsck() -> str:
-    said = inside("/opt/devpi/bin/devpi-fsck --serverdir /data/server 2>&1")
-    assert "Finished with a total of" in said
-    return said
+    output = mirror.run("/opt/devpi/bin/devpi-fsck --serverdir /data/server 2>&1")
+    assert "Finished with a total of" in output
+    return output
 
 
-def test_at_the_end_everything_is_whole() -> None:
+def test_all_files_are_whole_afterwards() -> None:
     on_host("systemctl stop clients-new")
-    inside("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py all")
-    # What a server that died has not kept comes back when it is asked for.
+    mirror.maintain()
+    # What a killed server has not stored is downloaded again when a client requests it.
     for path in re.findall(r"Missing file (\S+)", fsck()):
-        assert ask(f"/{path}").status == 200
+        assert mirror.ask(f"/{path}").status == 200
     assert not re.search("mismatch|Missing", fsck())
     got = on_host("cd /home/ada/new && sha256sum *").split("\n")
     digests = dict(reversed(line.split()) for line in got if line)
     assert digests
     for name, digest in list(digests.items())[-20:]:
-        (file,) = files(name.split("-")[0]).values()
+        (file,) = mirror.files(name.split("-")[0]).values()
         assert file["hashes"]["sha256"] == digest

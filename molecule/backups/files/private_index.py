@@ -1,0 +1,50 @@
+"""Steps with a private index, each selected by its name: upload files, change them, and find them as they were uploaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urljoin
+
+from conversation import JSON, Mirror, User
+
+# The token of the first step, which must stay valid.
+TOKEN = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "token"
+UPLOADS = {"ours": ["1.0", "2.0"], "alpha": ["9.0"]}
+mirror = Mirror()
+
+
+def alice() -> User:
+    return User(mirror, "alice", TOKEN.read_text())
+
+
+def list_files(name: str) -> dict[str, str]:
+    page = f"/alice/private/+simple/{name}/"
+    files = json.loads(mirror.ask(page, Accept=JSON).text)["files"]
+    return {file["filename"]: urljoin(page, file["url"]) for file in files}
+
+
+def test_upload() -> None:
+    user = mirror.create_user("alice")
+    TOKEN.write_text(user.auth)
+    for name, versions in UPLOADS.items():
+        for version in versions:
+            user.upload(name, version)
+
+
+def test_replace_a_release() -> None:
+    alice().delete("ours", "1.0")
+    alice().upload("ours", "3.0")
+
+
+def test_find_uploads() -> None:
+    assert set(list_files("ours")) == {"ours-1.0-py3-none-any.whl", "ours-2.0-py3-none-any.whl"}
+    for name in UPLOADS:
+        for path in list_files(name).values():
+            assert mirror.ask(path).status == 200
+
+
+def test_change_something() -> None:
+    alice().upload("passing", "1.0")
+    alice().delete("passing", "1.0")

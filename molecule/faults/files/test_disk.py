@@ -1,0 +1,125 @@
+"""A mirror with a full disk, and one with a limited cache and database."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from conversation import JSON, PUBLIC, Mirror, on_host, publish_upstream, set_upstream_mode, until
+
+MEGABYTE = 1_000_000
+# It has a small disk, see disk.yml.
+mirror = Mirror("small", 3142)
+
+
+def get(name: str) -> int:
+    """Download a project's file, and return the status of the answer. A file that arrives must have its hash."""
+    (file,) = mirror.files(name).values()
+    answer = mirror.ask(file["path"])
+    if answer.status == 200:
+        assert hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
+    return answer.status
+
+
+def test_full_disk() -> None:
+    set_upstream_mode("well")
+    assert get("alpha") == 200
+    assert mirror.page("bulk1001").status == 200
+    assert len(mirror.page("many").body) > 200_000
+    free = mirror.state()["disk"]["free"]
+    on_host(f"fallocate -l {free - 90 * MEGABYTE} /srv/room/filling")
+    # 20 MB fit into 90, but not three times with what must stay free.
+    (file,) = mirror.files("bulk1001").values()
+    answer = mirror.ask(file["path"])
+    assert answer.status == 507
+    assert "no room for bulk1001-1.0-py3-none-any.whl" in answer.text
+    assert "DEGRADED: The disk is full" in until_logged("DEGRADED")
+    assert [text for text in mirror.state()["troubles"] if text.startswith("The disk is full")]
+    # Another program takes all that is left, and then the mirror is restarted.
+    on_host("dd if=/dev/zero of=/srv/room/rest bs=1M 2>/dev/null || true")
+    until(lambda: mirror.run("ls /tmp/no-room 2>/dev/null || true"), "the mirror does not detect the full disk")
+    serves_what_is_cached()
+    on_host("systemctl restart small")
+    until(lambda: mirror.is_serving(f"{PUBLIC}alpha/"), "nothing is served from a full disk")
+    serves_what_is_cached()
+    on_host("rm /srv/room/filling /srv/room/rest; touch -d '1 hour ago' /srv/room/server/+files/root/left-over-tmp")
+    until(lambda: mirror.is_serving("/+api"), "devpi does not come back")
+    until(lambda: get("bulk1001") == 200, "new files are not cached, though there is room")
+    until_logged("All is well again")
+    until(lambda: "left-over" not in mirror.run("find /data/server -name '*-tmp'"), "a left-over is not removed", 120)
+
+
+def serves_what_is_cached() -> None:
+    """Check pages that are no longer fresh, one of them larger than nginx's buffers, and a file."""
+    for name in ("alpha", "many"):
+        until(lambda name=name: mirror.page(name).is_outdated, f"the page of {name} does not expire")
+    for _attempt in range(3):
+        assert get("alpha") == 200
+        assert mirror.page("many").status == 200
+        assert mirror.ask(f"{PUBLIC}new1001/").status in (500, 502, 503, 507)
+
+
+def until_logged(text: str) -> str:
+    until(lambda: text in mirror.log(), f"the log lacks {text}", 90)
+    return mirror.log()
+
+
+def use(name: str) -> None:
+    """Download a project's file, and wait until the mirror has noted that, which it does for several files at once."""
+    assert get(name) == 200
+    downloaded = mirror.run("date +%s.%N").strip()
+    # Nothing else changes the access time after the download.
+    until(
+        lambda: mirror.run(f"find /data/server/+files -name '{name}-*' -newerat '@{downloaded}'"),
+        f"the use of {name} is not noted",
+    )
+
+
+def test_bounded_cache() -> None:
+    """70 MB have room for three files of 20 MB: the fourth evicts the least recently used one."""
+    set_upstream_mode("well")
+    for name in ("bulk2001", "bulk2002", "bulk2003", "bulk2001", "bulk2004"):
+        use(name)
+    until(lambda: mirror.state()["cache"]["bytes"] <= 70 * 1024**2, "the cache exceeds its limit", 90)
+    cached = mirror.run("find /data/server/+files -name 'bulk*'")
+    assert "bulk2001" in cached
+    assert "bulk2002" not in cached
+    assert "bulk2004" in cached
+    # An evicted file is downloaded again when a client requests it.
+    assert get("bulk2002") == 200
+
+
+def list_cache() -> str:
+    return mirror.run("cd /data/server/+files && find . -type f -exec sha256sum {} + | sort")
+
+
+def test_compact() -> None:
+    """A database with every state of a page is compacted to the last one, and everything else stays the same."""
+    set_upstream_mode("well")
+    carol = mirror.create_user("carol")
+    carol.upload("ours", "1.0")
+    own_page = "/carol/private/+simple/ours/"
+    for number in range(5):
+        publish_upstream("many", f"2.{number}")
+        until(
+            lambda number=number: f"many-2.{number}-" in mirror.page("many", Cache_Control="no-cache").text,
+            "a new release does not appear",
+        )
+    assert get("bulk2004") == 200
+    before, cached, page_before = mirror.state(), list_cache(), mirror.ask(own_page, Accept=JSON).text
+    with ThreadPoolExecutor() as pool:
+        maintenance = pool.submit(mirror.maintain)
+        while not maintenance.done():
+            assert get("bulk2004") == 200
+            wait([maintenance], timeout=0.2)
+    assert "devpi's database took" in maintenance.result()
+    after = mirror.state()
+    assert after["store_bytes"] < before["store_bytes"] / 2
+    assert (after["troubles"], after["cache"]) == ([], before["cache"])
+    assert list_cache() == cached
+    assert mirror.ask(own_page, Accept=JSON).text == page_before
+    carol.upload("ours", "2.0")
+    until(lambda: "many-2.4-" in mirror.page("many", Cache_Control="no-cache").text, "a page lacks what it had")
+    assert get("new2001") == 200
+    # It has not grown since.
+    assert "took" not in mirror.maintain()

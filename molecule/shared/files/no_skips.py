@@ -1,0 +1,24 @@
+"""A pytest plugin that reports skipped tests as failures, so that no test is left out unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any, Generator
+
+import pytest
+
+
+def fail_if_skipped(report: Any) -> Any:
+    if report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"skipped tests count as failures: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    return fail_if_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    return fail_if_skipped((yield))
