@@ -184,10 +184,8 @@ def count_misses() -> int:
     """Return how many requests were cache misses, when all are counted."""
     # Each of nginx's workers writes its part of the log within a second. When it has is not visible from outside.
     time.sleep(2)
-    until(
-        lambda: not mirror.run("cat /data/nginx/uses.log; pgrep -f '[c]aretaker.py' || true"),
-        "the requests are not counted",
-    )
+    until(lambda: not mirror.run("cat /data/nginx/uses.log"), "the requests are not counted")
+    until(lambda: not on_host("pgrep -f '[c]aretaker.py' || true"), "the counters are not written")
     return int(mirror.state()["requests"]["miss"])
 
 
