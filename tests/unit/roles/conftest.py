@@ -1,8 +1,9 @@
-"""What the tests of the image's files share."""
+"""Fixtures that load the image's files."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,13 @@ FILES = Path(__file__).parents[3] / "roles" / "devpi_server" / "files"
 
 @pytest.fixture
 def load(monkeypatch):
-    """Load one of the image's files anew, by its name without ``.py``. It finds the others, as they are in one folder there."""
+    """Return a function that loads one of the image's files by its name without ``.py``.
+
+    The file and those that it imports are loaded again for each test, as they read the environment when they are imported.
+    """
     monkeypatch.syspath_prepend(FILES)
+    for path in FILES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
     def load_file(name):
         spec = importlib.util.spec_from_file_location(name, FILES / f"{name}.py")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-# ansible-test makes environments of its own, which have no devpi-server.
-config = pytest.importorskip("devpi_server.config")
-
 VALUES = {
     "mirror_url": "u",
     "mirror_provides_core_metadata": True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-import sys
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -13,15 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-# ansible-test makes environments of its own, which have no devpi-server.
-pytest.importorskip("devpi_server")
-
 
 @pytest.fixture
 def store(load, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
-    for name in ("caretaker", "names", "store"):
-        sys.modules.pop(name, None)
     module = load("store")
     monkeypatch.setattr(module, "mirror_indexes", lambda: {"root/pypi"})
     monkeypatch.setattr(module, "ask", lambda path, **options: {"result": {"root": {"indexes": {"pypi": {}}}}})

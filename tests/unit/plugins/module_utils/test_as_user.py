@@ -56,7 +56,7 @@ def test_work_that_is_killed_is_noticed():
     assert "without a word" in str(run_as(ME, lambda: os.kill(os.getpid(), 9)))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.needs_root
 def test_root_becomes_the_user_and_nothing_more():
     nobody = pwd.getpwnam("nobody")
     rights = run_as(nobody, lambda: {"ids": [os.getresuid(), os.getresgid()], "groups": os.getgroups()})
@@ -64,13 +64,13 @@ def test_root_becomes_the_user_and_nothing_more():
     assert 0 not in rights["groups"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.needs_root
 def test_nobody_can_not_become_root():
     refused = run_as(pwd.getpwnam("nobody"), lambda: str(run_as(pwd.getpwuid(0), lambda: "became root")))
     assert "run this with become" in refused
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.needs_root
 def test_a_user_can_not_look_into_the_process_that_works_for_them():
     nobody = pwd.getpwnam("nobody")
 

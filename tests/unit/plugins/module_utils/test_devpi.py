@@ -131,6 +131,8 @@ def test_what_does_not_speak_http_is_another_service():
 
         def greet():
             connection, _address = listener.accept()
+            # To close a connection with unread data resets it, and the client may not get the answer.
+            connection.recv(1 << 16)
             connection.sendall(b"220 mail.example.com ESMTP\r\n")
             connection.close()
 
@@ -139,7 +141,7 @@ def test_what_does_not_speak_http_is_another_service():
         client = _devpi.Client("http://127.0.0.1:%d" % listener.getsockname()[1])
         seen = _devpi.look(client.limited(20), "api", "root/pypi", "pip")
         thread.join()
-    assert seen.kind in (_devpi.OTHER_SERVICE, _devpi.UNREACHABLE)
+    assert seen.kind == _devpi.OTHER_SERVICE
 
 
 def test_a_time_that_is_up_ends_a_look(server):

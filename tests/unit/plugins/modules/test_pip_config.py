@@ -247,10 +247,11 @@ def test_a_private_index_is_not_put_beside_a_public_one(run_module, accounts, tm
     assert "let anybody publish a package of the private one's name" in str(ended.result["msg"])
     assert (tmp_path / "ada" / place).read_text() == theirs
     assert bob.exists() is not place.startswith("..")
-    # What is ours already is nobody else's.
-    assert not run_all(run_module, contents={"pip": content}, exclude=["ada"], exclusive=["extra-index-url"]).result[
-        "changed"
-    ] or (place.startswith(".."))
+    again = run_all(run_module, contents={"pip": content}, exclude=["ada"], exclusive=["extra-index-url"])
+    assert not again.result["changed"]
+    # bob reads the file of the whole machine too. In his own file, the settings are the module's.
+    assert again.failed is place.startswith("..")
+    assert actions(again.result) == [("bob", "pip", "failed" if place.startswith("..") else "unchanged")]
 
 
 @pytest.mark.parametrize("errors", ["fail", "warn"])
