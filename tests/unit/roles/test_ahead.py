@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import socket
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
-pytest.importorskip("packaging")
+import pytest
 
 METADATA = b"""Metadata-Version: 2.1
 Name: black
@@ -66,6 +70,67 @@ def test_nothing_else_is_followed(ahead, path):
     assert ahead.all_seen() == []
 
 
-def test_what_is_not_there_is_nobodys_trouble(module, monkeypatch):
-    monkeypatch.setattr(module, "MIRROR", "http://127.0.0.1:9")
+SIZE = 16 * 1024**2
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Answers with its server's ``status``. The answer of status 0 is cut off."""
+
+    def do_GET(self) -> None:
+        self.server.seen.append((self.path, self.headers["Accept"]))
+        self.send_response(self.server.status or 200)
+        self.send_header("Content-Length", str(SIZE))
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.wfile.write(bytes(SIZE if self.server.status else 10))
+            self.server.is_read.set()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(module, monkeypatch):
+    server = HTTPServer(("127.0.0.1", 0), Mirror)
+    server.seen = []
+    server.is_read = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setattr(module, "MIRROR", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [200, 404, 502, 0])
+def test_a_path_is_requested_whatever_the_mirror_answers(module, mirror, status):
+    mirror.status = status
     module.fetch("/root/pypi/+simple/click/")
+    assert mirror.seen == [("/root/pypi/+simple/click/", "application/vnd.pypi.simple.v1+json")]
+
+
+def test_an_answer_is_read_to_its_end(module, mirror):
+    mirror.status = 200
+    module.fetch("/root/pypi/+simple/click/")
+    assert mirror.is_read.wait(30)
+
+
+def test_a_mirror_that_refuses_connections_raises_nothing(module, monkeypatch):
+    errors = []
+
+    def open_url(request, timeout):
+        try:
+            return opener.open(request, timeout=timeout)
+        except OSError as exc:
+            errors.append(exc.reason.__class__)
+            raise
+
+    opener = module.OPENER
+    monkeypatch.setattr(module, "OPENER", SimpleNamespace(open=open_url))
+    # A port that is bound, on which nothing listens.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(module, "MIRROR", f"http://127.0.0.1:{bound.getsockname()[1]}")
+        module.fetch("/root/pypi/+simple/click/")
+    assert errors == [ConnectionRefusedError]

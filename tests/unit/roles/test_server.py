@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import inspect
 import io
 import re
 import zipfile
@@ -12,14 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-# ansible-test makes environments of its own, which have no devpi-server.
-keyfs = pytest.importorskip("devpi_server.keyfs")
-model = pytest.importorskip("devpi_server.model")
-views = pytest.importorskip("devpi_server.views")
-httpclient = pytest.importorskip("devpi_server.httpclient")
-URL = pytest.importorskip("devpi_common.url").URL
-Response = pytest.importorskip("pyramid.response").Response
+from devpi_common.url import URL
+from devpi_server import httpclient, views
+from pyramid.response import Response
 
 
 @pytest.fixture
@@ -231,27 +225,6 @@ def test_a_file_that_has_no_room_is_refused_before_it_comes(server, monkeypatch,
 
 def iter_and_close(items):
     yield from items
-
-
-def test_devpi_still_has_what_is_changed():
-    assert list(inspect.signature(keyfs.TxNotificationThread._execute_hooks).parameters)[:3] == [
-        "self",
-        "event_serial",
-        "log",
-    ]
-    # Of what is written for a page, it looks at files alone, and not at those that are only promised.
-    assert "if entry.meta == {} or entry.last_modified is None:" in inspect.getsource(
-        keyfs.TxNotificationThread._execute_hooks
-    )
-    told = re.findall(r"keyfs\.(\w+)\)\.on_key_change", inspect.getsource(model))
-    assert set(told) & {"PROJSIMPLELINKS", "PROJNAMES", "PYPIFILE_NOMD5"} == set()
-    assert "self._makeurl_factory()" in inspect.getsource(views.PyPIView._simple_list_project_json_v1)
-    assert "self._makeurl_factory()" in inspect.getsource(views.PyPIView._simple_list_project)
-    assert list(inspect.signature(views.iter_stream_remote_file).parameters) == ["stage", "url", "headers"]
-    assert list(inspect.signature(views.iter_cache_remote_file).parameters) == ["stage", "entry", "url"]
-    assert "iter_cache_remote_file(" in inspect.getsource(views.iter_fetch_remote_file)
-    assert "iter_stream_remote_file(" in inspect.getsource(views.PyPIView._pkgserv)
-    assert "async with self.async_client() as client" in inspect.getsource(httpclient.HTTPClient.async_get)
 
 
 @pytest.mark.parametrize(("asked", "followed"), [({"X-Goes-On": "1"}, 1), ({}, 0)])

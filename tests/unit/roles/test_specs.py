@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+WITH_DEFAULTS = [role for role in ROLES if (ROOT / "roles" / role / "defaults" / "main.yml").exists()]
 DOCUMENTATION = (ROOT / "docs" / "variables.md").read_text()
 
 
@@ -48,12 +49,12 @@ def test_every_entry_point_takes_the_same(role):
     assert set(points) <= tasks
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "workstation"])
+@pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_defaults_and_spec_have_the_same_variables(role):
     assert sorted(spec(role)["main"]["options"]) == sorted(defaults(role))
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "workstation"])
+@pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_defaults_and_spec_have_the_same_values(role):
     options = spec(role)["main"]["options"]
     for name, value in defaults(role).items():
@@ -68,7 +69,7 @@ def test_documentation_and_spec_have_the_same_variables(role):
     assert sorted(documented(role)) == sorted(spec(role)["main"]["options"])
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "workstation"])
+@pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_documentation_and_defaults_have_the_same_values(role):
     table = documented(role)
     for name, value in defaults(role).items():
@@ -77,19 +78,24 @@ def test_documentation_and_defaults_have_the_same_values(role):
             assert table[name] == shown, name
 
 
-@pytest.mark.parametrize("role", ROLES)
+def test_all_roles_but_the_one_that_includes_others_have_defaults():
+    assert [role for role in ROLES if role not in WITH_DEFAULTS] == ["workstation"]
+
+
+@pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_variables_carry_the_name_of_their_role(role):
     own = set(defaults(role)) | set(load(ROOT / "roles" / role / "vars" / "main.yml"))
     for path in (ROOT / "roles" / role / "vars").glob("*.yml"):
         own |= set(load(path))
+    assert own
     assert {name for name in own if not re.match(rf"(__)?{role}_", name)} == set()
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_no_role_reads_the_variables_of_another(role):
     others = "|".join(other for other in ROLES if other != role)
     for path in (ROOT / "roles" / role).rglob("*.yml"):
-        if path.parent.name == "meta" or role == "workstation":
+        if path.parent.name == "meta":
             continue
         code = re.sub(r"#.*", "", path.read_text())
         assert re.findall(rf"\b_*(?:{others})_\w+", code) == [], path
@@ -103,10 +109,8 @@ def test_the_shared_values_are_read_in_defaults_alone(role):
                 assert not re.search(r"\{\{[^}]*devpi_mirror_(host|port|index)", line), path
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_every_default_is_explained(role):
     path = ROOT / "roles" / role / "defaults" / "main.yml"
-    if not path.exists():
-        return
     for block in re.split(r"\n\n+", path.read_text().replace("---\n", "", 1).strip()):
         assert block.startswith("#"), block

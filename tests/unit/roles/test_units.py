@@ -12,6 +12,7 @@ import json
 import os
 import plistlib
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def render(folder: Path, init: str, **variables: object) -> Path:
         "devpi_server_image": "devpi-mirror:0123456789abcdef",
         **variables,
     }
-    command = ["ansible-playbook", "--extra-vars", json.dumps(values), str(HERE / "render.yml")]
+    playbook = Path(sys.executable).with_name("ansible-playbook")
+    command = [str(playbook), "--extra-vars", json.dumps(values), str(HERE / "render.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
