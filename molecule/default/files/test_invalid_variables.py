@@ -1,0 +1,120 @@
+"""The messages about invalid variables. One play has a host for each case, all of which are the same bare test host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from typing import Any, NamedTuple
+
+import pytest
+
+HOST = os.environ["HOST"]
+
+
+class Case(NamedTuple):
+    """Variables, and what the message about them has to contain."""
+
+    variables: dict[str, Any]
+    expected: list[str]
+
+
+CASES = {
+    "unknown-init": Case(
+        {"devpi_server_init": "bsd"},
+        ["devpi_server_init is 'bsd'", "systemd or upstart or openrc or sysvinit or runit or launchd or none"],
+    ),
+    "other-init": Case(
+        {"devpi_server_init": "runit"}, ["devpi_server_init is 'runit'", "this host runs systemd", "systemd or none"]
+    ),
+    "port-in-use": Case(
+        {"devpi_mirror_port": 3999}, ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_mirror_port"]
+    ),
+    "port-too-large": Case({"devpi_mirror_port": 99999}, ["devpi_mirror_port is '99999'"]),
+    "upstream-no-url": Case(
+        {"devpi_server_upstream_url": "pypi"},
+        ["devpi_server_upstream_url is 'pypi'", "https://packages.example.com/simple/"],
+    ),
+    "no-freshness": Case(
+        {"devpi_server_freshness": 0}, ["devpi_server_freshness is '0'", "a number of seconds, as in 300"]
+    ),
+    "requirements-missing": Case(
+        {"devpi_server_prewarm": ["-r /nowhere/requirements.txt"]},
+        ["devpi_server_prewarm names /nowhere/requirements.txt"],
+    ),
+    "index-no-user": Case({"devpi_mirror_index": "pypi"}, ["devpi_server_index is 'pypi'", "root/pypi"]),
+    "pull-without-image": Case({"devpi_server_image_source": "pull"}, ["set devpi_server_image to"]),
+    "archive-missing": Case(
+        {"devpi_server_image_archive": "/nowhere/devpi.tar"}, ["set devpi_server_image_archive to"]
+    ),
+    "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
+    "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),
+    "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "there is no user 'ghost'"]),
+    "home-missing": Case(
+        {"pip_client_users": ["homeless"]}, ["pip_client_users", "the home /home/homeless is missing"]
+    ),
+    "home-not-writable": Case(
+        {"pip_client_users": ["locked"]}, ["pip_client_users", "/home/locked can't be written by its user"]
+    ),
+    "index-no-url": Case({"pip_client_index_url": "localhost"}, ["pip_client_index_url is 'localhost'"]),
+    "settings-without-section": Case(
+        {"pip_client_settings": {"timeout": 30}}, ["pip_client_settings", "{global: {timeout: 30}}"]
+    ),
+    "user-settings-without-section": Case(
+        {"pip_client_user_settings": {"ada": {"timeout": 30}}},
+        ["pip_client_user_settings", "{ada: {global: {timeout: 30}}}"],
+    ),
+    "unknown-tool": Case({"pip_client_tools": ["npm"]}, ["pip_client_tools", "pipx"]),
+    "fallback-beside-links": Case(
+        {
+            "pip_client_fallback": "https://example.com/s/",
+            "pip_client_settings": {"global": {"find_links": "https://a.example.com"}},
+        },
+        ["pip_client_fallback", "anybody could publish a package of a private one's name"],
+    ),
+    "fallback-beside-private-index": Case(
+        {"pip_client_fallback": "https://example.com/simple/", "devpi_mirror_index": "team/dev"},
+        ["pip_client_fallback", "The index must be root/pypi"],
+    ),
+    "password-for-all-users": Case(
+        {"pip_client_index_url": "https://ada:secret@example.com/simple/", "pip_client_scope": "global"},
+        ["pip_client_scope to user"],
+    ),
+    # All other cases require less free space.
+    "disk-full": Case({"devpi_server_disk_free": 1500}, ["MB are free at /var/lib/docker", "devpi_server_disk_free"]),
+}
+
+
+class Outcome(NamedTuple):
+    message: str
+    changed: int
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Run the play once, and return how it ended for each case."""
+    host = {"ansible_connection": "community.docker.docker", "ansible_host": HOST, "devpi_server_disk_free": 1}
+    inventory = tmp_path_factory.mktemp("inventory") / "cases.json"
+    inventory.write_text(
+        json.dumps({"cases": {"hosts": {name: {**host, **case.variables} for name, case in CASES.items()}}})
+    )
+    command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--inventory", str(inventory)]
+    command += ["--extra-vars", "devpi_mirror_hosts=cases", "devpi.mirror.site"]
+    env = dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_CALLBACKS_ENABLED="")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    messages: dict[str, str] = {}
+    for task in report["plays"][0]["tasks"]:
+        for name, result in task["hosts"].items():
+            if result.get("failed"):
+                messages[name] = re.sub(r"\s+", " ", str(result["msg"]))
+    return {name: Outcome(messages.get(name, ""), stats["changed"]) for name, stats in report["stats"].items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_message(outcomes: dict[str, Outcome], name: str) -> None:
+    """It says what is wrong and what to set, before anything is changed."""
+    outcome = outcomes[name]
+    assert [text for text in CASES[name].expected if text not in outcome.message] == [], outcome.message
+    assert outcome.changed == 0
