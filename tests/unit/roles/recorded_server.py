@@ -2,13 +2,15 @@
 
 RECORD is a text file with one event on each line:
 
-called NAME    devpi-server called the function NAME, which server.py has replaced
+called NAME    devpi-server called the function NAME, which server.py replaces
+kept NAME      server.py did not replace the function NAME
 skipped        server.py skipped the notifications of a transaction
 needed WHAT    devpi-server uses WHAT in the notifications of such a transaction, so they should not have been skipped
 """
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
 import threading
@@ -81,6 +83,8 @@ class Recorder:
 
     def after_replacement(self) -> None:
         for owner, name in REPLACED:
+            if inspect.unwrap(getattr(owner, name)).__module__ != "__main__":
+                self.record(f"kept {name}")
             self.record_calls(owner, name, f"called {name}")
         self.record_calls(Notifier, "get_ixconfig", "needed get_ixconfig", in_skipped=True)
         self.record_calls(HookCaller, "__call__", "needed hook {0.name}", in_skipped=True)

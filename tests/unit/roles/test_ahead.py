@@ -76,12 +76,15 @@ SIZE = 16 * 1024**2
 class Mirror(BaseHTTPRequestHandler):
     """Answers with its server's ``status``. The answer of status 0 is cut off."""
 
+    # A client that neither reads nor closes its connection must not keep the server from ending.
+    timeout = 5
+
     def do_GET(self) -> None:
         self.server.seen.append((self.path, self.headers["Accept"]))
         self.send_response(self.server.status or 200)
         self.send_header("Content-Length", str(SIZE))
         self.end_headers()
-        with suppress(ConnectionError):
+        with suppress(OSError):
             self.wfile.write(bytes(SIZE if self.server.status else 10))
             self.server.is_read.set()
 

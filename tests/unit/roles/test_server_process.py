@@ -211,6 +211,7 @@ def test_pages_are_downloaded_over_one_connection(mirror, upstream):
 def test_devpi_calls_every_function_that_is_replaced(mirror):
     request(get_file_url(mirror, "beta") + ".metadata")
     request(get_file_url(mirror, "beta"))
+    assert {event for event in mirror.events() if event.startswith("kept")} == set()
     called = {event.removeprefix("called ") for event in mirror.events() if event.startswith("called ")}
     assert called == {name for _owner, name in REPLACED}
 

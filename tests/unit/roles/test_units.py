@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import plistlib
+import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,46 +30,61 @@ HOST = {
     "paths": ["/etc/ssl/certs/ca-certificates.crt"],
     "texts": {},
 }
-# What the script waits for, and how it ends, by what this says.
+# A docker command that records its arguments, and succeeds if the files engine and image exist.
 DOCKER = """#!/bin/sh
-echo "$*" >>"{folder}/calls"
+echo "$*" >>"$TEST_FOLDER/calls"
 case $* in
-version) [ -e "{folder}/engine" ] ;;
-image*) [ -e "{folder}/image" ] ;;
+version) [ -e "$TEST_FOLDER/engine" ] ;;
+image*) [ -e "$TEST_FOLDER/image" ] ;;
 "container ls"*) echo 4242 ;;
-# The engine is still removing it at the first look.
-"container inspect"*) [ ! -e "{folder}/gone" ] && touch "{folder}/gone" ;;
+# At the first call, the engine is still removing the container.
+"container inspect"*) [ ! -e "$TEST_FOLDER/gone" ] && touch "$TEST_FOLDER/gone" ;;
 esac
 """
 
 
-def render(folder: Path, init: str, **variables: object) -> Path:
-    """Render the unit for ``init`` into ``folder``, with the real templating."""
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """Return a folder with the units of each variant, rendered with the real templating in one run, as each takes seconds."""
+    folder = tmp_path_factory.mktemp("rendered")
+    engine = {**HOST["engine"], "command": str(folder / "docker")}
+    variants = {
+        "upstart": {"__devpi_server_host": {**HOST, "init": "upstart"}},
+        "launchd": {"__devpi_server_host": {**HOST, "init": "launchd"}},
+        "upstart-with-test-docker": {"__devpi_server_host": {**HOST, "init": "upstart", "engine": engine}},
+        "launchd-with-test-docker": {"__devpi_server_host": {**HOST, "init": "launchd", "engine": engine}},
+        "pull": {"__devpi_server_host": {**HOST, "init": "upstart"}, "devpi_server_image_source": "pull"},
+    }
+    for name, variables in variants.items():
+        (folder / name).mkdir()
+        (folder / f"{name}.json").write_text(json.dumps(variables))
+    (folder / "docker").write_text(DOCKER)
+    (folder / "docker").chmod(0o755)
     values = {
         "role": str(ROLE),
         "folder": str(folder),
-        "__devpi_server_host": dict(HOST, init=init),
+        "ansible_python_interpreter": sys.executable,
         "__devpi_server_ca_bundle": "/etc/ssl/certs/ca-certificates.crt",
         "__devpi_server_config_hash": "0123456789abcdef",
         "devpi_server_image": "devpi-mirror:0123456789abcdef",
-        **variables,
     }
     playbook = Path(sys.executable).with_name("ansible-playbook")
-    command = [str(playbook), "--extra-vars", json.dumps(values), str(HERE / "render.yml")]
+    hosts = ",".join(variants) + ","
+    command = [str(playbook), "--inventory", hosts, "--extra-vars", json.dumps(values), str(HERE / "render.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 @pytest.mark.parametrize("init", ["upstart", "launchd"])
-def test_the_unit_is_the_golden_one(tmp_path, init):
-    rendered = {path.name: path.read_text() for path in render(tmp_path, init).iterdir()}
+def test_the_unit_is_the_golden_one(rendered, init):
+    found = {path.name: path.read_text() for path in (rendered / init).iterdir()}
     golden = GOLDEN / init
     if os.environ.get("UPDATE_GOLDEN"):
         golden.mkdir(parents=True, exist_ok=True)
-        for name, text in rendered.items():
+        for name, text in found.items():
             (golden / name).write_text(text)
-    assert rendered == {path.name: path.read_text() for path in golden.iterdir()}
+    assert found == {path.name: path.read_text() for path in golden.iterdir()}
 
 
 def test_launchd_can_read_its_unit():
@@ -88,13 +105,27 @@ def test_upstart_watches_a_process_that_stays():
 
 
 @pytest.fixture(params=["upstart", "launchd"])
-def script(request, tmp_path):
-    """The script, with a docker command that does as told, and records what it was asked."""
-    docker = tmp_path / "docker"
-    docker.write_text(DOCKER.format(folder=tmp_path))
-    docker.chmod(0o755)
-    host = dict(HOST, init=request.param, engine=dict(HOST["engine"], command=str(docker)))
-    return render(tmp_path, request.param, __devpi_server_host=host) / "devpi-mirror.sh"
+def script(request, rendered, tmp_path, monkeypatch):
+    """Start the script with the docker command DOCKER, and with pauses of 0.05 s."""
+    pause = tmp_path / "bin" / "sleep"
+    pause.parent.mkdir()
+    pause.write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
+    pause.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{pause.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
+    path = rendered / f"{request.param}-with-test-docker" / "devpi-mirror.sh"
+
+    @contextmanager
+    def start():
+        with (tmp_path / "log").open("w") as stream, subprocess.Popen(
+            ["/bin/sh", str(path), "run"], stderr=stream
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return start
 
 
 def wait_for(condition, limit=30.0):
@@ -104,31 +135,29 @@ def wait_for(condition, limit=30.0):
         time.sleep(0.02)
 
 
-def test_it_waits_for_the_engine_and_for_the_image_and_says_so_once(script):
-    folder = script.parent
-    said = folder / "said"
-    with said.open("w") as stream, subprocess.Popen(["/bin/sh", str(script), "run"], stderr=stream) as process:
-        wait_for(lambda: "Waiting for the Docker engine" in said.read_text())
-        (folder / "engine").touch()
-        wait_for(lambda: "Run the playbook" in said.read_text())
-        (folder / "image").touch()
+def test_it_waits_for_the_engine_and_for_the_image_and_reports_each_once(script, tmp_path):
+    log = tmp_path / "log"
+    with script() as process:
+        wait_for(lambda: "Waiting for the Docker engine" in log.read_text())
+        (tmp_path / "engine").touch()
+        wait_for(lambda: "Run the playbook" in log.read_text())
+        (tmp_path / "image").touch()
         assert process.wait(30) == 0
-    assert len(said.read_text().splitlines()) == 2
-    calls = (folder / "calls").read_text().splitlines()
-    look = "container inspect 4242"
-    assert calls[-5:-1] == ["stop -t 8 4242", "rm --force 4242", look, look]
+    assert len(log.read_text().splitlines()) == 2
+    calls = (tmp_path / "calls").read_text().splitlines()
+    inspect = "container inspect 4242"
+    assert calls[-5:-1] == ["stop -t 8 4242", "rm --force 4242", inspect, inspect]
     assert calls[-1].startswith("run --rm --name devpi ")
     assert calls[-1].endswith(" devpi-mirror:0123456789abcdef")
 
 
-def test_it_ends_at_once_while_it_waits(script):
-    said = script.parent / "said"
-    with said.open("w") as stream, subprocess.Popen(["/bin/sh", str(script), "run"], stderr=stream) as process:
-        wait_for(said.read_text)
+def test_a_signal_ends_it_while_it_waits(script, tmp_path):
+    with script() as process:
+        wait_for((tmp_path / "log").read_text)
         process.terminate()
-        assert process.wait(30) != 0
+        assert process.wait(30) == -signal.SIGTERM
 
 
-def test_what_was_pulled_is_pulled_again(tmp_path):
-    text = (render(tmp_path, "upstart", devpi_server_image_source="pull") / "devpi-mirror.sh").read_text()
+def test_a_pulled_image_that_is_missing_is_pulled_again(rendered):
+    text = (rendered / "pull" / "devpi-mirror.sh").read_text()
     assert '"$docker" image inspect "$image" || "$docker" pull "$image"' in text

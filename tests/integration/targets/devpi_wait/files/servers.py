@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import socketserver
 import ssl
@@ -36,6 +37,22 @@ def held(listen: bool) -> int:
         sock.listen(64)
     HELD.append(sock)
     return sock.getsockname()[1]
+
+
+def choose_port() -> int:
+    """Return a free port for a server that starts later.
+
+    It is below the range from which the kernel takes ports for others meanwhile.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(10000, first), 100):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("found no free port")
 
 
 class Other(BaseHTTPRequestHandler):
@@ -90,10 +107,8 @@ def relay(target: int, port: int, context: ssl.SSLContext | None) -> RelayServer
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    devpi = held(listen=False)
-    HELD.pop().close()
-    late = held(listen=False)
-    HELD.pop().close()
+    devpi = choose_port()
+    late = choose_port()
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
