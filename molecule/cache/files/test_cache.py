@@ -14,6 +14,7 @@ import pytest
 from conversation import (
     JSON,
     PUBLIC,
+    RECOVERY_LIMIT,
     Answer,
     Mirror,
     connect,
@@ -148,10 +149,14 @@ class TestUpstream:
         cache_with_file("alpha")
         set_upstream_mode("failing")
         before = upstream_requests().count("/simple/alpha/")
-        let_page_expire("alpha")
-        until(lambda: upstream_requests().count("/simple/alpha/") > before, "the page is not refreshed")
-        for _attempt in range(3):
+
+        def refresh_failed() -> bool:
+            # Until a refresh that an earlier test began has ended, none begins.
             assert mirror.page("alpha").status == 200
+            return upstream_requests().count("/simple/alpha/") > before
+
+        until(refresh_failed, "the page is not refreshed", RECOVERY_LIMIT)
+        let_page_expire("alpha")
 
     def test_a_file_that_is_not_cached_is_a_clear_error(self) -> None:
         publish_upstream("absent", "1.0")
