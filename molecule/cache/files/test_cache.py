@@ -88,20 +88,21 @@ class TestPages:
             assert "evil.example" not in answer.text
 
     def test_a_new_release_appears_by_itself_and_without_delay_if_requested(self) -> None:
-        assert mirror.page("renewed").status == 404
-        publish_upstream("renewed", "1.0")
-        until(lambda: mirror.page("renewed").status == 200, "a new project does not appear")
-        publish_upstream("renewed", "2.0")
-        until(lambda: "renewed-2.0-py3-none-any.whl" in mirror.files("renewed"), "a new release does not appear")
-        publish_upstream("renewed", "3.0")
+        name = f"renewed{int(time.time())}"
+        assert mirror.page(name).status == 404
+        publish_upstream(name, "1.0")
+        until(lambda: mirror.page(name).status == 200, "a new project does not appear")
+        publish_upstream(name, "2.0")
+        until(lambda: f"{name}-2.0-py3-none-any.whl" in mirror.files(name), "a new release does not appear")
+        publish_upstream(name, "3.0")
 
         def fresh_page() -> str:
-            answer = mirror.page("renewed", Cache_Control="no-cache")
+            answer = mirror.page(name, Cache_Control="no-cache")
             assert answer.headers["x-cached"] == "BYPASS"
             return answer.text
 
         # devpi itself still counts the page as fresh for up to two seconds.
-        until(lambda: "renewed-3.0" in fresh_page(), "a fresh page lacks a new release")
+        until(lambda: f"{name}-3.0" in fresh_page(), "a fresh page lacks a new release")
 
 
 def cache_with_file(name: str) -> None:
@@ -159,8 +160,9 @@ class TestUpstream:
         let_page_expire("alpha")
 
     def test_a_file_that_is_not_cached_is_a_clear_error(self) -> None:
-        publish_upstream("absent", "1.0")
-        (file,) = mirror.files("absent").values()
+        name = f"absent{int(time.time())}"
+        publish_upstream(name, "1.0")
+        (file,) = mirror.files(name).values()
         for mode in ("failing", "hang"):
             set_upstream_mode(mode)
             answer = mirror.ask(file["path"])
