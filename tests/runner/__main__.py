@@ -16,7 +16,7 @@ from .engine import engine_left_as_found
 from .environment import CACHE, LOGS, environment, lay_out
 from .report import Report
 from .schedule import Schedule
-from .steps import KINDS, Options, UsageError, all_steps
+from .steps import KINDS, Options, UsageError, all_steps, missing_pythons
 
 # Steps wait for disks and networks part of the time.
 LANES = (os.cpu_count() or 1) + 1
@@ -65,6 +65,9 @@ def run(options: Options, jobs: int) -> Report:
     shutil.rmtree(CACHE / "ansible" / "tmp", ignore_errors=True)
     lay_out()
     schedule = Schedule(all_steps(options), environment(), report, LOGS)
+    if not options.tests and "unit" in (options.kinds or KINDS):
+        for version in missing_pythons():
+            report.skip(f"unit: modules on Python {version}", "this machine does not have it; pyenv can install it")
     with engine_left_as_found(keep=options.keep):
         schedule.run(jobs)
     report.print_summary(time.monotonic() - started, LOGS)

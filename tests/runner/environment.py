@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 INHERITED = {"LANG", "TERM", "CI", "DOCKER_HOST", "http_proxy", "https_proxy", "no_proxy"}
 
 
+@cache
 def find_pythons() -> dict[str, Path]:
     """Return the ``bin`` folder of each supported Python that this machine has and that starts, by version."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Callable
 
 from .catalog import Scenario, scenarios
-from .environment import BIN, COLLECTIONS, DIST, ROOT, TREE, archive
+from .environment import BIN, COLLECTIONS, DIST, PYTHONS, ROOT, TREE, archive, find_pythons
 from .prerequisites import IMAGE, IMAGE_7, prerequisite_steps, test_host
 from .step import Step
 
 PYTHON = str(BIN / "python")
+ANSIBLE_TEST = str(BIN / "ansible-test")
 KINDS = ("lint", "unit", "sanity", "integration", "molecule")
 # ansible-test keeps its results and its temporary files in the collection.
-ANSIBLE_TEST = "ansible-test"
+ANSIBLE_TEST_LOCK = "ansible-test"
 NEEDS_IMAGE_7 = ("backups",)
 # Measured seconds on two cores. Only the order of the steps depends on them.
 SECONDS = {
@@ -58,13 +60,17 @@ def lint_steps() -> list[Step]:
         Step("lint", "yamllint", ["yamllint", "--strict", "."], seconds=2),
         Step("lint", "mypy", mypy, folder=COLLECTIONS, seconds=5),
         Step("lint", "changelog", ["antsibull-changelog", "lint"], seconds=1),
-        Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST, seconds=50),
-        Step("lint", "build", build, lock=ANSIBLE_TEST, seconds=1),
+        Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST_LOCK, seconds=50),
+        Step("lint", "build", build, lock=ANSIBLE_TEST_LOCK, seconds=1),
         Step(
             "lint", "galaxy-importer", [PYTHON, "-m", "galaxy_importer.main", str(archive())],
             needs=("build",), seconds=15, env=importer,
         ),
     ]  # fmt: skip
+
+
+def unit_environment(version: str) -> Path:
+    return ROOT / ".venv" / f"units-{version}"
 
 
 def unit_steps(selection: list[str]) -> list[Step]:
@@ -73,13 +79,24 @@ def unit_steps(selection: list[str]) -> list[Step]:
     if selection:
         env = {"PYTHONPATH": str(COLLECTIONS)}
         return [Step("unit", "selected tests", [*pytest, "-v", *selection, "tests/unit"], env=env)]
+    environments = {version: f"environment of Python {version}" for version in PYTHONS if version in find_pythons()}
+    targets = [f"--target-python={version}@{unit_environment(version)}/bin/python" for version in environments]
     return [
+        *(
+            Step("prerequisite", name, ["requirements/venv", f"units-{version}"], seconds=5, folder=ROOT)
+            for version, name in environments.items()
+        ),
         Step("unit", "roles and test runner", [*pytest, "tests/unit/roles", "tests/unit/runner"], seconds=30),
         Step(
-            "unit", "modules on every Python", [str(BIN / "ansible-test"), "units", "--venv", "tests/unit/plugins/"],
-            lock=ANSIBLE_TEST, seconds=300,
+            "unit", "modules on every Python", [ANSIBLE_TEST, "units", *targets, "tests/unit/plugins/"],
+            needs=tuple(environments.values()), lock=ANSIBLE_TEST_LOCK, seconds=100,
         ),
     ]  # fmt: skip
+
+
+def missing_pythons() -> list[str]:
+    """Return the supported Python versions that this machine does not have."""
+    return [version for version in PYTHONS if version not in find_pythons()]
 
 
 def scenario_step(scenario: Scenario, options: Options, run: int) -> Step:
@@ -118,19 +135,13 @@ def molecule_steps(options: Options) -> list[Step]:
 
 def all_steps(options: Options) -> list[Step]:
     """Return the steps of the chosen kinds. Raises UsageError for options that make no sense."""
-    ansible_test = str(BIN / "ansible-test")
+    sanity = [ANSIBLE_TEST, "sanity"]
+    integration = [ANSIBLE_TEST, "integration", "devpi_wait"]
     makers: dict[str, Callable[[], list[Step]]] = {
         "lint": lint_steps,
         "unit": lambda: unit_steps(shlex.split(options.tests)),
-        "sanity": lambda: [
-            Step("sanity", "ansible-test sanity", [ansible_test, "sanity", "--venv"], lock=ANSIBLE_TEST, seconds=110)
-        ],
-        "integration": lambda: [
-            Step(
-                "integration", "devpi_wait", [ansible_test, "integration", "--venv", "devpi_wait"],
-                lock=ANSIBLE_TEST, seconds=60,
-            )
-        ],
+        "sanity": lambda: [Step("sanity", "ansible-test sanity", sanity, lock=ANSIBLE_TEST_LOCK, seconds=95)],
+        "integration": lambda: [Step("integration", "devpi_wait", integration, lock=ANSIBLE_TEST_LOCK, seconds=60)],
         "molecule": lambda: molecule_steps(options),
-    }  # fmt: skip
+    }
     return [step for kind in options.kinds or KINDS for step in makers[kind]()]
