@@ -254,7 +254,7 @@ def start(server: Server, path: str) -> float:
 
 def converged(env: dict[str, str]) -> Times:
     """Time ``make site`` on a finished machine, next to a play that gathers the smallest facts."""
-    host = "devpi-bare"
+    host = "devpi-mirror-test-bare"
     timed([TEST_BIN / "molecule", "create", "-s", "bare"], cwd=TREE, env=env)
     try:
         servers.docker("cp", str(TREE), f"{host}:/root/devpi.mirror")
