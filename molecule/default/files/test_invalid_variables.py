@@ -101,8 +101,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     )
     command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--inventory", str(inventory)]
     command += ["--extra-vars", "devpi_mirror_hosts=cases", "devpi.mirror.site"]
-    env = dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_CALLBACKS_ENABLED="")
+    env = dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
+    # It would print among the JSON.
+    env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert "{" in done.stdout, done.stderr
     report = json.loads(done.stdout[done.stdout.index("{") :])
     messages: dict[str, str] = {}
     for task in report["plays"][0]["tasks"]:
