@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from conversation import Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode
+from conversation import RECOVERY_LIMIT, Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode, until
 
 PLAY = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "devpi.mirror.site"]
 # More than there are tasks to kill.
@@ -52,6 +52,16 @@ def kill_workers(mark: str) -> None:
     raise AssertionError("workers of a killed play do not end")
 
 
+def await_settled_container() -> None:
+    """Wait while Docker starts the mirror's container: without power, Docker itself can then keep the port for ever."""
+
+    def is_settled() -> bool:
+        listens = on_host("ss --listening --tcp --numeric --no-header '( sport = :3141 )'")
+        return not listens or bool(on_host("docker ps --quiet --filter name=^devpi$"))
+
+    until(is_settled, "Docker does not finish the start of the container", RECOVERY_LIMIT)
+
+
 def test_killed_at_every_task(tmp_path: Path) -> None:
     set_upstream_mode("well")
     killed = tmp_path / "killed"
@@ -63,6 +73,7 @@ def test_killed_at_every_task(tmp_path: Path) -> None:
             break
         print(f"{time.monotonic() - started:4.0f} s, killed at: {killed.read_text().splitlines()[-1]}", flush=True)
         if play % POWER_CUT_EVERY == POWER_CUT_EVERY - 1:
+            await_settled_container()
             cut_power()
             boot()
             await_upstream()
