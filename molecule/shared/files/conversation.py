@@ -151,9 +151,9 @@ class Mirror:
         listed = json.loads(self.page(name).text)["files"]
         return {file["filename"]: dict(file, path=urljoin(f"{PUBLIC}{name}/", file["url"])) for file in listed}
 
-    def is_serving(self, path: str) -> bool:
+    def is_serving(self, path: str, **headers: str) -> bool:
         try:
-            return self.ask(path).status == 200
+            return self.ask(path, **headers).status == 200
         except LOST:
             return False
 

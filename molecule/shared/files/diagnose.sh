@@ -19,7 +19,9 @@ show docker ps --all --no-trunc
 shell "docker image ls; docker volume ls"
 shell "docker inspect --format '{{ json .State }} {{ json .HostConfig.RestartPolicy }}' devpi"
 lines=100
-show docker logs --tail 100 devpi
+for container in $(timeout 10 docker container ls --all --filter label=devpi.mirror.role --format '{{.Names}}'); do
+    show docker logs --tail 100 "$container"
+done
 lines=20
 show docker exec devpi /opt/devpi/bin/python /opt/devpi/etc/caretaker.py look
 show docker top devpi
