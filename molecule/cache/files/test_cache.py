@@ -179,7 +179,7 @@ class TestUpstream:
         set_upstream_mode("hang")
         let_page_expire("alpha")
         on_host("systemctl restart devpi")
-        until(lambda: mirror.is_serving(f"{PUBLIC}alpha/"), "nginx does not answer after a restart")
+        until(lambda: mirror.is_serving(f"{PUBLIC}alpha/", Accept=JSON), "nginx does not answer after a restart")
         answer = mirror.page("alpha")
         assert answer.headers["x-cached"] == "HIT" or answer.is_outdated
         for file in mirror.files("alpha").values():
