@@ -1,18 +1,25 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fail skipped tests: a test that does not run proves nothing.
+"""Fail skipped tests, as a test that does not run proves nothing, and set how many inputs tests of properties try.
 
-The only exception are tests that are marked ``needs_root``, where an ordinary user runs them outside of CI.
+The only exception to the first are tests that are marked ``needs_root``, where an ordinary user runs them outside of CI.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
+from hypothesis import settings
 
 ALLOWED = "needs root"
+
+# What holds for all inputs does not depend on the release of Python. The oldest and the newest try the most inputs.
+settings.register_profile("fewer", max_examples=20, deadline=None)
+if (3, 8) < sys.version_info[:2] < (3, 13):
+    settings.load_profile("fewer")
 
 
 def pytest_configure(config):
