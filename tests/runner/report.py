@@ -17,7 +17,7 @@ NEXT_TASK = re.compile(r"(TASK|PLAY|RUNNING HANDLER) ")
 def failure_excerpt(lines: list[str]) -> list[str]:
     """Return the lines of a log that explain a failure: the first failed task with its output, and the end of the log.
 
-    In a play, a task that was expected to fail and was rescued or ignored is not the cause.
+    A task whose failure is ignored is not the cause.
     """
     for number, line in enumerate(lines):
         if not FAILED_TASK.match(line):

@@ -101,10 +101,9 @@ def main() -> int:
     def molecule(*arguments: str) -> int:
         return subprocess.run(["molecule", *arguments, "-s", options.name], cwd=TREE, env=env, check=False).returncode
 
-    # What an interrupted run has left.
-    molecule("destroy")
     failed = 1
     try:
+        # The playbook that creates the hosts replaces those that an interrupted run has left.
         failed = molecule("test", "--destroy", "never")
         if failed:
             for host in scenario.hosts:
