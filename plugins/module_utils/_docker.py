@@ -61,6 +61,7 @@ class Docker:
             "labels": found["Config"].get("Labels") or {},
             "volumes": [mount["Name"] for mount in found.get("Mounts") or [] if mount.get("Type") == "volume"],
             "started": found["State"].get("StartedAt") or "",
+            "restart_policy": found["HostConfig"]["RestartPolicy"]["Name"] or "no",
         }
 
     def volumes(self, names: List[str]) -> List[str]:

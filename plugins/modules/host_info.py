@@ -121,10 +121,20 @@ engine:
       description: The number of images that it has.
       type: int
 listener:
-  description: The program that has O(port), V(null) if nobody has. Its C(pid) and C(program) can be V(null).
+  description: The process that listens on O(port), V(null) if none does.
   returned: with O(port)
   type: dict
-  sample: {"pid": 412, "program": "nginx"}
+  contains:
+    pid:
+      description: Its process ID, V(null) if the user who runs the module can't see it.
+      type: int
+    program:
+      description: Its name, V(null) if the user who runs the module can't see it.
+      type: str
+    is_engine:
+      description: Whether it belongs to Docker, which listens for its containers.
+      type: bool
+  sample: {"pid": 412, "program": "nginx", "is_engine": false}
 publisher:
   description: The name of the container that has O(port) published, empty if none has.
   returned: with O(port)
@@ -182,6 +192,9 @@ container:
     started:
       description: When it was started last, in UTC, empty if never.
       type: str
+    restart_policy:
+      description: The restart policy that Docker applies to it, V(no) if none.
+      type: str
   sample: {"running": true, "image": "devpi-mirror:0f3c", "volumes": ["devpi-data"], "labels": {}}
 """
 
@@ -199,6 +212,11 @@ ENGINE_PROGRAMS = ("docker-proxy", "dockerd")
 ENGINE_PATIENCE = 15.0
 
 
+def is_engine(listener: _host.Listener) -> bool:
+    """Return whether a process belongs to Docker."""
+    return listener.program in ENGINE_PROGRAMS
+
+
 def who_has(port: int, address: str, docker: Docker) -> Tuple[Optional[_host.Listener], str]:
     """Return who listens on a port, and the name of the container that has it published, empty if none has.
 
@@ -210,7 +228,7 @@ def who_has(port: int, address: str, docker: Docker) -> Tuple[Optional[_host.Lis
 
     def is_settled(seen: Tuple[Optional[_host.Listener], str]) -> bool:
         listener, publisher = seen
-        return publisher != "" or listener is None or listener.program not in ENGINE_PROGRAMS
+        return publisher != "" or listener is None or not is_engine(listener)
 
     return poll(look, is_settled, lambda seen: False, lambda seen: False, Pace(timeout=ENGINE_PATIENCE)).result
 
@@ -233,7 +251,9 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
             found, result["publisher"] = who_has(params["port"], params["address"], docker)
         else:
             found, result["publisher"] = _host.listener(params["port"], params["address"]), ""
-        result["listener"] = None if found is None else {"pid": found.pid, "program": found.program}
+        result["listener"] = (
+            None if found is None else {"pid": found.pid, "program": found.program, "is_engine": is_engine(found)}
+        )
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
     if params["container"] is not None:

@@ -15,6 +15,7 @@ REFUSED = _devpi.Seen(_devpi.REFUSED, "nothing listens on that port")
 CONTAINER = [
     {
         "State": {"Running": True, "StartedAt": "2026-11-02T08:00:12.123456789Z"},
+        "HostConfig": {"RestartPolicy": {"Name": "no"}},
         "Config": {"Image": "devpi-mirror:1", "Labels": {}},
     }
 ]
@@ -89,7 +90,7 @@ def test_a_port_that_is_not_published(run_module, host):
     [
         ({"engine": False}, "The Docker engine does not answer (no socket)"),
         ({"container": None}, "There is no container devpi"),
-        ({"container": [{"State": {"Running": False}, "Config": {"Image": "i"}}]}, "does not run"),
+        ({"container": [{**CONTAINER[0], "State": {"Running": False}}]}, "does not run"),
     ],
 )
 def test_a_mirror_that_is_down(run_module, host, change, reason):

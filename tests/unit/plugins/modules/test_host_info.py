@@ -16,6 +16,7 @@ INFO = {"ServerVersion": "20.10.24", "DockerRootDir": "/", "Containers": 2, "Ima
 CONTAINER = [
     {
         "State": {"Running": True, "StartedAt": "now"},
+        "HostConfig": {"RestartPolicy": {"Name": "no"}},
         "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.config": "abc"}},
         "Mounts": [{"Type": "volume", "Name": "devpi-data"}, {"Type": "bind", "Source": "/etc"}],
     }
@@ -52,6 +53,7 @@ def test_an_engine_with_everything(run_module, docker):
         "labels": {"devpi.mirror.config": "abc"},
         "volumes": ["devpi-data"],
         "started": "now",
+        "restart_policy": "no",
     }
     assert result["publisher"] == "devpi"
     assert result["disk_free"] > 0
@@ -63,13 +65,13 @@ def test_an_engine_with_nothing(run_module, docker):
 
 
 @pytest.mark.parametrize(
-    ("program", "publisher"),
+    ("program", "is_engine", "publisher"),
     [
-        pytest.param("docker-proxy", "devpi", id="a container that starts"),
-        pytest.param("nginx", "", id="another program, which nothing is waited for"),
+        pytest.param("docker-proxy", True, "devpi", id="a container that starts"),
+        pytest.param("nginx", False, "", id="another program, which nothing is waited for"),
     ],
 )
-def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatch, program, publisher):
+def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatch, program, is_engine, publisher):
     looks = []
 
     def listener(port, address):
@@ -80,7 +82,10 @@ def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatc
 
     monkeypatch.setattr(_host, "listener", listener)
     result = run_module(host_info, {"port": 3141}).result
-    assert (result["listener"], result["publisher"]) == ({"pid": 168, "program": program}, publisher)
+    assert (result["listener"], result["publisher"]) == (
+        {"pid": 168, "program": program, "is_engine": is_engine},
+        publisher,
+    )
 
 
 def test_a_command_without_an_engine(run_module, docker):
