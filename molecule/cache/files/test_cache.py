@@ -178,8 +178,10 @@ class TestUpstream:
         cache_with_file("alpha")
         set_upstream_mode("hang")
         let_page_expire("alpha")
+        mirror.run("mkdir /data/nginx/kept && touch /data/nginx/kept/response")
         on_host("systemctl restart devpi")
         until(lambda: mirror.is_serving(f"{PUBLIC}alpha/", Accept=JSON), "nginx does not answer after a restart")
+        assert "kept" not in mirror.run("ls /data/nginx"), "responses of an earlier release are still there"
         answer = mirror.page("alpha")
         assert answer.headers["x-cached"] == "HIT" or answer.is_outdated
         for file in mirror.files("alpha").values():
@@ -230,6 +232,22 @@ class TestFiles:
         assert answer.headers["x-cached"] == "HIT"
         path = wheel_at_upstream(name)
         assert upstream_requests()[seen:] == [f"{path}.metadata", *(path + part for part in asked)]
+
+    def test_no_header_of_a_client_affects_a_shared_file(self) -> None:
+        headers = {"Accept": "application/json", "X_Outside_Url": "http://evil.example", "Host": "evil.example"}
+        (file,) = mirror.files("new931").values()
+        for suffix in (".metadata", ""):
+            first, second = mirror.ask(file["path"] + suffix, **headers), mirror.ask(file["path"] + suffix)
+            assert first.body == second.body
+        assert hashlib.sha256(second.body).hexdigest() == file["hashes"]["sha256"]
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    def test_shared_responses_can_only_be_read(self, method: str) -> None:
+        (file,) = mirror.files("alpha").values()
+        seen = len(upstream_requests())
+        for path in (f"{PUBLIC}alpha/", f"{PUBLIC}new932/", file["path"], file["path"] + ".metadata"):
+            assert mirror.ask(path, method, b"{}").status == 405, path
+        assert not [path for path in upstream_requests()[seen:] if "new932" in path]
 
     @pytest.mark.parametrize(("agent", "number"), [("pip/26.0", 901), ("uv/0.13.9", 911)])
     def test_what_an_installer_requests_next_is_prefetched(self, agent: str, number: int) -> None:

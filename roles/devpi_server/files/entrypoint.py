@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ BIN = Path("/opt/devpi/bin")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INDEX = "root/pypi"
 PORT = 3140
+# Of nginx. A release whose nginx could have cached a response that is wrong gets another name, so that none is served.
+RESPONSES = DATA / "nginx" / "responses-2"
 START_LIMIT = 120.0
 
 OPENER = build_opener(ProxyHandler({}))
@@ -78,8 +81,8 @@ def keep_random(path: Path, size: int) -> str:
 
 def prepare_store(environ: Mapping[str, str]) -> None:
     """Make the secret, the root password and the store, unless they are there."""
-    for folder in ("tmp", "nginx/tmp"):
-        (DATA / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (DATA / "tmp", DATA / "nginx" / "tmp", RESPONSES):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep_random(DATA / "secret", 64)
     password = keep_random(DATA / "root-password", 24)
     if (DATA / "server" / ".nodeinfo").exists():
@@ -88,6 +91,13 @@ def prepare_store(environ: Mapping[str, str]) -> None:
     init = {name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_")}
     init.update(DEVPISERVER_SERVERDIR=environ["DEVPISERVER_SERVERDIR"], DEVPISERVER_ROOT_PASSWD=password)
     subprocess.run([BIN / "devpi-init"], env=init, check=True)
+
+
+def remove_old_responses() -> None:
+    """Remove the responses that earlier releases cached."""
+    for path in RESPONSES.parent.iterdir():
+        if path.is_dir() and path.name not in ("tmp", RESPONSES.name):
+            shutil.rmtree(path)
 
 
 def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -163,6 +173,7 @@ def main() -> None:
         # What it needs would stay in memory, as this process becomes the supervisor.
         subprocess.run([BIN / "python", "/opt/devpi/etc/store.py", "take-place"], check=True)
     prepare_store(os.environ)
+    remove_old_responses()
     try:
         apply_settings(os.environ)
     except (RuntimeError, OSError) as exc:

@@ -36,8 +36,10 @@ import sqlite3
 import sys
 import tempfile
 import zipfile
-from contextlib import ExitStack, asynccontextmanager
-from typing import Any, AsyncIterator, BinaryIO, Callable, Iterator, Mapping
+import zlib
+from contextlib import ExitStack, asynccontextmanager, closing
+from email.parser import BytesHeaderParser
+from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, Mapping
 
 import httpx
 from ahead import INDEX, Ahead
@@ -48,6 +50,7 @@ from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
 from names import MAJOR
+from packaging.utils import canonicalize_name, canonicalize_version
 from pyramid.httpexceptions import HTTPInsufficientStorage
 
 if MAJOR < 7:
@@ -71,6 +74,8 @@ PAGES = f"{INDEX}/+simple/"
 FILES = f"{INDEX}/+f/".lstrip("/")
 # Most wheels have their metadata and their table of contents in so many bytes at their end.
 PART = 65536
+# Bytes of core metadata, which the mirror has in memory.
+METADATA_LIMIT = 16_000_000
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
 COPIES = 3
 # How many files of a page are remembered, and devpi's names of the keys: of files, of what is remembered, and of pages.
@@ -229,30 +234,68 @@ def open_remote(stage: Any, url: Any) -> BinaryIO:
 
 
 def read_metadata(stage: Any, url: Any) -> bytes:
-    """Return the core metadata that is in a wheel at the upstream. Raises BadGateway."""
+    """Return the core metadata in a wheel at the upstream. Raises BadGateway."""
     with open_remote(stage, url) as stream:
         try:
             with zipfile.ZipFile(stream) as wheel:
                 for name in wheel.namelist():
                     # Packages inside of the package have such folders too, further down.
                     if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
-                        return wheel.read(name)
-        except zipfile.BadZipFile as exc:
+                        with wheel.open(name) as member:
+                            return limited([member.read(METADATA_LIMIT + 1)], url)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as exc:
             raise BadGateway(f"{exc}, getting {url}", url=url) from exc
     raise BadGateway(f"no metadata in {url}", code=404, url=url)
 
 
+def limited(pieces: Iterable[bytes], url: Any) -> bytes:
+    """Return the pieces of core metadata as one. Raises BadGateway if it is too large."""
+    content = bytearray()
+    for piece in pieces:
+        content += piece
+        if len(content) > METADATA_LIMIT:
+            raise BadGateway(f"more than {METADATA_LIMIT} bytes of metadata in {url}", code=502, url=url)
+    return bytes(content)
+
+
+def fetch_metadata(stage: Any, url: Any) -> bytes:
+    """Return the core metadata that the upstream has at ``url``. Raises BadGateway."""
+    # No header of the client's is sent to the upstream.
+    with closing(stream_remote_file(stage, url, {"Accept-Encoding": "gzip"})) as answer:
+        headers = next(answer)
+        content = limited(answer, url)
+    if headers.get("content-encoding") != "gzip":
+        return content
+    try:
+        return limited([zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(content, METADATA_LIMIT + 1)], url)
+    except zlib.error as exc:
+        raise BadGateway(f"{exc}, getting {url}", url=url) from exc
+
+
+def is_of_wheel(metadata: bytes, wheel: str) -> bool:
+    """Return whether core metadata has the name and the version that the file name of a wheel has."""
+    found = BytesHeaderParser().parsebytes(metadata)
+    name, version = wheel.split("-")[:2]
+    return (
+        canonicalize_name(str(found["Name"])) == canonicalize_name(name)
+        # A file name has an underscore for each hyphen.
+        and canonicalize_version(str(found["Version"]).replace("_", "-"))
+        == canonicalize_version(version.replace("_", "-"))
+    )
+
+
 def iter_core_metadata(stage: Any, url: Any, headers: Mapping[str, str]) -> Iterator[Any]:
     """Yield the headers of the core metadata at ``url``, and then its content. Raises BadGateway."""
+    wheel = url.replace(path=url.path.removesuffix(".metadata"))
     try:
-        # Nothing of the client's, such as who it is, is for the upstream. nginx can undo this encoding and no other.
-        yield from stream_remote_file(stage, url, {"Accept-Encoding": "gzip"})
-        return
+        content = fetch_metadata(stage, url)
     except BadGateway as exc:
-        # A store of objects says 403 where others say 404.
+        # An object store answers 403 where other servers answer 404.
         if exc.code not in (403, 404):
             raise
-    content = read_metadata(stage, url.replace(path=url.path.removesuffix(".metadata")))
+        content = read_metadata(stage, wheel)
+    if not is_of_wheel(content, wheel.basename):
+        raise BadGateway(f"the metadata at {url} is that of another package or version", code=502, url=url)
     yield {"content-type": "application/octet-stream", "content-length": str(len(content))}
     yield content
 
@@ -271,13 +314,11 @@ def iter_new_file(stage: Any, entry: Any, url: Any) -> Iterator[Any]:
     yield from answer
 
 
-def serve_and_go_on(self: Any, entry: Any, *, is_metadata: bool = False) -> Any:
-    """Serve a file, and fetch ahead what its metadata makes an installer ask for next."""
+def serve_and_prefetch(self: Any, entry: Any, *, is_metadata: bool = False) -> Any:
+    """Serve a file, and prefetch what its metadata makes an installer request next."""
     response = serve_file(self, entry, is_metadata=is_metadata)
-    if is_metadata and response.status_code == 200 and self.request.headers.get("X-Goes-On"):
-        body = response.body
-        is_compressed = response.headers.get("Content-Encoding") == "gzip"
-        ahead.go_on_from(self.request.path_info, gzip.decompress(body) if is_compressed else body)
+    if is_metadata and response.status_code == 200 and self.request.headers.get("X-Prefetch"):
+        ahead.go_on_from(self.request.path_info, response.body)
     return response
 
 
@@ -313,7 +354,7 @@ if __name__ == "__main__":
     URL.joinpath = join
     HTTPClient.async_client = async_client
     httpx.Response.iter_raw = iter_raw
-    views.PyPIView._pkgserv = serve_and_go_on
+    views.PyPIView._pkgserv = serve_and_prefetch
     views.PyPIView.simple_list_project = serve_compressed
     views.PyPIView._makeurl_factory = make_short_url_factory
     views.iter_stream_remote_file = iter_core_metadata

@@ -428,12 +428,14 @@ def compact() -> None:
 
 def adopt(old: Path) -> None:
     """Fill the empty volume of a new release with what devpi-export of the one before has put on its own. Raises Refused."""
-    from entrypoint import settle_environment
+    from entrypoint import RESPONSES, settle_environment
 
     for name in BESIDE[:2]:
         shutil.copy2(old / name, DATA / name)
     # Pages lead to files by their hashes, in every release.
-    shutil.copytree(old / "nginx" / "kept", DATA / "nginx" / "kept")
+    responses = RESPONSES.relative_to(DATA)
+    if (old / responses).exists():
+        shutil.copytree(old / responses, RESPONSES)
     environ = dict(os.environ)
     settle_environment(environ)
     (DATA / "tmp").mkdir(exist_ok=True)

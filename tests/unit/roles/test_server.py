@@ -120,6 +120,11 @@ def test_pages_are_fetched_by_one_client(server):
 
 
 WHEEL = URL("http://upstream/files/alpha-1.0-py3-none-any.whl")
+OWN = "alpha-1.0.dist-info/METADATA"
+
+
+def metadata_of(name: str, version: str) -> bytes:
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
 
 
 def wheel(names: list[str], padding: int = 0) -> bytes:
@@ -127,7 +132,7 @@ def wheel(names: list[str], padding: int = 0) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name in names:
-            archive.writestr(name, name)
+            archive.writestr(name, metadata_of("alpha", "1.0") if name == OWN else name)
         archive.writestr("padding", bytes(padding))
     return stream.getvalue()
 
@@ -135,10 +140,11 @@ def wheel(names: list[str], padding: int = 0) -> bytes:
 class Upstream:
     """What devpi asks its upstream with. It has the files, by path, and tells which parts of which it was asked for."""
 
-    def __init__(self, files: dict[str, bytes], ranges: bool = True, absent: int = 404) -> None:
+    def __init__(self, files: dict[str, bytes], ranges: bool = True, absent: int = 404, encoding: str = "") -> None:
         self.files = files
         self.ranges = ranges
         self.absent = absent
+        self.headers = {"content-encoding": encoding}
         self.seen: list[str] = []
         self.http = self
 
@@ -146,7 +152,9 @@ class Upstream:
         assert set(extra_headers) <= {"Range", "Accept-Encoding"}
         path, wanted = URL(url).path, extra_headers.get("Range", "")
         self.seen.append(f"{Path(path).suffix} {wanted}".strip())
-        status, headers, content = (200, {}, self.files[path]) if path in self.files else (self.absent, {}, b"")
+        status, headers, content = (
+            (200, self.headers, self.files[path]) if path in self.files else (self.absent, {}, b"")
+        )
         if content and wanted and self.ranges:
             first, last = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted).groups()
             start, end = (int(first), int(last) + 1) if first else (max(len(content) - int(last), 0), len(content))
@@ -165,9 +173,6 @@ def metadata(server, upstream: Upstream) -> bytes:
     return b"".join(answer)
 
 
-OWN = "alpha-1.0.dist-info/METADATA"
-
-
 @pytest.mark.parametrize("absent", [403, 404])
 @pytest.mark.parametrize(
     ("content", "ranges", "parts"),
@@ -180,15 +185,60 @@ OWN = "alpha-1.0.dist-info/METADATA"
 )
 def test_metadata_that_the_upstream_lacks_is_read_from_the_wheel(server, content, ranges, parts, absent):
     upstream = Upstream({WHEEL.path: content}, ranges, absent)
-    assert metadata(server, upstream) == OWN.encode()
+    assert metadata(server, upstream) == metadata_of("alpha", "1.0")
     assert upstream.seen[:2] == [".metadata", ".whl bytes=-65536"]
     assert len(upstream.seen) == 1 + parts
 
 
 def test_metadata_of_the_upstream_comes_first(server):
-    upstream = Upstream({WHEEL.path: wheel([OWN]), WHEEL.path + ".metadata": b"the upstream's"})
-    assert metadata(server, upstream) == b"the upstream's"
+    own = metadata_of("alpha", "1.0") + b"Summary: the upstream's\n"
+    upstream = Upstream({WHEEL.path: wheel([OWN]), WHEEL.path + ".metadata": own})
+    assert metadata(server, upstream) == own
     assert upstream.seen == [".metadata"]
+
+
+@pytest.mark.parametrize(
+    ("content", "is_refused"),
+    [
+        pytest.param(metadata_of("Alpha", "1.0.0"), False, id="another spelling"),
+        pytest.param(metadata_of("beta", "1.0"), True, id="another name"),
+        pytest.param(metadata_of("alpha", "1.1"), True, id="another version"),
+        pytest.param(b"Name: alpha\n", True, id="no version"),
+        pytest.param(b"<html>", True, id="no metadata"),
+        pytest.param(metadata_of("alpha", "1.0") + bytes(16_000_000), True, id="too large"),
+    ],
+)
+def test_metadata_that_is_not_of_the_wheel_is_refused(server, content, is_refused):
+    upstream = Upstream({WHEEL.path + ".metadata": content})
+    if is_refused:
+        with pytest.raises(views.BadGateway):
+            metadata(server, upstream)
+    else:
+        assert metadata(server, upstream) == content
+
+
+@pytest.mark.parametrize(
+    ("wheel", "version"),
+    [
+        ("alpha-1.0_1-py3-none-any.whl", "1.0-1"),
+        ("alpha-1.0+local_1-py3-none-any.whl", "1.0+local-1"),
+        ("alpha-2004d-1-py3-none-any.whl", "2004d"),
+        ("al.pha-1.0-1-py3-none-any.whl", "1.0"),
+    ],
+)
+def test_names_and_versions_are_compared_as_file_names_spell_them(server, wheel, version):
+    assert server.is_of_wheel(metadata_of(wheel.split("-")[0], version), wheel)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_compressed_metadata_is_expanded_up_to_a_limit(server, is_large):
+    content = metadata_of("alpha", "1.0") + b"\n" + bytes(100_000_000 if is_large else 0)
+    upstream = Upstream({WHEEL.path + ".metadata": gzip.compress(content)}, encoding="gzip")
+    if is_large:
+        with pytest.raises(views.BadGateway, match="more than"):
+            metadata(server, upstream)
+    else:
+        assert metadata(server, upstream) == content
 
 
 @pytest.mark.parametrize(
@@ -227,16 +277,15 @@ def iter_and_close(items):
     yield from items
 
 
-@pytest.mark.parametrize(("asked", "followed"), [({"X-Goes-On": "1"}, 1), ({}, 0)])
-@pytest.mark.parametrize(("headers", "body"), [({}, b"text"), ({"Content-Encoding": "gzip"}, gzip.compress(b"text"))])
-def test_metadata_is_gone_on_from_for_who_does(server, monkeypatch, asked, followed, headers, body):
-    response = SimpleNamespace(status_code=200, headers=headers, body=body)
+@pytest.mark.parametrize(("asked", "followed"), [({"X-Prefetch": "1"}, 1), ({}, 0)])
+def test_prefetching_is_done_for_installers(server, monkeypatch, asked, followed):
+    response = SimpleNamespace(status_code=200, headers={}, body=b"text")
     seen = []
     monkeypatch.setattr(server, "serve_file", lambda view, entry, is_metadata: response)
     monkeypatch.setattr(server, "ahead", SimpleNamespace(go_on_from=lambda *told: seen.append(told)))
     view = SimpleNamespace(request=SimpleNamespace(headers=asked, path_info="/path"))
-    assert server.serve_and_go_on(view, None, is_metadata=True) is response
-    assert server.serve_and_go_on(view, None) is response
+    assert server.serve_and_prefetch(view, None, is_metadata=True) is response
+    assert server.serve_and_prefetch(view, None) is response
     assert seen == [("/path", b"text")] * followed
 
 
