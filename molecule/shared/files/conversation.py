@@ -172,9 +172,10 @@ class Mirror:
         state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look"))
         return state
 
-    def maintain(self) -> str:
-        """Run all of the mirror's maintenance now, and return its output."""
-        return self.run("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py all")
+    def maintain(self, **limits: str) -> str:
+        """Run all of the mirror's maintenance now, with limits by the names of their variables, and return its output."""
+        settings = " ".join(f"DEVPI_MIRROR_{name}={value}" for name, value in limits.items())
+        return self.run(f"{settings} /opt/devpi/bin/python /opt/devpi/etc/caretaker.py all")
 
     def log(self) -> str:
         return on_host(f"docker logs {self.container} 2>&1")

@@ -21,6 +21,7 @@ Whatever of a mirror index is removed comes back when somebody asks for it. File
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -39,6 +40,7 @@ STORE = DATA / "server"
 FILES = STORE / "+files"
 USES = DATA / "nginx" / "uses.log"
 STATE = DATA / "caretaker.json"
+LOCK = Path("/tmp/caretaker.lock")
 DAMAGED = DATA / "damaged"
 # As old as the container, as the folder that it is in goes with it.
 STARTED = Path("/tmp/freshness.conf")
@@ -458,7 +460,10 @@ def main() -> None:
     os.nice(19)
     if sys.argv[1:] == ["look"]:
         print(json.dumps(look()))
-    else:
+        return
+    with LOCK.open("w") as lock:
+        # Each run reads the state and writes it at its end.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         see_to(everything=sys.argv[1:] == ["all"])
 
 
