@@ -31,7 +31,8 @@ _ENVIRONMENTS = (
     ".zshrc",
 )
 _XDG = re.compile(
-    r"""^\s*(?:export\s+|typeset\s+-x\s+)?XDG_CONFIG_HOME\s*(?:DEFAULT)?=\s*(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;#]*)""",
+    r"^[ \t]*(?:export[ \t]+|typeset[ \t]+-x[ \t]+)?XDG_CONFIG_HOME[ \t]*(?:DEFAULT)?=[ \t]*"
+    r"""(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;#]*)""",
     re.MULTILINE,
 )
 _OR_ELSE = re.compile(r"\$\{XDG_CONFIG_HOME:?-(.*)\}")
@@ -44,7 +45,7 @@ def uid_range(login_defs: str, system: str) -> Tuple[int, int]:
     ``system`` is what ``platform.system()`` returns.
     """
     values = {"UID_MIN": 501 if system == "Darwin" else 1000, "UID_MAX": 60000}
-    for name, value in re.findall(r"^\s*(UID_MIN|UID_MAX)\s+(\d+)", login_defs, re.MULTILINE):
+    for name, value in re.findall(r"^[ \t]*(UID_MIN|UID_MAX)[ \t]+([0-9]+)", login_defs, re.MULTILINE):
         values[name] = int(value)
     return values["UID_MIN"], values["UID_MAX"]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import errno
 import hashlib
+import http.client
 import json
 import re
 import socket
@@ -21,7 +22,17 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
-from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    UnknownHandler,
+)
 
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
@@ -44,6 +55,8 @@ DAMAGED = "damaged_file"
 DEFINITIVE = frozenset([TLS, UNAUTHORISED, NO_INDEX])
 
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+# Of what PEP 691 lets a page name: those whose digests have one length.
+_HASHES = hashlib.algorithms_available - {"shake_128", "shake_256"}
 _CHUNK = 1 << 16
 _PAGE_LIMIT = 1 << 26
 
@@ -156,13 +169,20 @@ class Client:
         self._deadline = float("inf")
         self._headers = dict(headers or {})
         self._clock = clock
-        handlers: List[Any] = []
-        if is_loopback(urlsplit(url).hostname or ""):
-            # A proxy can't reach this machine's own loopback, whatever the environment says.
-            handlers.append(ProxyHandler({}))
-        if context is not None:
-            handlers.append(HTTPSHandler(context=context))
-        self._opener: OpenerDirector = build_opener(*handlers)
+        # A proxy can't reach this machine's own loopback, whatever the environment says.
+        is_local = is_loopback(urlsplit(url).hostname or "")
+        self._opener = OpenerDirector()
+        # Not build_opener, whose handlers open file:, data: and ftp: URLs too. A page can link to any URL.
+        for handler in (
+            ProxyHandler({} if is_local else None),
+            HTTPHandler(),
+            HTTPSHandler(context=context),
+            HTTPRedirectHandler(),
+            HTTPErrorProcessor(),
+            HTTPDefaultErrorHandler(),
+            UnknownHandler(),
+        ):
+            self._opener.add_handler(handler)
 
     def limited(self, seconds: float) -> Client:
         """Return this client with all its requests together limited to ``seconds`` from now."""
@@ -186,10 +206,10 @@ class Client:
         except HTTPError as exc:
             with exc:
                 return Answer(exc.code, _lowered(exc.headers), exc.read(_CHUNK))
-        except Trouble:
-            raise
-        except Exception as exc:
+        except (OSError, http.client.HTTPException) as exc:
             raise kind_of_error(exc) from exc
+        except UnicodeError as exc:
+            raise Trouble(UNREACHABLE, "%s is no host name" % mask(urlsplit(url).netloc)) from exc
 
     def _left(self) -> float:
         left = self._deadline - self._clock()
@@ -214,12 +234,25 @@ class Client:
                 if answer.size > _PAGE_LIMIT:
                     raise Trouble(OTHER_SERVICE, "it sends more than a page can hold")
                 parts.append(chunk)
-        expected = answer.headers.get("content-length")
-        if expected is not None and expected.isdigit() and int(expected) != answer.size:
-            raise Trouble(UNREACHABLE, "the answer broke off after %d of %s bytes" % (answer.size, expected))
+        expected = _number(answer.headers.get("content-length", ""))
+        if expected is not None and expected != answer.size:
+            raise Trouble(UNREACHABLE, "the answer broke off after %d of %d bytes" % (answer.size, expected))
         answer.body = b"".join(parts)
         answer.digests = {name: digest.hexdigest() for name, digest in hashes.items()}
         return answer
+
+
+def _number(text: str) -> Optional[int]:
+    """Return the number that a header has, None if it has none."""
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else None
+
+
+def _parse(body: bytes) -> Any:
+    """Return what JSON says. Raises ValueError for anything else."""
+    try:
+        return json.loads(body.decode("utf-8"))
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
 
 
 def _lowered(headers: Any) -> Dict[str, str]:
@@ -262,8 +295,7 @@ def _note_headers(answer: Answer, known: Dict[str, Any]) -> None:
     headers = answer.headers
     known["version"] = headers.get("x-devpi-server-version")
     known["uuid"] = headers.get("x-devpi-uuid")
-    serial = headers.get("x-devpi-serial", "")
-    known["serial"] = int(serial) if serial.isdigit() else None
+    known["serial"] = _number(headers.get("x-devpi-serial", ""))
 
 
 def _index(client: Client, index: str, known: Dict[str, Any]) -> None:
@@ -275,7 +307,7 @@ def _index(client: Client, index: str, known: Dict[str, Any]) -> None:
     if answer.status != 200:
         raise Trouble(SERVER_ERROR, "it answers %d for index %s" % (answer.status, index))
     try:
-        known["simpleindex"] = str(json.loads(answer.body.decode("utf-8"))["result"]["simpleindex"])
+        known["simpleindex"] = str(_parse(answer.body)["result"]["simpleindex"])
     except (ValueError, KeyError, TypeError) as exc:
         raise Trouble(OTHER_SERVICE, "what it says of index %s is not devpi's JSON" % index) from exc
 
@@ -292,12 +324,18 @@ def _project(client: Client, index: str, project: str, known: Dict[str, Any]) ->
     if answer.status != 200:
         raise Trouble(SERVER_ERROR, "it answers %d for the page of %s" % (answer.status, project))
     try:
-        files = json.loads(answer.body.decode("utf-8"))["files"]
-        usable = [
-            dict(f, url=urljoin(page, f["url"])) for f in files if set(f["hashes"]) & hashlib.algorithms_available
+        files = [
+            {
+                "filename": str(file["filename"]),
+                "url": urljoin(page, str(file["url"])),
+                "hashes": {str(name): str(value) for name, value in dict(file["hashes"]).items()},
+                "yanked": file.get("yanked"),
+            }
+            for file in _parse(answer.body)["files"]
         ]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Trouble(OTHER_SERVICE, "the page of %s is not the JSON of PEP 691" % project) from exc
+    usable = [file for file in files if set(file["hashes"]) & _HASHES]
     if not usable:
         raise Trouble(NO_PROJECT, "index %s lists no file of %s" % (index, project))
     return usable
@@ -319,7 +357,10 @@ def choose_file(files: List[Dict[str, Any]]) -> Dict[str, Any]:
 def _file(client: Client, files: List[Dict[str, Any]], known: Dict[str, Any]) -> int:
     wanted = choose_file(files)
     known["file"] = wanted["filename"]
-    algorithm = "sha256" if "sha256" in wanted["hashes"] else sorted(wanted["hashes"])[0]
+    usable = sorted(set(wanted["hashes"]) & _HASHES)
+    algorithm = "sha256" if "sha256" in usable else usable[0]
+    if urlsplit(wanted["url"]).scheme not in ("http", "https"):
+        raise Trouble(OTHER_SERVICE, "its page links to %s, which is no HTTP URL" % mask(wanted["url"]))
     answer = client.get(wanted["url"], "*/*", [algorithm])
     if answer.status in (401, 403):
         raise Trouble(UNAUTHORISED, "%s wants a log-in" % wanted["filename"])

@@ -30,7 +30,8 @@ Changes = Mapping[str, Mapping[str, Optional[str]]]
 MARK = "devpi.mirror"
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# Up to the last @ before the path: a password can have one that is not encoded.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
 
 
 class NotParsed(ValueError):
@@ -195,7 +196,7 @@ def _is_comment(line: str) -> bool:
 # pip.conf
 
 _INI_HEADER = re.compile(r"\[(?P<name>.+)\]")
-_INI_OPTION = re.compile(r"(?P<name>.*?)\s*[=:]\s*(?P<value>.*)$")
+_INI_OPTION = re.compile(r"(?P<name>[^=:]*)[=:]\s*(?P<value>.*)$")
 
 
 def pip_name(name: str) -> str:

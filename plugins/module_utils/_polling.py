@@ -94,11 +94,21 @@ def poll(
 def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
     """Return what ``work`` returns, or ``otherwise`` if that takes longer than ``seconds``.
 
-    Limits on sockets do not bound a look-up of a name, nor a server that sends a byte now and then; this does. Work
-    that is late goes on in a daemon thread, which ends with the process. ``work`` must not raise.
+    A socket's timeout bounds neither the lookup of a name nor a server that sends a byte now and then. This does. Late
+    work goes on in a daemon thread, which ends with the process. An exception of ``work`` is raised here.
     """
     results: List[T] = []
-    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    errors: List[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
+    if errors:
+        raise errors[0]
     return results[0] if results else otherwise

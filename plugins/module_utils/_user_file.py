@@ -75,17 +75,18 @@ class Outcome(NamedTuple):
 def read(path: str) -> Optional[str]:
     """Return a file's text, None if there is none. Raises Failed for what is no file of settings."""
     try:
-        # Not to hang on a pipe that somebody has put there.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        # Opening a named pipe would block otherwise.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Failed("%s is no ordinary file" % path)
+            if status.st_size > _LARGEST:
+                raise Failed("%s is too large for a file of settings" % path)
+            return stream.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Failed("%s is no ordinary file" % path)
-        if status.st_size > _LARGEST:
-            raise Failed("%s is too large for a file of settings" % path)
-        return stream.read().decode("utf-8", "surrogateescape")
+    except IsADirectoryError as exc:
+        raise Failed("%s is a directory: move it elsewhere, so that the settings can be written there" % path) from exc
 
 
 def put(

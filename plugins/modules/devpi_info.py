@@ -165,12 +165,15 @@ disk:
 
 import json
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
 from ansible_collections.devpi.mirror.plugins.module_utils._docker import Docker
+from ansible_collections.devpi.mirror.plugins.module_utils._polling import within
 
+# The label of the image that the devpi_server role builds, which containers have from it.
+IMAGE_LABEL = "devpi.mirror.image"
 LOOK = ["/opt/devpi/bin/python", "/opt/devpi/etc/caretaker.py", "look"]
 
 
@@ -217,10 +220,23 @@ def from_outside(seen: _devpi.Seen) -> Dict[str, Any]:
     }
 
 
+def inspect(docker: Docker, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
+    """Run the inspection in the container. Returns what it found, or None and why it failed."""
+    output = docker.run("exec", name, *LOOK)
+    if output is None:
+        return None, docker.error.split("\n")[-1]
+    try:
+        found: Dict[str, Any] = json.loads(output)
+    except ValueError as exc:
+        return None, "its output is not JSON: %s" % exc
+    return found, ""
+
+
 def why(
     engine: Dict[str, Any],
     container: Optional[Dict[str, Any]],
     inside: Optional[Dict[str, Any]],
+    failure: str,
     seen: _devpi.Seen,
     name: str,
 ) -> List[str]:
@@ -232,6 +248,8 @@ def why(
     if not container["running"]:
         return ["The container %s does not run: start its service, and see its log." % name]
     reasons: List[str] = list(inside["troubles"]) if inside else []
+    if failure:
+        reasons.append("Could not inspect the container %s: %s. See its log." % (name, failure))
     if seen.kind != _devpi.READY and not (inside and inside["devpi"] is None):
         reasons.append("Clients can't use it: %s. %s" % (seen.detail, _devpi.remedy(seen.kind)))
     upstream = inside["upstream"] if inside else None
@@ -250,10 +268,15 @@ def facts(params: Dict[str, Any], docker: Docker, client: _devpi.Client) -> Dict
     name = params["container"]
     container = docker.container(name) if engine["running"] else None
     running = container is not None and container["running"]
-    said = docker.run("exec", name, *LOOK) if running else None
-    inside = json.loads(said) if said else None
-    seen = _devpi.look(client, "index", params["index"], "")
-    reasons = why(engine, container, inside, seen, name)
+    is_own = running and IMAGE_LABEL in (container or {}).get("labels", {})
+    inside, failure = inspect(docker, name) if is_own else (None, "")
+    limit = params["timeout"]
+    seen = within(
+        limit,
+        lambda: _devpi.look(client.limited(limit), "index", params["index"], ""),
+        _devpi.Seen(_devpi.TOO_SLOW, "no answer in time"),
+    )
+    reasons = why(engine, container, inside, failure, seen, name)
     # nginx in this collection's image serves while devpi does not.
     serves = running and (inside is not None or seen.kind == _devpi.READY)
     result = from_inside(inside) if inside else from_outside(seen)
@@ -278,7 +301,7 @@ def main() -> None:
     )
     try:
         index = _devpi.check_index(module.params["index"])
-        client = _devpi.Client(module.params["url"]).limited(module.params["timeout"])
+        client = _devpi.Client(module.params["url"])
     except ValueError as exc:
         module.fail_json(msg="url, index: %s" % exc)
     module.exit_json(changed=False, **facts(dict(module.params, index=index), Docker(module), client))

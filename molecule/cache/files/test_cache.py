@@ -77,7 +77,6 @@ class TestPages:
     def test_no_header_of_a_client_affects_a_shared_page(self) -> None:
         publish_upstream("poisoned", "1.0")
         evil = {
-            "Host": "evil.example",
             "X_Outside_Url": "http://evil.example",
             "X_Devpi_Absolute_Urls": "1",
             "Cookie": "a=b",
@@ -234,11 +233,11 @@ class TestFiles:
         assert upstream_requests()[seen:] == [f"{path}.metadata", *(path + part for part in asked)]
 
     def test_no_header_of_a_client_affects_a_shared_file(self) -> None:
-        headers = {"Accept": "application/json", "X_Outside_Url": "http://evil.example", "Host": "evil.example"}
+        headers = {"Accept": "application/json", "X_Outside_Url": "http://evil.example", "Range": "bytes=0-9"}
         (file,) = mirror.files("new931").values()
         for suffix in (".metadata", ""):
             first, second = mirror.ask(file["path"] + suffix, **headers), mirror.ask(file["path"] + suffix)
-            assert first.body == second.body
+            assert first.body in (second.body, second.body[:10])
         assert hashlib.sha256(second.body).hexdigest() == file["hashes"]["sha256"]
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -312,6 +311,8 @@ class TestPrivate:
     def test_its_pages_and_files_come_from_devpi_and_are_removed_with_it(self) -> None:
         answer = self.private_page()
         assert "alpha-9.0" in answer.text
+        # A public project of the same name adds nothing to it.
+        assert "alpha-1.0" not in answer.text
         assert "x-cached" not in answer.headers
         listed = {file["filename"]: file["url"] for file in json.loads(answer.text)["files"]}
         file = urljoin("/alice/private/+simple/alpha/", listed["alpha-9.0-py3-none-any.whl"])

@@ -1,11 +1,13 @@
 """An index of made-up packages that does what it is told: upstream.py PORT
 
-On the port after that it is the same over TLS, with a certificate of nobody's.
+On the port after that it is the same over TLS, with a certificate of nobody's, and on the one before it is another origin, to
+which the page of ``elsewhere`` links.
 
 ``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered), ``failing`` (503), ``reset`` (connections are
 reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset) or
 ``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked
-for, each with the part of it, if not all was.
+for, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization`` headers of all
+requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``.
 """
@@ -30,7 +32,9 @@ from contextlib import suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-RELEASES = {name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole")}
+RELEASES = {
+    name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole", "elsewhere")
+}
 # What has a page that is larger than what a server has in memory.
 RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 # What has another wheel for each of these; the others have one for all.
@@ -48,6 +52,7 @@ APART = ("apart",)
 WHOLE = ("whole",)
 LARGE = 20_000_000
 SEEN: list[str] = []
+AUTHORIZATIONS: set[tuple[int, str]] = set()
 MODE = ["well"]
 
 
@@ -157,6 +162,10 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == "+seen":
             self.answer(200, json.dumps(SEEN).encode(), "application/json")
             return
+        if parts[0] == "+authorizations":
+            self.answer(200, json.dumps(sorted(AUTHORIZATIONS)).encode(), "application/json")
+            return
+        AUTHORIZATIONS.add((self.server.server_address[1], self.headers.get("Authorization", "")))
         SEEN.append(self.path + (f" {self.headers['Range']}" if "Range" in self.headers else ""))
         if MODE[0] == "hang":
             time.sleep(300)
@@ -170,6 +179,9 @@ class Handler(BaseHTTPRequestHandler):
                 for tag in TAGS.get(parts[1], ["py3-none-any"]):
                     name = f"{parts[1]}-{version}-{tag}.whl"
                     url = f"/files/{parts[1]}/{version}/{tag}/{name}"
+                    if parts[1] == "elsewhere":
+                        host, _colon, own_port = self.headers["Host"].rpartition(":")
+                        url = f"http://{host}:{int(own_port) - 1}{url}"
                     files.append({"filename": name, "url": url, "hashes": {"sha256": digest(parts[1], version, tag)}})
             page = {"meta": {"api-version": "1.0"}, "name": parts[1], "files": files}
             self.answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
@@ -208,5 +220,7 @@ def serve_with_unknown_authority(port: int) -> ThreadingHTTPServer:
 if __name__ == "__main__":
     port = int(sys.argv[1])
     unknown = serve_with_unknown_authority(port + 1)
-    threading.Thread(target=unknown.serve_forever, daemon=True).start()
+    elsewhere = ThreadingHTTPServer(("0.0.0.0", port - 1), Handler)
+    for server in (unknown, elsewhere):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     ThreadingHTTPServer(("0.0.0.0", port), Handler).serve_forever()

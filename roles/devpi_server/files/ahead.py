@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.parser import BytesHeaderParser
-from typing import Callable
+from typing import Any, Callable
 from urllib.request import ProxyHandler, Request, build_opener
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -24,6 +24,10 @@ INDEX = "/root/pypi"
 JSON = "application/vnd.pypi.simple.v1+json"
 # Seconds in which one file of a project is fetched ahead and no other: a resolver that tries many releases takes one of them.
 ONE_IN = 600
+# Lines of metadata that are parsed, each of which takes milliseconds, and tasks that wait for their turn. What is more is not
+# prefetched.
+REQUIREMENTS = 200
+TASKS = 1000
 PATH = re.compile(re.escape(INDEX) + r"/\+f/[0-9a-f]+/[0-9a-f]+/(?P<project>[^/-]+)-[^/]+\.whl\.metadata")
 
 OPENER = build_opener(ProxyHandler({}))
@@ -43,7 +47,7 @@ def fetch(path: str) -> None:
 def required(metadata: bytes) -> list[str]:
     """Return the projects that core metadata requires, by their names in URLs, without those of extras."""
     names = []
-    for line in BytesHeaderParser().parsebytes(metadata).get_all("Requires-Dist", []):
+    for line in BytesHeaderParser().parsebytes(metadata).get_all("Requires-Dist", [])[:REQUIREMENTS]:
         with suppress(InvalidRequirement):
             requirement = Requirement(line)
             if "extra" not in str(requirement.marker or ""):
@@ -59,6 +63,8 @@ class Ahead:
         self.clock = clock
         self.fetched: dict[str, float] = {}
         self.lock = threading.Lock()
+        self.room = threading.BoundedSemaphore(TASKS)
+        self.plans = ThreadPoolExecutor(1)
         self.pages = ThreadPoolExecutor(2)
         self.files = ThreadPoolExecutor(2)
 
@@ -72,13 +78,20 @@ class Ahead:
             self.fetched[what] = now
             return True
 
+    def submit(self, pool: ThreadPoolExecutor, task: Callable[..., None], *arguments: Any) -> None:
+        """Run a task in a pool, unless too many wait already."""
+        if self.room.acquire(blocking=False):
+            pool.submit(task, *arguments).add_done_callback(lambda _done: self.room.release())
+
     def go_on_from(self, path: str, metadata: bytes) -> None:
-        """Fetch what is asked for after the metadata at this path of the mirror."""
+        """Prefetch what is requested after the metadata at this path of the mirror. Returns at once."""
         found = PATH.fullmatch(path)
-        if not found:
-            return
+        if found:
+            self.submit(self.plans, self.plan, path, found["project"], metadata)
+
+    def plan(self, path: str, project: str, metadata: bytes) -> None:
         for name in required(metadata):
             if self.is_new(name + "/"):
-                self.pages.submit(self.get, f"{INDEX}/+simple/{name}/")
-        if self.is_new(found["project"]):
-            self.files.submit(self.get, path.removesuffix(".metadata"))
+                self.submit(self.pages, self.get, f"{INDEX}/+simple/{name}/")
+        if self.is_new(project):
+            self.submit(self.files, self.get, path.removesuffix(".metadata"))

@@ -33,7 +33,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
+
+from devpi_api import Unavailable, send
 
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 STORE = DATA / "server"
@@ -45,9 +47,8 @@ DAMAGED = DATA / "damaged"
 # As old as the container, as the folder that it is in goes with it.
 STARTED = Path("/tmp/freshness.conf")
 NGINX_PID = Path("/tmp/nginx.pid")
-FSCK = "/opt/devpi/bin/devpi-fsck"
+FSCK = ["/opt/devpi/bin/python", "/opt/devpi/etc/recovery.py", "devpi-fsck", "--serverdir", str(STORE)]
 COMPACT = ["/opt/devpi/bin/python", "/opt/devpi/etc/store.py", "compact"]
-DEVPI = "http://127.0.0.1:3140"
 
 # Bytes that must stay free, so that devpi's database and what nginx keeps have room. server.py refuses new files before that.
 RESERVE = 64_000_000
@@ -94,6 +95,7 @@ def read_state() -> State:
     state.setdefault("damaged", [])
     state.setdefault("scrub", None)
     state.setdefault("compacted", None)
+    state.setdefault("failed_steps", {})
     state.setdefault("since", time.time())
     started = STARTED.stat().st_mtime if STARTED.exists() else time.time()
     if state.get("started") != started:
@@ -154,23 +156,9 @@ def is_whole(name: str, path: Path | None = None) -> bool:
         return True
 
 
-def ask(path: str, limit: float = 60) -> Any:
-    """Return what devpi answers, parsed if it is JSON. Raises OSError and ValueError."""
-    # It is a third of this program's memory, and seldom needed.
-    from urllib.request import ProxyHandler, Request, build_opener
-
-    request = Request(DEVPI + path, headers={"Accept": "application/json"})
-    with build_opener(ProxyHandler({})).open(request, timeout=limit) as response:
-        if response.headers.get_content_type() == "application/json":
-            return json.load(response)
-        while response.read(65536):
-            pass
-        return None
-
-
 def mirror_indexes() -> set[str]:
     """Return the indexes that are mirrors, as ``user/index``. Raises OSError and ValueError."""
-    users = ask("/")["result"]
+    users = send("GET", "/")["result"]
     return {
         f"{user}/{name}"
         for user, about in users.items()
@@ -195,7 +183,7 @@ def put_aside(state: State, names: Iterable[str], mirrors: set[str]) -> None:
         # nginx keeps files open, and would go on sending this one.
         os.kill(int(NGINX_PID.read_text()), signal.SIGHUP)
         with suppress(OSError, ValueError):
-            ask("/" + name, limit=600)
+            send("GET", "/" + name, limit=600)
 
 
 def check_used(state: State, used: Iterable[str]) -> None:
@@ -286,7 +274,7 @@ def prune() -> None:
 
 def scrub(state: State) -> None:
     """Have devpi-fsck compare all files with the hashes in devpi's database."""
-    done = subprocess.run([FSCK], capture_output=True, text=True, check=False)
+    done = subprocess.run(FSCK, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     total = re.search(r"Finished with a total of (\d+) files", said)
     damaged = {found[0] for found in re.finditer(IN_STORE.pattern + r"(?= - )", said)}
@@ -354,6 +342,10 @@ def troubles(state: State) -> list[str]:
         found.append(f"devpi's database can't be made smaller: {state['compacted']['error']}")
     if told["error"]:
         found.append(f"devpi-fsck can't check the files: {told['error']}")
+    found += [
+        f"The maintenance step '{name}' failed: {error}. The other steps ran."
+        for name, error in state["failed_steps"].items()
+    ]
     return found
 
 
@@ -375,23 +367,34 @@ def is_scrub_due(state: State) -> bool:
     return bool(every) and time.time() - (state["scrub"]["at"] if state["scrub"] else state["since"]) > every
 
 
+def run_step(state: State, name: str, step: Callable[[], None]) -> None:
+    """Run one step of the maintenance, and record in the state whether it failed."""
+    try:
+        step()
+    except Unavailable:
+        # The next run does what needs devpi, and ``look`` reports that devpi does not answer.
+        return
+    except Exception as exc:
+        state["failed_steps"][name] = f"{type(exc).__name__}: {exc}"
+    else:
+        state["failed_steps"].pop(name, None)
+
+
 def see_to(everything: bool) -> None:
     """See to what was used, or to everything."""
     state = read_state()
     uses = take_uses()
-    used = note_uses(state, uses)
-    has_more = bool(limit("CACHE_MAX_SIZE", SIZES)) and any(had not in ("hit", "stale") for had, _path in uses)
+
+    def is_larger() -> bool:
+        return bool(limit("CACHE_MAX_SIZE", SIZES)) and any(had not in ("hit", "stale") for had, _path in uses)
+
     if everything:
-        remove_abandoned()
-    # devpi may be away; then the next time does what needs it.
-    with suppress(OSError, ValueError):
-        check_used(state, used)
-        if everything or has_more:
-            prune()
-        if everything and is_scrub_due(state):
-            scrub(state)
-        if everything and is_too_large(state):
-            compact(state)
+        run_step(state, "remove abandoned files", remove_abandoned)
+    run_step(state, "check used files", lambda: check_used(state, note_uses(state, uses)))
+    run_step(state, "evict files", lambda: prune() if everything or is_larger() else None)
+    if everything:
+        run_step(state, "check all files", lambda: scrub(state) if is_scrub_due(state) else None)
+        run_step(state, "compact the database", lambda: compact(state) if is_too_large(state) else None)
     tell(state)
     write_state(state)
 
@@ -404,8 +407,8 @@ def upstream() -> dict[str, Any]:
     from names import renamed
 
     (name,) = renamed({"mirror_url": None})
-    url = ask("/root/pypi?no_projects=")["result"].get(name, "")
-    shown = re.sub(r"//[^/@]*@", "//***@", url)
+    url = send("GET", "/root/pypi?no_projects=")["result"].get(name, "")
+    shown = re.sub(r"//[^/\s]*@", "//***@", url)
     try:
         with urlopen(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
             return {"url": shown, "reachable": True, "error": ""}
@@ -440,7 +443,7 @@ def look() -> State:
     with suppress(OSError, ValueError):
         found["backup"] = json.loads((DATA / "last-backup.json").read_text())
     try:
-        status = ask("/+status", limit=10)["result"]
+        status = send("GET", "/+status", limit=10)["result"]
         found["devpi"] = {
             "role": status["role"].lower(),
             "uuid": status["uuid"],
@@ -449,7 +452,7 @@ def look() -> State:
         }
         found["cache"] = count(list(stored(mirror_indexes())))
         found["upstream"] = upstream()
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, KeyError, TypeError) as exc:
         found["troubles"].append(
             f"devpi-server does not answer ({exc}): what is cached is served. See the mirror's log."
         )

@@ -1,8 +1,7 @@
 """Prepare the store on the volume, and become the supervisor.
 
 At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of
-the mirror index change, they are applied before anybody can reach the server: devpi runs on the container's own
-loopback for that moment, so that no request meets an index that is not yet as it should be.
+the mirror index change, they are applied before a client can reach devpi: nginx, which alone connects to it, runs later.
 
 Everything comes from the environment: DEVPISERVER_* is devpi's own, DEVPI_MIRROR_* is for this file.
 """
@@ -13,6 +12,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -21,21 +21,18 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, Mapping, MutableMapping
-from urllib.error import URLError
-from urllib.request import ProxyHandler, Request, build_opener
 
+from devpi_api import SOCKET, Unavailable, send
 from names import renamed
 from supervisor import supervisord
+from upstream import read_upstream
 
 BIN = Path("/opt/devpi/bin")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INDEX = "root/pypi"
-PORT = 3140
-# Of nginx. A release whose nginx could have cached a response that is wrong gets another name, so that none is served.
+# Where nginx caches responses. Change the name in a release that must not serve the responses of earlier ones.
 RESPONSES = DATA / "nginx" / "responses-2"
 START_LIMIT = 120.0
-
-OPENER = build_opener(ProxyHandler({}))
 
 
 def settle_environment(environ: MutableMapping[str, str]) -> None:
@@ -61,9 +58,8 @@ def settle_environment(environ: MutableMapping[str, str]) -> None:
         environ.setdefault(name, value)
     environ["DEVPISERVER_SERVERDIR"] = str(DATA / "server")
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
-    # nginx alone talks to it.
-    environ["DEVPISERVER_HOST"] = "127.0.0.1"
-    environ["DEVPISERVER_PORT"] = str(PORT)
+    # No port, which other processes in this container's network could connect to, or listen on while devpi restarts.
+    environ["DEVPISERVER_UNIX_SOCKET"] = SOCKET
 
 
 def keep_random(path: Path, size: int) -> str:
@@ -97,26 +93,17 @@ def remove_old_responses() -> None:
     """Remove the responses that earlier releases cached."""
     for path in RESPONSES.parent.iterdir():
         if path.is_dir() and path.name not in ("tmp", RESPONSES.name):
-            shutil.rmtree(path)
+            # What can't be removed is not served either.
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of the mirror index, as devpi names them."""
     settings: dict[str, Any] = {"mirror_no_project_list": True, "mirror_provides_core_metadata": True}
-    if environ.get("DEVPI_MIRROR_UPSTREAM_URL"):
-        settings["mirror_url"] = environ["DEVPI_MIRROR_UPSTREAM_URL"]
+    upstream = read_upstream(environ)
+    if upstream.url:
+        settings["mirror_url"] = upstream.url
     return renamed(settings)
-
-
-def call(method: str, path: str, body: Any = None, auth: str = "") -> Any:
-    """Send a request to the server that is being prepared, and return the ``result`` of its JSON."""
-    headers = {"Accept": "application/json", "Content-Type": "application/json"}
-    if auth:
-        headers["X-Devpi-Auth"] = base64.b64encode(f"root:{auth}".encode()).decode("ascii")
-    data = None if body is None else json.dumps(body).encode("utf-8")
-    request = Request(f"http://127.0.0.1:{PORT}{path}", data, headers, method=method)
-    with OPENER.open(request, timeout=30) as response:
-        return json.loads(response.read()).get("result")
 
 
 def await_server(process: subprocess.Popen[bytes]) -> None:
@@ -124,8 +111,8 @@ def await_server(process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_LIMIT
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            call("GET", "/+api")
-        except (URLError, ConnectionError, TimeoutError):
+            send("GET", "/+api", limit=30)
+        except Unavailable:
             time.sleep(0.05)
         else:
             return
@@ -143,8 +130,9 @@ def apply_settings(environ: Mapping[str, str]) -> None:
     try:
         await_server(process)
         password = (DATA / "root-password").read_text()
-        token = call("POST", "/+login", {"user": "root", "password": password})["password"]
-        call("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in settings.items()], token)
+        token = send("POST", "/+login", {"user": "root", "password": password})["result"]["password"]
+        auth = base64.b64encode(f"root:{token}".encode()).decode("ascii")
+        send("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in settings.items()], auth)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
@@ -152,8 +140,12 @@ def apply_settings(environ: Mapping[str, str]) -> None:
 
 
 def configure_nginx(environ: Mapping[str, str]) -> None:
-    """Write what nginx.conf includes: how long a page counts as fresh, in seconds."""
+    """Write the files that nginx.conf includes: for how many seconds a page is fresh, and which host names are allowed."""
     Path("/tmp/freshness.conf").write_text(f"proxy_cache_valid 200 {int(environ['DEVPI_MIRROR_FRESHNESS'])}s;\n")
+    names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
+    Path("/tmp/allowed-hosts.conf").write_text(
+        "".join(f'"{name}" "";\n' for name in sorted(set(names) - {"localhost"}))
+    )
 
 
 class Supervisor(supervisord.Supervisor):  # type: ignore[misc]

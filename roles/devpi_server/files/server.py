@@ -32,6 +32,7 @@ from __future__ import annotations
 import gc
 import gzip
 import io
+import os
 import sqlite3
 import sys
 import tempfile
@@ -42,21 +43,24 @@ from email.parser import BytesHeaderParser
 from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, Mapping
 
 import httpx
+import recovery
 from ahead import INDEX, Ahead
 from caretaker import RESERVE, disk
 from devpi_common.url import URL
-from devpi_server import views
+from devpi_server import filestore, views
 from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
 from names import MAJOR
 from packaging.utils import canonicalize_name, canonicalize_version
 from pyramid.httpexceptions import HTTPInsufficientStorage
+from upstream import read_upstream
 
 if MAJOR < 7:
     from devpi_server import keyfs
     from devpi_server import views as fetching
     from devpi_server.keyfs_sqlite import Writer
+    from devpi_server.model import BaseStageCustomizer as IndexCustomizer
     from devpi_server.readonly import ensure_deeply_readonly
     from repoze.lru import LRUCache
 
@@ -69,6 +73,7 @@ if MAJOR < 7:
     of_pages: set[int] = set()
 else:
     from devpi_server.model import remote as fetching
+    from devpi_server.model.customizer import BaseIndexCustomizer as IndexCustomizer
 
 PAGES = f"{INDEX}/+simple/"
 FILES = f"{INDEX}/+f/".lstrip("/")
@@ -85,6 +90,8 @@ REMEMBERED = (*FILE_KEYS, "PROJNAMES")
 PAGE_KEYS = ("PROJSIMPLELINKS", "PROJNAMES")
 
 make_client = HTTPClient.async_client
+set_up_client = HTTPClient.__init__
+name_uploaders = IndexCustomizer.get_principals_for_toxresult_upload
 stream_remote_file = views.iter_stream_remote_file
 cache_remote_file = fetching.iter_cache_remote_file
 serve_file = views.PyPIView._pkgserv
@@ -158,11 +165,35 @@ def join(self: URL, *paths: str, **options: Any) -> URL:
     return joinpath(self, path)
 
 
+def authenticate(request: httpx.Request) -> None:
+    """Add the credentials for the upstream to a request to its origin. httpx calls it for each redirect too."""
+    upstream = read_upstream(os.environ)
+    if upstream.authorization and upstream.is_at(str(request.url)):
+        request.headers.setdefault("Authorization", upstream.authorization)
+
+
+async def authenticate_async(request: httpx.Request) -> None:
+    authenticate(request)
+
+
+def set_up_authenticating_client(self: Any, **options: Any) -> None:
+    """Set up devpi's HTTP client."""
+    set_up_client(self, **options)
+    self.client.event_hooks = {"request": [authenticate]}
+
+
+def name_test_result_uploaders(self: Any, restrict_modify: Any = None) -> list[str]:
+    """Return who may upload test results to an index: users, where devpi lets all clients."""
+    allowed: list[str] = name_uploaders(self, restrict_modify)
+    return [":AUTHENTICATED:" if name == ":ANONYMOUS:" else name for name in allowed]
+
+
 @asynccontextmanager
 async def async_client(self: Any) -> AsyncIterator[Any]:
     """Lend the one client that fetches pages, which devpi would make for each page and close."""
     if not hasattr(self, "lent_client"):
         self.lent_client = make_client(self)
+        self.lent_client.event_hooks = {"request": [authenticate_async]}
     yield self.lent_client
 
 
@@ -178,6 +209,17 @@ def request(stack: ExitStack, stage: Any, url: Any, wanted: str) -> Any:
     if response.status_code not in (200, 206):
         raise BadGateway(f"error {response.status_code} getting {url}", code=response.status_code, url=url)
     return response
+
+
+class LimitedZipFile(zipfile.ZipFile):
+    """A zip archive of which devpi reads core metadata, which must not fill the memory."""
+
+    def read(self, name: Any, pwd: bytes | None = None) -> bytes:
+        with self.open(name, pwd=pwd) as member:
+            content = member.read(METADATA_LIMIT + 1)
+        if len(content) > METADATA_LIMIT:
+            raise zipfile.BadZipFile(f"more than {METADATA_LIMIT} bytes of metadata in {self.filename}")
+        return content
 
 
 class RemoteFile(io.RawIOBase):
@@ -237,12 +279,11 @@ def read_metadata(stage: Any, url: Any) -> bytes:
     """Return the core metadata in a wheel at the upstream. Raises BadGateway."""
     with open_remote(stage, url) as stream:
         try:
-            with zipfile.ZipFile(stream) as wheel:
+            with LimitedZipFile(stream) as wheel:
                 for name in wheel.namelist():
                     # Packages inside of the package have such folders too, further down.
                     if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
-                        with wheel.open(name) as member:
-                            return limited([member.read(METADATA_LIMIT + 1)], url)
+                        return wheel.read(name)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as exc:
             raise BadGateway(f"{exc}, getting {url}", url=url) from exc
     raise BadGateway(f"no metadata in {url}", code=404, url=url)
@@ -275,7 +316,7 @@ def fetch_metadata(stage: Any, url: Any) -> bytes:
 def is_of_wheel(metadata: bytes, wheel: str) -> bool:
     """Return whether core metadata has the name and the version that the file name of a wheel has."""
     found = BytesHeaderParser().parsebytes(metadata)
-    name, version = wheel.split("-")[:2]
+    name, version, *_tags = [*wheel.split("-"), ""]
     return (
         canonicalize_name(str(found["Name"])) == canonicalize_name(name)
         # A file name has an underscore for each hyphen.
@@ -344,6 +385,7 @@ def make_short_url_factory(self: Any) -> Callable[[str], URL]:
 
 
 if __name__ == "__main__":
+    recovery.install()
     # What has been loaded by now stays: it need not be looked through again and again for what can be freed.
     gc.freeze()
     if MAJOR < 7:
@@ -352,6 +394,10 @@ if __name__ == "__main__":
         Writer.commit = commit_and_remember
     URL.replace = replace_part
     URL.joinpath = join
+    filestore.ZipFile = LimitedZipFile
+    if not os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
+        IndexCustomizer.get_principals_for_toxresult_upload = name_test_result_uploaders
+    HTTPClient.__init__ = set_up_authenticating_client
     HTTPClient.async_client = async_client
     httpx.Response.iter_raw = iter_raw
     views.PyPIView._pkgserv = serve_and_prefetch

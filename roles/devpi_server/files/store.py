@@ -19,6 +19,7 @@ What goes wrong is said in one line, with exit code 1.
 from __future__ import annotations
 
 import argparse
+import filecmp
 import io
 import json
 import os
@@ -34,7 +35,8 @@ from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Iterator
 
-from caretaker import RESERVE, ask, database_size, disk, mirror_indexes
+from caretaker import RESERVE, database_size, disk, mirror_indexes
+from devpi_api import send
 from devpi_server import __version__
 from names import CHANGES, DATABASE, MAJOR
 
@@ -42,6 +44,8 @@ DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INCOMING = DATA / "incoming"
 REPLACED = DATA / "replaced"
 COMPACT = DATA / "compact"
+PYTHON = "/opt/devpi/bin/python"
+RECOVERY = "/opt/devpi/etc/recovery.py"
 # Marks that nginx is to refuse changes.
 FROZEN = Path("/tmp/frozen")
 # Seconds that a store is kept which a restore has replaced.
@@ -151,10 +155,10 @@ def unpack(target: Path) -> Manifest:
     return manifest
 
 
-def run_devpi(what: str, environ: dict[str, str], program: str, *arguments: str) -> None:
-    """Run one of devpi's programs. Raises Refused, with ``what`` and the end of what it said, if it fails."""
+def run_devpi(what: str, environ: dict[str, str], *command: str, script: str = RECOVERY) -> None:
+    """Run one of devpi's commands. Raises Refused, with ``what`` and the end of its output, if it fails."""
     done = subprocess.run(
-        ["/opt/devpi/bin/" + program, *arguments],
+        [PYTHON, script, *command],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -174,10 +178,10 @@ def check() -> Manifest:
     settle_environment(environ)
     (DATA / "tmp").mkdir(exist_ok=True)
     run_devpi("devpi-fsck finds faults in this backup", environ, "devpi-fsck")
-    process = subprocess.Popen(["/opt/devpi/bin/python", "/opt/devpi/etc/server.py"], env=environ, stdout=sys.stderr)
+    process = subprocess.Popen([PYTHON, "/opt/devpi/etc/server.py"], env=environ, stdout=sys.stderr)
     try:
         await_server(process)
-        users = ask("/")["result"]
+        users = send("GET", "/")["result"]
     except (RuntimeError, OSError, ValueError) as exc:
         raise Refused(f"devpi-server can't serve from this backup ({exc})") from exc
     finally:
@@ -197,13 +201,23 @@ def why_not(manifest: Manifest) -> str:
         # Pages and files of mirrors change it too, and who can tell.
         return f"the store has changed since: it is at {now['serial']}" if now["serial"] > manifest["serial"] else ""
     try:
-        users = ask("/")["result"]
+        users = send("GET", "/")["result"]
     except (OSError, ValueError):
         return "the store is another one, and devpi does not answer what is in it"
     own = sorted(
         set(users) - {"root"} | {f"root/{name}" for name in users["root"].get("indexes", {}) if name != "pypi"}
     )
     return f"the store is another one, which has {', '.join(own)}" if own else ""
+
+
+def has_same_files(backup: Path, server: Path) -> bool:
+    """Return whether a data directory has all files of a backup, byte for byte."""
+    files = [path for path in (backup / "+files").rglob("*") if path.is_file()]
+    return all(
+        (server / path.relative_to(backup)).is_file()
+        and filecmp.cmp(path, server / path.relative_to(backup), shallow=False)
+        for path in files
+    )
 
 
 def restore(force: bool) -> bool:
@@ -218,7 +232,7 @@ def restore(force: bool) -> bool:
         manifest = unpack(growing)
         with suppress(Refused):
             now = describe(DATA / "server")
-            if now == {name: manifest[name] for name in now}:
+            if now == {name: manifest[name] for name in now} and has_same_files(growing / "server", DATA / "server"):
                 return False
         lost = why_not(manifest)
         if lost and not force:
@@ -314,13 +328,15 @@ def export(server: Path, folder: Path, with_mirrored: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     options = ["--include-mirrored-files"] if with_mirrored else []
     command = ["export-process", "--serverdir", str(server), "--hard-links", *options, str(folder)]
-    run_devpi("devpi-export fails", dict(os.environ), "python", __file__, *command)
+    run_devpi("devpi-export fails", dict(os.environ), *command, script=__file__)
 
 
 def export_process(arguments: list[str]) -> int:
     """Be devpi-export."""
+    import recovery
     from devpi_server import importexport
 
+    recovery.install()
     importexport.IndexDump.dump = dump_what_is_there(importexport.IndexDump.dump)
     return int(importexport.export(argv=["devpi-export", *arguments]) or 0)
 
@@ -357,9 +373,9 @@ def await_users() -> set[str]:
     """Return the users that devpi tells, once it answers. Raises OSError or ValueError if it does not."""
     for _attempt in range(600):
         with suppress(OSError, ValueError):
-            return set(ask("/")["result"])
+            return set(send("GET", "/")["result"])
         time.sleep(0.1)
-    return set(ask("/")["result"])
+    return set(send("GET", "/")["result"])
 
 
 def freeze() -> None:

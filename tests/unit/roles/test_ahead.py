@@ -37,7 +37,7 @@ def ahead(module):
     made.seen = seen
 
     def all_seen():
-        for pool in (made.pages, made.files):
+        for pool in (made.plans, made.pages, made.files):
             pool.shutdown()
         return sorted(seen)
 
@@ -59,6 +59,8 @@ def test_of_a_project_whose_releases_are_tried_one_file_is_fetched(ahead):
     paths = [WHEEL.replace("26.1", version) for version in ("26.1", "25.1", "24.1")]
     for path in paths[:2]:
         ahead.go_on_from(path + ".metadata", b"")
+    # In its turn, so that the others have been planned.
+    ahead.plans.submit(lambda: None).result()
     ahead.now += 601
     ahead.go_on_from(paths[2] + ".metadata", b"")
     assert ahead.all_seen() == sorted([paths[0], paths[2]])
@@ -68,6 +70,25 @@ def test_of_a_project_whose_releases_are_tried_one_file_is_fetched(ahead):
 def test_nothing_else_is_followed(ahead, path):
     ahead.go_on_from(path, METADATA)
     assert ahead.all_seen() == []
+
+
+def test_metadata_with_many_requirements_is_parsed_in_part_and_elsewhere(module, ahead):
+    metadata = b"".join(b"Requires-Dist: project%d\n" % number for number in range(5000))
+    assert len(module.required(metadata)) == module.REQUIREMENTS
+    parsed_by = []
+    ahead.plan = lambda *_arguments: parsed_by.append(threading.current_thread())
+    ahead.go_on_from(WHEEL + ".metadata", metadata)
+    ahead.all_seen()
+    assert parsed_by != [threading.current_thread()]
+
+
+def test_what_waits_is_bounded(module, ahead):
+    go_on = threading.Event()
+    ahead.get = lambda path: (go_on.wait(60), ahead.seen.append(path))
+    for number in range(2 * module.TASKS):
+        ahead.submit(ahead.pages, ahead.get, f"/{number}")
+    go_on.set()
+    assert len(ahead.all_seen()) == module.TASKS
 
 
 SIZE = 16 * 1024**2

@@ -110,7 +110,7 @@ def test_a_file_is_whole_if_it_has_the_hash_of_its_path(caretaker, kind):
 
 def test_a_damaged_file_is_put_aside_and_fetched_again(caretaker, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(caretaker, "ask", lambda path, limit: asked.append(path))
+    monkeypatch.setattr(caretaker, "send", lambda method, path, limit: asked.append(path))
     public, private = keep(caretaker, b"public"), keep(caretaker, b"private", "alice/private")
     for path in (public, private):
         (caretaker.FILES / path).write_bytes(b"damaged")
@@ -168,13 +168,13 @@ def test_what_fsck_says(caretaker, monkeypatch):
 2026-11-25 10:00:00,000 WARNI [CMD] Missing file root/pypi/+f/000/0000000000000/c.whl
 2026-11-25 10:00:00,000 ERROR [CMD] Missing file {lost}
 2026-11-25 10:00:00,000 INFO  [CMD] Finished with a total of 3 files."""
-    monkeypatch.setattr(caretaker, "FSCK", "/bin/echo")
+    monkeypatch.setattr(caretaker, "FSCK", ["/bin/echo"])
     monkeypatch.setattr(
         caretaker.subprocess,
         "run",
         lambda command, **options: caretaker.subprocess.CompletedProcess(command, 1, said, ""),
     )
-    monkeypatch.setattr(caretaker, "ask", lambda path, limit: None)
+    monkeypatch.setattr(caretaker, "send", lambda method, path, limit: None)
     state = caretaker.read_state()
     caretaker.scrub(state)
     assert {name: state["scrub"][name] for name in ("files", "damaged", "lost", "error")} == {
@@ -226,3 +226,32 @@ def test_a_store_that_can_not_be_made_small_is_a_trouble(caretaker, monkeypatch,
     state = caretaker.read_state()
     caretaker.compact(state)
     assert [text.partition("database ")[2] for text in caretaker.troubles(state)] == told
+
+
+def test_a_step_that_fails_is_reported_and_the_others_run(caretaker, monkeypatch, capsys):
+    monkeypatch.setenv("DEVPI_MIRROR_CACHE_MAX_AGE", "1h")
+    path = keep(caretaker, b"content")
+    os.utime(caretaker.FILES / path, (1, 1))
+
+    def fail(*_arguments):
+        raise KeyError("result")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(caretaker, "check_used", fail)
+        caretaker.see_to(everything=True)
+    assert not (caretaker.FILES / path).exists()
+    (trouble,) = caretaker.read_state()["troubles"]
+    assert "'check used files' failed: KeyError: 'result'" in trouble
+    assert f"DEGRADED: {trouble}" in capsys.readouterr().out
+    caretaker.see_to(everything=True)
+    assert caretaker.read_state()["troubles"] == []
+
+
+def test_a_devpi_that_does_not_answer_is_no_failed_step(caretaker, monkeypatch):
+    def fail(*_arguments):
+        raise caretaker.Unavailable("Connection refused")
+
+    monkeypatch.setenv("DEVPI_MIRROR_CACHE_MAX_AGE", "1h")
+    monkeypatch.setattr(caretaker, "mirror_indexes", fail)
+    caretaker.see_to(everything=True)
+    assert caretaker.read_state()["troubles"] == []

@@ -18,7 +18,7 @@ def store(load, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
     module = load("store")
     monkeypatch.setattr(module, "mirror_indexes", lambda: {"root/pypi"})
-    monkeypatch.setattr(module, "ask", lambda path, **options: {"result": {"root": {"indexes": {"pypi": {}}}}})
+    monkeypatch.setattr(module, "send", lambda method, path: {"result": {"root": {"indexes": {"pypi": {}}}}})
     (tmp_path / "tmp").mkdir()
     return module
 
@@ -90,6 +90,20 @@ def test_the_same_again_changes_nothing(store, backup, monkeypatch):
     assert not store.INCOMING.exists()
 
 
+@pytest.mark.parametrize("damage", ["damaged", None])
+def test_a_private_file_that_is_damaged_or_missing_is_restored(store, backup, monkeypatch, tmp_path, damage):
+    file = tmp_path / "server/+files/alice/private/+f/abc/def/one.whl"
+    file.unlink()
+    if damage:
+        file.write_text(damage)
+    give(store, monkeypatch, backup)
+    assert store.restore(force=False)
+    store.take_place()
+    assert file.read_text() == "one"
+    give(store, monkeypatch, backup)
+    assert not store.restore(force=False)
+
+
 @pytest.mark.parametrize(
     ("uuid", "serial", "users", "says"),
     [
@@ -107,7 +121,7 @@ def test_a_newer_store_and_another_one_are_not_replaced_unless_told(
     store, backup, monkeypatch, tmp_path, uuid, serial, users, says
 ):
     make(tmp_path, uuid, serial)
-    monkeypatch.setattr(store, "ask", lambda path: {"result": users})
+    monkeypatch.setattr(store, "send", lambda method, path: {"result": users})
     give(store, monkeypatch, backup)
     with pytest.raises(store.Refused, match=says):
         store.restore(force=False)
@@ -183,22 +197,22 @@ def compacting(store, monkeypatch, tmp_path):
     make(tmp_path, "one", 700)
     done = SimpleNamespace(supervised=[], own=lambda server: {"alice": {"indexes": {}}}, answers=True)
 
-    def run_devpi(what, environ, program, *arguments):
-        if program == "devpi-import":
+    def run_devpi(what, environ, *command, script=""):
+        if command[0] == "devpi-import":
             make(Path(environ["DEVPISERVER_SERVERDIR"]).parent, "small", 7)
             return
-        server, folder = Path(arguments[3]), Path(arguments[-1])
+        server, folder = Path(command[2]), Path(command[-1])
         folder.mkdir()
         uuid = json.loads((server / ".nodeinfo").read_text())["uuid"]
         (folder / "dataindex.json").write_text(json.dumps({"users": done.own(uuid), "indexes": {}}))
 
-    def ask(path, **options):
+    def send(method, path):
         if not done.answers:
             raise OSError("it does not answer")
         return {"result": {"alice": {}}}
 
     monkeypatch.setattr(store, "run_devpi", run_devpi)
-    monkeypatch.setattr(store, "ask", ask)
+    monkeypatch.setattr(store, "send", send)
     monkeypatch.setattr(store.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(store, "supervise", lambda what, program="devpi": done.supervised.append(what))
     monkeypatch.setattr(store, "disk", lambda: {"free": 10**12})

@@ -33,6 +33,8 @@ HOST = {
 # A docker command that records its arguments, and succeeds if the files engine and image exist.
 DOCKER = """#!/bin/sh
 echo "$*" >>"$TEST_FOLDER/calls"
+echo "$DOCKER_HOST" >>"$TEST_FOLDER/sockets"
+if [ -e "$TEST_FOLDER/hang" ]; then exec /bin/sleep 300; fi
 case $* in
 version) [ -e "$TEST_FOLDER/engine" ] ;;
 image*) [ -e "$TEST_FOLDER/image" ] ;;
@@ -67,6 +69,7 @@ def rendered(tmp_path_factory):
         "__devpi_server_ca_bundle": "/etc/ssl/certs/ca-certificates.crt",
         "__devpi_server_config_hash": "0123456789abcdef",
         "devpi_server_image": "devpi-mirror:0123456789abcdef",
+        "devpi_server_engine_user": "ada",
     }
     playbook = Path(sys.executable).with_name("ansible-playbook")
     hosts = ",".join(variants) + ","
@@ -111,6 +114,12 @@ def script(request, rendered, tmp_path, monkeypatch):
     pause.parent.mkdir()
     pause.write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
     pause.chmod(0o755)
+    # As on a Mac: the link to a socket belongs to another user, and ada has one of colima's.
+    stat = pause.with_name("stat")
+    stat.write_text(
+        "#!/bin/sh\ncase $4 in /Users/ada/.colima/*) echo ada ;; /var/run/*) echo mallory ;; *) exit 1 ;; esac\n"
+    )
+    stat.chmod(0o755)
     monkeypatch.setenv("PATH", f"{pause.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
     path = rendered / f"{request.param}-with-test-docker" / "devpi-mirror.sh"
@@ -146,9 +155,38 @@ def test_it_waits_for_the_engine_and_for_the_image_and_reports_each_once(script,
     assert len(log.read_text().splitlines()) == 2
     calls = (tmp_path / "calls").read_text().splitlines()
     inspect = "container inspect 4242"
-    assert calls[-5:-1] == ["stop -t 8 4242", "rm --force 4242", inspect, inspect]
+    assert calls[-6:-1] == ["stop -t 8 4242", "rm --force 4242", inspect, inspect, "network inspect devpi-mirror"]
     assert calls[-1].startswith("run --rm --name devpi ")
     assert calls[-1].endswith(" devpi-mirror:0123456789abcdef")
+
+
+def test_an_engine_that_hangs_does_not_block_a_stop(rendered, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
+    (tmp_path / "hang").touch()
+    text = (rendered / "upstart-with-test-docker" / "devpi-mirror.sh").read_text()
+    assert "\nlimit=10\n" in text
+    path = tmp_path / "devpi-mirror.sh"
+    path.write_text(text.replace("\nlimit=10\n", "\nlimit=0.1\n"))
+    subprocess.run(["/bin/sh", str(path), "stop"], check=True, timeout=60)
+    assert (tmp_path / "calls").read_text().startswith("container ls")
+
+
+def test_upstart_pauses_before_a_respawn_only():
+    job = (GOLDEN / "upstart" / "devpi-docker.conf").read_text()
+    script = job.partition("post-stop script\n")[2].partition("end script")[0]
+    script = script.replace("/bin/sh /etc/devpi-mirror.sh stop", ":").replace("sleep 2", "echo pause")
+    for status, output in (("devpi-docker start/post-stop", "pause\n"), ("devpi-docker stop/post-stop", "")):
+        text = f'initctl() {{ echo "{status}, process 7"; }}\n{script}'
+        assert subprocess.run(["/bin/sh", "-c", text], capture_output=True, text=True, check=True).stdout == output
+
+
+def test_on_a_mac_the_engine_of_another_user_is_not_used(rendered, script, tmp_path):
+    for name in ("engine", "image"):
+        (tmp_path / name).touch()
+    with script() as process:
+        assert process.wait(30) == 0
+    sockets = set((tmp_path / "sockets").read_text().split())
+    assert sockets in (set(), {"unix:///Users/ada/.colima/default/docker.sock"})
 
 
 def test_a_signal_ends_it_while_it_waits(script, tmp_path):
@@ -160,4 +198,4 @@ def test_a_signal_ends_it_while_it_waits(script, tmp_path):
 
 def test_a_pulled_image_that_is_missing_is_pulled_again(rendered):
     text = (rendered / "pull" / "devpi-mirror.sh").read_text()
-    assert '"$docker" image inspect "$image" || "$docker" pull "$image"' in text
+    assert 'docker image inspect "$image" || "$docker" pull "$image"' in text

@@ -84,3 +84,10 @@ def test_a_folder_of_settings_that_can_not_be_known_is_told(tmp_path, lines):
     folder, note = _accounts.config_home(str(tmp_path))
     assert folder == str(tmp_path / ".config")
     assert "set pip_client_config_homes" in note
+
+
+def test_many_blank_lines_are_read_in_linear_time(tmp_path):
+    blank = "\n" * 500_000
+    (tmp_path / ".bashrc").write_text(blank + "export XDG_CONFIG_HOME=$HOME/.settings\n")
+    assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".settings"), "")
+    assert _accounts.uid_range(blank + "UID_MIN 500\n", "Linux") == (500, 60000)

@@ -117,6 +117,63 @@ def test_each_trouble_has_its_name(server, path, answer, kind):
     assert _devpi.remedy(seen.kind)
 
 
+NESTED = b"[" * 200_000
+
+
+def page_of(url, hashes):
+    return json.dumps({"files": [{"filename": "a", "url": url, "hashes": hashes}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("/root/pypi/+api", NESTED, _devpi.OTHER_SERVICE),
+        ("/root/pypi/+api", b'{"result": []}', _devpi.OTHER_SERVICE),
+        ("/root/pypi/+simple/pip/", NESTED, _devpi.OTHER_SERVICE),
+        ("/root/pypi/+simple/pip/", b'{"files": {"a": 1}}', _devpi.OTHER_SERVICE),
+        ("/root/pypi/+simple/pip/", b'{"files": [{"filename": 1, "url": 2, "hashes": ["sha256"]}]}', _devpi.OTHER_SERVICE),
+        ("/root/pypi/+simple/pip/", page_of("b", {"shake_128": "c"}), _devpi.NO_PROJECT),
+        ("/root/pypi/+simple/pip/", page_of("http://[", {}), _devpi.OTHER_SERVICE),
+    ],
+)  # fmt: skip
+def test_json_of_another_shape_is_another_service(server, path, body, kind):
+    server.answers[path] = (200, DEVPI, body)
+    assert look(server).kind == kind
+
+
+@pytest.mark.parametrize("serial", ["\u00b2", "-1", "9" * 5000, "7 8", ""])
+def test_a_serial_that_is_no_number_is_unknown(server, serial):
+    server.answers["/+api"] = (200, dict(DEVPI, **{"X-Devpi-Serial": serial}), b"{}")
+    seen = look(server, "api")
+    assert (seen.kind, seen.serial) == (_devpi.READY, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("file:///etc/hostname", _devpi.OTHER_SERVICE),
+        ("data:,a", _devpi.OTHER_SERVICE),
+        ("ftp://localhost/a", _devpi.OTHER_SERVICE),
+        ("http://%s.example/a" % ("a" * 70), _devpi.UNREACHABLE),
+    ],
+)
+def test_only_http_urls_are_opened(server, url, kind):
+    page = {"files": [dict(PAGE["files"][0], url=url)]}
+    server.answers["/root/pypi/+simple/pip/"] = (200, DEVPI, json.dumps(page).encode())
+    assert look(server).kind == kind
+
+
+def test_a_redirect_leads_to_http_urls_only(server):
+    server.answers["/+api"] = (302, {"Location": "file:///etc/hostname"}, b"")
+    assert look(server, "api").kind == _devpi.OTHER_SERVICE
+
+
+def test_an_error_of_the_program_is_raised(server, monkeypatch):
+    monkeypatch.setattr(_devpi, "_lowered", lambda headers: headers.no_such_method())
+    with pytest.raises(AttributeError):
+        look(server, "api")
+
+
 def test_nobody_listens():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

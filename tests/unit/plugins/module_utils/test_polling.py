@@ -118,6 +118,11 @@ def test_within_returns_what_is_done_in_time():
     assert within(30, lambda: "done", "late") == "done"
 
 
+def test_within_raises_what_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        within(30, lambda: str(1 // 0), "late")
+
+
 def test_within_does_not_wait_for_what_is_late():
     event = threading.Event()
     try:

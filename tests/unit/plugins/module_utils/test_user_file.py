@@ -300,6 +300,12 @@ def test_a_pipe_in_place_of_the_file_does_not_hang_it(home):
         home.put()
 
 
+def test_a_directory_in_place_of_the_file_is_named(home):
+    home.file.mkdir(parents=True)
+    with pytest.raises(Failed, match="%s is a directory" % home.file):
+        home.put()
+
+
 def test_credentials_are_for_their_owner_alone_and_not_shown(home):
     home.write(THEIRS)
     content = CONTENT.replace("//", "//ada:secret@")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 
 import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
@@ -16,7 +17,7 @@ CONTAINER = [
     {
         "State": {"Running": True, "StartedAt": "2026-11-02T08:00:12.123456789Z"},
         "HostConfig": {"RestartPolicy": {"Name": "no"}},
-        "Config": {"Image": "devpi-mirror:1", "Labels": {}},
+        "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.image": "devpi-server"}},
     }
 ]
 INSIDE = {
@@ -43,7 +44,9 @@ def host(monkeypatch):
             info = {"ServerVersion": "29.0"} if shows["engine"] else {"ServerErrors": ["no socket"]}
             return 0, json.dumps(info), ""
         answer = shows["inside"] if args[1] == "exec" else shows["container"]
-        return (1, "", "no such thing") if answer is None else (0, json.dumps(answer), "")
+        if isinstance(answer, str):
+            return 0, answer, ""
+        return (1, "", "Traceback:\nKeyError: 'result'\n") if answer is None else (0, json.dumps(answer), "")
 
     monkeypatch.setattr(devpi_info.AnsibleModule, "run_command", run_command)
     monkeypatch.setattr(devpi_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
@@ -101,8 +104,25 @@ def test_a_mirror_that_is_down(run_module, host, change, reason):
     assert result["up_since"] is None
 
 
-def test_an_image_of_somebody_else(run_module, host):
-    host["inside"] = None
+@pytest.mark.parametrize(("inside", "why"), [(None, "KeyError: 'result'"), ("Warning: {", "is not JSON")])
+def test_an_inspection_that_fails_is_reported(run_module, host, inside, why):
+    host["inside"] = inside
+    result = run_module(devpi_info, {}).result
+    (reason,) = result["reasons"]
+    assert result["state"] == "degraded"
+    assert why in reason
+
+
+def test_a_server_that_sends_its_headers_slowly_takes_no_longer_than_the_timeout(run_module, host, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project: ended.wait(60))
+    result = run_module(devpi_info, {"timeout": 0.1}).result
+    ended.set()
+    assert "no answer in time" in result["reasons"][0]
+
+
+def test_a_third_party_image(run_module, host):
+    host["container"][0]["Config"]["Labels"] = {"devpi.mirror.role": "devpi_server"}
     result = run_module(devpi_info, {}).result
     assert (result["state"], result["uuid"], result["cache"]) == ("ok", "c0ffee", None)
     assert "disk" not in result

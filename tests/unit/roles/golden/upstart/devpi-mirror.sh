@@ -4,13 +4,25 @@
 name=devpi
 docker=/usr/bin/docker
 image=devpi-mirror:0123456789abcdef
+network=devpi-mirror
+# Seconds that the engine has for one answer.
+limit=10
+
+# docker ARGUMENT...: a hung engine must not block a stop of the unit. macOS has no timeout command.
+docker() {
+    if command -v timeout >/dev/null; then
+        timeout -k 1 "$limit" "$docker" "$@"
+    else
+        "$docker" "$@"
+    fi
+}
 
 engine() {
-    "$docker" version
+    docker version
 }
 
 image() {
-    "$docker" image inspect "$image"
+    docker image inspect "$image"
 }
 
 # await COMMAND MESSAGE: the message is told once, and not at all if nothing has to be waited for.
@@ -25,13 +37,13 @@ await() {
 
 # A container of this name that is somebody else's stays.
 stop() {
-    id=$("$docker" container ls --all --quiet --filter "name=^/$name\$" --filter label=devpi.mirror.role=devpi_server)
+    id=$(docker container ls --all --quiet --filter "name=^/$name\$" --filter label=devpi.mirror.role=devpi_server)
     if [ -n "$id" ]; then
-        "$docker" stop -t 8 "$id"
-        "$docker" rm --force "$id"
+        docker stop -t 8 "$id"
+        docker rm --force "$id"
         # The engine is removing it by itself where it was run with --rm, and does not wait for that.
         for _second in 1 2 3 4 5; do
-            "$docker" container inspect "$id" || break
+            docker container inspect "$id" || break
             sleep 1
         done
     fi
@@ -44,8 +56,12 @@ run)
 and the mirror starts by itself. All that was cached is still there."
     # A container that a power cut or a lost engine has left would keep the name.
     stop
+    # Of its own, as the containers on Docker's default network can reach each other. "docker network prune" removes an unused one.
+    if ! docker network inspect "$network" >/dev/null 2>&1; then
+        docker network create --label devpi.mirror.role=devpi_server "$network" >/dev/null
+    fi
     exec "$docker" run --rm \
-        --name devpi --label devpi.mirror.role=devpi_server --label devpi.mirror.config=0123456789abcdef --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --cap-drop ALL --security-opt no-new-privileges --memory 768m --memory-swap 768m --pids-limit 256 --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --env-file /etc/devpi-mirror.env --volume devpi-data:/data --publish 127.0.0.1:3141:3141 --user 53141:53141 --read-only --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
+        --name devpi --label devpi.mirror.role=devpi_server --label devpi.mirror.config=0123456789abcdef --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --network devpi-mirror --cap-drop ALL --security-opt no-new-privileges --memory 768m --memory-swap 768m --pids-limit 256 --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --env-file /etc/devpi-mirror.env --volume devpi-data:/data --publish 127.0.0.1:3141:3141 --user 53141:53141 --read-only --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
     ;;
 stop)
     stop

@@ -1,0 +1,107 @@
+"""The mirror starts, backs up and repairs itself, whatever was written last and whichever file of it is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import Callable, Iterator
+
+import pytest
+from conversation import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upstream_mode, until
+
+mirror = Mirror()
+CHECK = (
+    "docker run --rm --interactive --network none --read-only --tmpfs /tmp --cap-drop ALL --entrypoint /opt/devpi/bin/python "
+    "$(docker inspect --format '{{.Config.Image}}' devpi) /opt/devpi/etc/store.py check"
+)
+numbers = itertools.count(3001)
+
+
+@pytest.fixture(scope="module")
+def dave() -> User:
+    set_upstream_mode("well")
+    return mirror.create_user("dave")
+
+
+def download(_dave: User) -> str:
+    """Download a mirrored file, and return its name."""
+    name = f"new{next(numbers)}"
+    (file,) = mirror.files(name).values()
+    assert mirror.ask(file["path"]).status == 200
+    return f"{name}-1.0-py3-none-any.whl"
+
+
+def upload(dave: User) -> str:
+    """Upload a file to a private index, and return its name."""
+    name = f"own{next(numbers)}"
+    dave.upload(name, "1.0")
+    return f"{name}-1.0-py3-none-any.whl"
+
+
+def find(name: str) -> str:
+    path = mirror.run(f"find /data/server/+files -name '{name}'").strip()
+    assert path, f"{name} is not there"
+    return path
+
+
+def remove(path: str) -> None:
+    mirror.run(f"rm '{path}'")
+
+
+def empty(path: str) -> None:
+    """Leave what a power cut can leave of a file."""
+    mirror.run(f": >'{path}'")
+
+
+def quarantine(path: str) -> None:
+    """Have the maintenance find a damaged file while devpi can't download it again."""
+    empty(path)
+    set_upstream_mode("failing")
+    mirror.ask(path.removeprefix("/data/server/+files"))
+    is_there = f"if [ -e '{path}' ]; then echo yes; fi"
+    until(lambda: not mirror.run(is_there), "the damaged file is not quarantined", RECOVERY_LIMIT)
+
+
+@pytest.fixture(autouse=True)
+def upstream() -> Iterator[None]:
+    yield
+    set_upstream_mode("well")
+
+
+def restart() -> None:
+    on_host("systemctl restart devpi")
+    until(lambda: mirror.is_serving("/+api"), "devpi does not start", RECOVERY_LIMIT)
+
+
+@pytest.mark.parametrize("later", [None, "user", "page"])
+@pytest.mark.parametrize("damage", [remove, empty, quarantine])
+def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None], later: str | None) -> None:
+    name = download(dave)
+    if later == "user":
+        mirror.create_user(f"user{next(numbers)}")
+    elif later == "page":
+        assert mirror.page(f"new{next(numbers)}").status == 200
+    damage(find(name))
+    restart()
+    on_host(f"docker exec --interactive devpi /opt/devpi/bin/python /opt/devpi/etc/store.py backup | {CHECK}")
+    project = name.partition("-")[0]
+    set_upstream_mode("well")
+
+    def is_whole() -> bool:
+        (file,) = mirror.files(project).values()
+        answer = mirror.ask(file["path"])
+        return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
+
+    # An empty one is found by its first use.
+    until(is_whole, "the file is not downloaded again", RECOVERY_LIMIT)
+
+
+def test_a_private_file_can_be_missing(dave: User) -> None:
+    name = upload(dave)
+    path = find(name)
+    remove(path)
+    restart()
+    assert mirror.ask(f"{PUBLIC}alpha/").status == 200
+    mirror.maintain(SCRUB_EVERY="1s")
+    until(lambda: [text for text in mirror.state()["troubles"] if name in text], "the missing file is not reported")
+    dave.delete(name.partition("-")[0], "1.0")

@@ -1,0 +1,43 @@
+"""Run one of devpi's commands on a data directory that lacks a file: recovery.py COMMAND [ARGUMENT...]
+
+When devpi opens its data directory, it completes the file operations of the last transaction, and ends if a file of that
+transaction does not exist. A mirrored file can be missing at any time, as the cache evicts and quarantines files and backups
+leave them out, and devpi downloads it again when it is requested. devpi-fsck reports a missing file of another index.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from typing import Any, Callable, Iterable
+
+from devpi_server import filestore_fs, filestore_hash_hl
+
+
+def tolerate(complete: Callable[[Any, Iterable[Any]], None]) -> Callable[[Any, Iterable[Any]], None]:
+    """Return devpi's recovery as one that reports a missing file, and goes on with the next."""
+
+    def complete_each(self: Any, operations: Iterable[Any]) -> None:
+        for operation in operations:
+            try:
+                complete(self, [operation])
+            except FileNotFoundError as exc:
+                print(
+                    f"The last change has a {exc}. If it is a mirrored file, it is downloaded again.", file=sys.stderr
+                )
+
+    return complete_each
+
+
+def install() -> None:
+    """Have devpi open data directories that lack files."""
+    for storage in (filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile):
+        storage._perform_crash_recovery = tolerate(storage._perform_crash_recovery)
+
+
+if __name__ == "__main__":
+    install()
+    command, *sys.argv[1:] = sys.argv[1:]
+    sys.argv[0] = command
+    (program,) = entry_points(group="console_scripts", name=command)
+    sys.exit(program.load()())
