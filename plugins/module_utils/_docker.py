@@ -64,6 +64,15 @@ class Docker:
             "restart_policy": found["HostConfig"]["RestartPolicy"]["Name"] or "no",
         }
 
+    def images(self, label: str, container: str) -> List[Dict[str, Any]]:
+        """Return the tagged images that have a label, newest first, and whether another container than this uses each."""
+        form = "{{.Repository}}:{{.Tag}}"
+        names = (self.run("image", "ls", "--filter", "label=" + label, "--format", form) or "").split()
+        containers = (self.run("ps", "--all", "--format", "{{.Names}} {{.Image}}") or "").split("\n") if names else []
+        users = [line.split(" ", 1) for line in containers if line]
+        used = {image for name, image in users if name != container}
+        return [{"name": name, "is_used_by_others": name in used} for name in names if "<none>" not in name]
+
     def volumes(self, names: List[str]) -> List[str]:
         there = (self.run("volume", "ls", "--quiet") or "").split("\n")
         return [name for name in names if name in there]

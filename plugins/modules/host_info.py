@@ -39,6 +39,10 @@ options:
     description:
       - Tell whether the engine has this image.
     type: str
+  image_label:
+    description:
+      - Return the images that have this label.
+    type: str
   volumes:
     description:
       - Tell which of these volumes the engine has.
@@ -171,6 +175,19 @@ image_present:
   description: Whether the engine has O(image).
   returned: with O(image)
   type: bool
+images:
+  description: The tagged images that have the label O(image_label), newest first.
+  returned: with O(image_label)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name, with its tag.
+      type: str
+    is_used_by_others:
+      description: Whether a container other than O(container) was made from it, also one that is stopped.
+      type: bool
+  sample: [{"name": "devpi-mirror:0f3c-2026-11", "is_used_by_others": false}]
 container:
   description: The container, V(null) if there is none of that name.
   returned: with O(container)
@@ -256,6 +273,9 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         )
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
+    if params["image_label"] is not None:
+        own = params["container"] or ""
+        result["images"] = docker.images(params["image_label"], own) if engine["running"] else []
     if params["container"] is not None:
         result["container"] = docker.container(params["container"]) if engine["running"] else None
     return result
@@ -269,6 +289,7 @@ def main() -> None:
             "path": {"type": "path"},
             "container": {"type": "str"},
             "image": {"type": "str"},
+            "image_label": {"type": "str"},
             "volumes": {"type": "list", "elements": "str", "default": []},
             "texts": {"type": "list", "elements": "path", "default": []},
             "files": {"type": "list", "elements": "path", "default": []},

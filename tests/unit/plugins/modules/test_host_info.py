@@ -94,6 +94,7 @@ def test_a_command_without_an_engine(run_module, docker):
     assert not result["engine"]["running"]
     assert result["engine"]["error"] == "Cannot connect to the Docker daemon"
     assert (result["image_present"], result["container"]) == (False, None)
+    assert run_module(host_info, {"image_label": "devpi.mirror.role"}).result["images"] == []
 
 
 def test_no_command_at_all(run_module, docker, monkeypatch):
@@ -102,6 +103,19 @@ def test_no_command_at_all(run_module, docker, monkeypatch):
     assert not result["engine"]["running"]
     assert result["engine"]["error"] == "there is no docker command"
     assert result["engine"]["command"] == ""
+
+
+def test_the_images_with_a_label_and_their_users(run_module, docker):
+    docker["image ls"] = "devpi-mirror:2\ndevpi-mirror:1\n<none>:<none>\nexample.com:5000/devpi:<none>"
+    docker["ps --all"] = "devpi devpi-mirror:2\nother devpi-mirror:1\ndb 17c644a6172e"
+    arguments = {"image_label": "devpi.mirror.role", "container": "devpi"}
+    assert run_module(host_info, arguments).result["images"] == [
+        {"name": "devpi-mirror:2", "is_used_by_others": False},
+        {"name": "devpi-mirror:1", "is_used_by_others": True},
+    ]
+    del docker["image ls"]
+    assert run_module(host_info, arguments).result["images"] == []
+    assert "images" not in run_module(host_info, {}).result
 
 
 def test_which_volumes_there_are(run_module, docker):

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which image the role chooses, with the real templating in one run, as each takes seconds."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+# What the role's files are hashed to in these tests.
+FAMILY = "devpi-mirror:0123456789abcdef"
+
+
+def host(*images: str, runs: str = "") -> dict[str, Any]:
+    """Return what host_info reports of a host with these images of the role, of which one runs."""
+    return {
+        "container": {"image": runs} if runs else None,
+        "images": [{"name": name, "is_used_by_others": False} for name in images],
+        "engine": {},
+        "paths": [],
+    }
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "october": {"devpi_server_image_refresh": "2026-10"},
+    "number": {"devpi_server_image_refresh": 202610},
+    "never": {"devpi_server_image_refresh": ""},
+    "null": {"devpi_server_image_refresh": None},
+    "slash": {"devpi_server_image_refresh": "2026/10"},
+    "named": {"devpi_server_image": "example.com/devpi:1"},
+    "loaded": {"devpi_server_image_source": "load", "devpi_server_image_archive": f"{FAMILY}-2026-10"},
+    "loaded-other-inputs": {"devpi_server_image_source": "load", "devpi_server_image_archive": "devpi-mirror:fedc-2026-10"},
+    "runs-an-older-one": {"__devpi_server_host": host(f"{FAMILY}-2026-11", f"{FAMILY}-2026-10", runs=f"{FAMILY}-2026-10")},
+    "runs-none": {"__devpi_server_host": host("devpi-mirror:fedc-2026-12", f"{FAMILY}-2026-11", f"{FAMILY}-2026-10")},
+    "runs-one-of-other-inputs": {
+        "__devpi_server_host": host("devpi-mirror:fedc-2026-11", f"{FAMILY}0", runs="devpi-mirror:fedc-2026-11")
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("images")
+    for name, variables in CASES.items():
+        (folder / f"{name}.json").write_text(json.dumps(variables))
+        archived = variables.get("devpi_server_image_archive")
+        if archived:
+            manifest = json.dumps([{"RepoTags": [archived]}]).encode()
+            with tarfile.open(folder / f"{name}.tar", "w") as tar:
+                member = tarfile.TarInfo("manifest.json")
+                member.size = len(manifest)
+                tar.addfile(member, io.BytesIO(manifest))
+            path = str(folder / f"{name}.tar")
+            (folder / f"{name}.json").write_text(json.dumps({**variables, "devpi_server_image_archive": path}))
+    values = {
+        "role": str(ROOT / "roles" / "devpi_server"),
+        "folder": str(folder),
+        "ansible_python_interpreter": sys.executable,
+        "__devpi_server_image_hash": FAMILY.split(":")[1],
+        "devpi_server_init": "none",
+    }
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", ",".join(CASES) + ","]
+    command += ["--forks", "4", "--extra-vars", json.dumps(values), str(HERE / "images.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: json.loads((folder / f"{name}.result").read_text()) for name in CASES}
+
+
+def test_the_default_is_the_month(chosen):
+    today = datetime.datetime.now(datetime.timezone.utc)
+    # The test can run over the end of a month.
+    months = {(today - datetime.timedelta(days=days)).strftime("%Y-%m") for days in (0, 1)}
+    assert chosen["default"]["image"] in {f"{FAMILY}-{month}" for month in months}
+    assert chosen["default"]["base"].endswith(chosen["default"]["image"][len(FAMILY) :])
+
+
+@pytest.mark.parametrize(
+    ("case", "image", "base"),
+    [
+        ("october", f"{FAMILY}-2026-10", "devpi-mirror-base:trixie-2026-10"),
+        ("number", f"{FAMILY}-202610", "devpi-mirror-base:trixie-202610"),
+        ("never", FAMILY, "devpi-mirror-base:trixie"),
+        ("null", FAMILY, "devpi-mirror-base:trixie"),
+    ],
+)
+def test_the_refresh_value_is_part_of_the_names(chosen, case, image, base):
+    assert (chosen[case]["image"], chosen[case]["base"]) == (image, base)
+    assert chosen[case]["invalid"].strip() == ""
+
+
+def test_a_value_that_is_no_part_of_a_name(chosen):
+    assert "devpi_server_image_refresh is '2026/10'" in chosen["slash"]["invalid"]
+
+
+def test_a_name_of_the_users_own(chosen):
+    assert chosen["named"]["image"] == "example.com/devpi:1"
+
+
+def test_the_image_of_an_archive_is_used_whatever_its_refresh_value(chosen):
+    assert chosen["loaded"]["image"] == f"{FAMILY}-2026-10"
+    # The role needs one that it does not have.
+    assert re.fullmatch(rf"{FAMILY}-\d{{4}}-\d\d", chosen["loaded-other-inputs"]["image"])
+
+
+@pytest.mark.parametrize(
+    ("case", "fallback"),
+    [
+        ("default", ""),
+        ("runs-an-older-one", f"{FAMILY}-2026-10"),
+        ("runs-none", f"{FAMILY}-2026-11"),
+        ("runs-one-of-other-inputs", ""),
+    ],
+)
+def test_the_fallback_has_the_same_inputs(chosen, case, fallback):
+    assert chosen[case]["fallback"] == fallback
