@@ -121,9 +121,9 @@ def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
     return Listener(None, None)
 
 
-def texts(paths: List[str]) -> Dict[str, str]:
-    """Return what files say, by path, without those that do not exist."""
-    return {path: _text("/", path) for path in paths if os.path.isfile(path)}
+def texts(patterns: List[str]) -> Dict[str, str]:
+    """Return what files say, by path, without those that do not exist. The paths can be patterns of glob."""
+    return {path: _text("/", path) for path in existing(patterns) if os.path.isfile(path)}
 
 
 def files(paths: List[str]) -> Dict[str, Dict[str, Any]]:

@@ -57,7 +57,7 @@ options:
     default: []
   texts:
     description:
-      - Tell what these files say. They are expected to be small.
+      - Tell what these files say. They are expected to be small. The paths can be patterns, as of a shell.
     type: list
     elements: path
     default: []

@@ -23,11 +23,11 @@ ROOT = HERE.parents[2]
 FAMILY = "devpi-mirror:0123456789abcdef"
 
 
-def host(*images: str, runs: str = "") -> dict[str, Any]:
-    """Return what host_info reports of a host with these images of the role, of which one runs."""
+def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what host_info reports of a host with these images of the role: one runs, other containers use ``others``."""
     return {
         "container": {"image": runs} if runs else None,
-        "images": [{"name": name, "is_used_by_others": False} for name in images],
+        "images": [{"name": name, "is_used_by_others": name in others} for name in images],
         "engine": {},
         "paths": [],
     }
@@ -44,6 +44,24 @@ CASES: dict[str, dict[str, Any]] = {
     "loaded": {"devpi_server_image_source": "load", "devpi_server_image_archive": f"{FAMILY}-2026-10"},
     "loaded-other-inputs": {"devpi_server_image_source": "load", "devpi_server_image_archive": "devpi-mirror:fedc-2026-10"},
     "runs-an-older-one": {"__devpi_server_host": host(f"{FAMILY}-2026-11", f"{FAMILY}-2026-10", runs=f"{FAMILY}-2026-10")},
+    "unused-images": {
+        "devpi_server_image_refresh": "2026-11",
+        "__devpi_server_host": host(
+            f"{FAMILY}-2026-11",
+            f"{FAMILY}-2026-10",
+            "devpi-mirror:earlier",
+            "devpi-mirror:of-this-mirror",
+            "devpi-mirror:of-another",
+            "devpi-mirror:quoted",
+            "devpi-mirror:in-use",
+            "devpi-mirror-base:trixie-2026-11",
+            "devpi-mirror-base:trixie-2026-10",
+            "devpi-mirror-base:bookworm",
+            "example.com/built-on-devpi-mirror:1",
+            runs=f"{FAMILY}-2026-10",
+            others=("devpi-mirror:in-use",),
+        ),
+    },
     "runs-none": {"__devpi_server_host": host("devpi-mirror:fedc-2026-12", f"{FAMILY}-2026-11", f"{FAMILY}-2026-10")},
     "runs-one-of-other-inputs": {
         "__devpi_server_host": host("devpi-mirror:fedc-2026-11", f"{FAMILY}0", runs="devpi-mirror:fedc-2026-11")
@@ -126,3 +144,14 @@ def test_the_image_of_an_archive_is_used_whatever_its_refresh_value(chosen):
 )
 def test_the_fallback_has_the_same_inputs(chosen, case, fallback):
     assert chosen[case]["fallback"] == fallback
+
+
+def test_images_that_no_mirror_uses_are_removed(chosen):
+    assert chosen["default"]["removable"] == []
+    assert chosen["unused-images"]["removable"] == [
+        "devpi-mirror-base:bookworm",
+        "devpi-mirror-base:trixie-2026-10",
+        f"{FAMILY}-2026-10",
+        "devpi-mirror:earlier",
+        "devpi-mirror:of-this-mirror",
+    ]

@@ -132,6 +132,7 @@ def test_what_files_say(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
     paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
     assert run_module(host_info, {"texts": paths}).result["texts"] == {paths[0]: "[Unit]"}
+    assert run_module(host_info, {"texts": [str(tmp_path / "u*")]}).result["texts"] == {paths[0]: "[Unit]"}
 
 
 def test_who_owns_files_and_what_their_sum_is(run_module, docker, tmp_path):
