@@ -73,6 +73,10 @@ class Docker:
         used = {image for name, image in users if name != container}
         return [{"name": name, "is_used_by_others": name in used} for name in names if "<none>" not in name]
 
+    def image_created(self, name: str) -> str:
+        """Return when an image was built, in UTC, empty if the engine does not have it."""
+        return self.run("image", "inspect", "--format", "{{.Created}}", name) or ""
+
     def volumes(self, names: List[str]) -> List[str]:
         there = (self.run("volume", "ls", "--quiet") or "").split("\n")
         return [name for name in names if name in there]

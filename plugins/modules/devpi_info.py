@@ -82,6 +82,16 @@ image:
   returned: always
   type: str
   sample: devpi-mirror:0f3c
+image_created:
+  description: When that image was built, in UTC, V(null) if it is not known.
+  returned: always
+  type: str
+  sample: "2026-11-01T07:30:00Z"
+image_age_days:
+  description: The whole days since then, V(null) if it is not known. Updates of Debian's packages come with a new image.
+  returned: always
+  type: int
+  sample: 12
 uuid:
   description: The identity of its store, V(null) if it is not known.
   returned: always
@@ -163,6 +173,7 @@ disk:
   type: dict
 """
 
+import calendar
 import json
 import time
 from typing import Any, Dict, List, Optional, Tuple
@@ -180,6 +191,19 @@ LOOK = ["/opt/devpi/bin/python", "/opt/devpi/etc/caretaker.py", "look"]
 def moment(seconds: Optional[float]) -> Optional[str]:
     """Return a time (seconds since the epoch) as people write it, in UTC."""
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def in_seconds(text: str) -> str:
+    """Return a time as Docker writes it without fractions of a second, as in 2026-11-02T08:00:12Z."""
+    return text.split(".")[0].rstrip("Z") + "Z"
+
+
+def age_days(created: str, now: float) -> Optional[int]:
+    """Return the whole days since a time in UTC, None if the text is no time."""
+    try:
+        return int((now - calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))) // 86400)
+    except ValueError:
+        return None
 
 
 def dated(about: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
@@ -267,6 +291,7 @@ def facts(params: Dict[str, Any], docker: Docker, client: _devpi.Client) -> Dict
     engine = docker.engine()
     name = params["container"]
     container = docker.container(name) if engine["running"] else None
+    created = docker.image_created(container["image"]) if container else ""
     running = container is not None and container["running"]
     is_own = running and IMAGE_LABEL in (container or {}).get("labels", {})
     inside, failure = inspect(docker, name) if is_own else (None, "")
@@ -284,7 +309,9 @@ def facts(params: Dict[str, Any], docker: Docker, client: _devpi.Client) -> Dict
         state="down" if not serves else "degraded" if reasons else "ok",
         reasons=reasons,
         image=container["image"] if container else None,
-        up_since=container["started"].split(".")[0].rstrip("Z") + "Z" if container and running else None,
+        image_created=in_seconds(created) if created else None,
+        image_age_days=age_days(in_seconds(created), time.time()),
+        up_since=in_seconds(container["started"]) if container and running else None,
     )
     return result
 

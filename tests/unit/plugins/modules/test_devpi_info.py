@@ -38,11 +38,14 @@ INSIDE = {
 def host(monkeypatch):
     """What the host shows: the answer to ``docker exec``, the container, and what a client sees."""
     shows = {"inside": copy.deepcopy(INSIDE), "container": copy.deepcopy(CONTAINER), "seen": READY, "engine": True}
+    shows["created"] = "2026-11-01T07:30:00.123456789Z"
 
     def run_command(self, args):
         if args[1] == "info":
             info = {"ServerVersion": "29.0"} if shows["engine"] else {"ServerErrors": ["no socket"]}
             return 0, json.dumps(info), ""
+        if args[1] == "image":
+            return (0, shows["created"] + "\n", "") if shows["created"] else (1, "", "No such image")
         answer = shows["inside"] if args[1] == "exec" else shows["container"]
         if isinstance(answer, str):
             return 0, answer, ""
@@ -61,6 +64,22 @@ def test_a_mirror_that_is_well(run_module, host):
     assert result["last_scrub"]["at"] == "1970-01-01T00:00:00Z"
     assert result["last_backup"] is None
     assert result["versions"] == {"devpi-server": "6.20.3"}
+
+
+@pytest.mark.parametrize(
+    ("created", "reported", "days"),
+    [
+        ("2026-11-01T07:30:00.123456789Z", "2026-11-01T07:30:00Z", 12),
+        ("2026-11-13T07:30:01Z", "2026-11-13T07:30:01Z", 0),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", 739932),
+        ("", None, None),
+    ],
+)
+def test_how_old_the_image_is(run_module, host, monkeypatch, created, reported, days):
+    host["created"] = created
+    monkeypatch.setattr(devpi_info.time, "time", lambda: 1794555001.0)  # 2026-11-13T07:30:01Z
+    result = run_module(devpi_info, {}).result
+    assert (result["image_created"], result["image_age_days"]) == (reported, days)
 
 
 def test_what_is_wrong_inside_and_upstream(run_module, host):
