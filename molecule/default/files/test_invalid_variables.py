@@ -48,6 +48,12 @@ CASES = {
     "archive-missing": Case(
         {"devpi_server_image_archive": "/nowhere/devpi.tar"}, ["set devpi_server_image_archive to"]
     ),
+    "archive-without-image": Case(
+        {"devpi_server_image_archive": "/etc/hostname"}, ["/etc/hostname contains no image, and not devpi-mirror:"]
+    ),
+    "refresh-no-tag": Case(
+        {"devpi_server_image_refresh": "2026/11"}, ["devpi_server_image_refresh is '2026/11'", "as in 2026-11"]
+    ),
     "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
     "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),
     "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "there is no user 'ghost'"]),

@@ -40,7 +40,10 @@ CASES: dict[str, dict[str, Any]] = {
     "never": {"devpi_server_image_refresh": ""},
     "null": {"devpi_server_image_refresh": None},
     "slash": {"devpi_server_image_refresh": "2026/10"},
-    "named": {"devpi_server_image": "example.com/devpi:1"},
+    "named": {
+        "devpi_server_image": "example.com/devpi:1",
+        "__devpi_server_host": host(f"{FAMILY}-2026-10", runs=f"{FAMILY}-2026-10"),
+    },
     "loaded": {"devpi_server_image_source": "load", "devpi_server_image_archive": f"{FAMILY}-2026-10"},
     "loaded-other-inputs": {"devpi_server_image_source": "load", "devpi_server_image_archive": "devpi-mirror:fedc-2026-10"},
     "runs-an-older-one": {"__devpi_server_host": host(f"{FAMILY}-2026-11", f"{FAMILY}-2026-10", runs=f"{FAMILY}-2026-10")},
@@ -140,6 +143,7 @@ def test_the_image_of_an_archive_is_used_whatever_its_refresh_value(chosen):
         ("runs-an-older-one", f"{FAMILY}-2026-10"),
         ("runs-none", f"{FAMILY}-2026-11"),
         ("runs-one-of-other-inputs", ""),
+        ("named", ""),
     ],
 )
 def test_the_fallback_has_the_same_inputs(chosen, case, fallback):

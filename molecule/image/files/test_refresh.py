@@ -1,0 +1,114 @@
+"""A new refresh value: the image is built again while the mirror serves, and kept if that fails.
+
+Each test relies on those before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import Iterator
+
+from conversation import ON_HOST, on_host
+
+VARIABLES = {
+    "devpi_server_image_source": "build",
+    "devpi_server_image": "{{ __devpi_server_default_image }}",
+    "devpi_server_base_source": "registry",
+    "devpi_server_base_image": "127.0.0.1:5000/base:test",
+}
+RUNNING = "docker inspect --format '{{.Id}} {{.Config.Image}}' devpi"
+IMAGES = "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter label=devpi.mirror.role"
+RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
+OFFLINE = (
+    "iptables {0} OUTPUT --out-interface eth0 --jump REJECT; iptables {0} FORWARD --out-interface eth0 --jump REJECT"
+)
+# Requests a cached page until it has to stop, and prints the longest time between two answers.
+PROBE = """
+import os, time, urllib.request
+longest, last = 0.0, time.monotonic()
+while not os.path.exists("/run/probe-stop"):
+    try:
+        with urllib.request.urlopen("http://localhost:3141/root/pypi/+simple/attrs/", timeout=5) as answer:
+            answer.read()
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    except OSError:
+        pass
+    time.sleep(0.02)
+print(longest)
+"""
+
+
+def play(refresh: str, *options: str, playbook: str = "devpi.mirror.site") -> str:
+    """Run a playbook with a refresh value, and return its output."""
+    variables = json.dumps({**VARIABLES, "devpi_server_image_refresh": refresh})
+    command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--extra-vars", variables]
+    done = subprocess.run([*command, *options, playbook], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
+@contextmanager
+def probing() -> Iterator[None]:
+    """Request a page all the while, and print the longest time that it was unavailable."""
+    on_host("rm -f /run/probe-stop")
+    with subprocess.Popen([*ON_HOST, "python3", "-c", PROBE], stdout=subprocess.PIPE, text=True) as probe:
+        try:
+            yield
+        finally:
+            on_host("touch /run/probe-stop")
+            print(f"Cached pages were unavailable for {float(probe.communicate()[0]):.2f} s", flush=True)
+
+
+def test_build_with_a_refresh_value() -> None:
+    play("2026-09")
+    assert on_host(RUNNING).strip().endswith("-2026-09")
+
+
+def test_check_mode_reports_a_rebuild() -> None:
+    before = on_host(RUNNING), on_host(IMAGES)
+    image = before[0].split()[1]
+    expected = image.replace("-2026-09", "-2026-10")
+    output = play("2026-10", "--check", "--diff")
+    assert f"Would build the image {expected}" in output
+    assert f"-image={image} +image={expected}" in output
+    assert "Would remove the images" in output
+    assert (on_host(RUNNING), on_host(IMAGES)) == before
+
+
+def test_a_new_value_replaces_the_image() -> None:
+    started, received = time.monotonic(), int(on_host(RECEIVED))
+    with probing():
+        play("2026-10")
+    megabytes = (int(on_host(RECEIVED)) - received) / 1e6
+    print(f"The play took {time.monotonic() - started:.0f} s, and the host received {megabytes:.0f} MB", flush=True)
+    image = on_host(RUNNING).split()[1]
+    assert image.endswith("-2026-10")
+    # The base was pulled for the build alone.
+    assert on_host(IMAGES).split() == [image]
+
+
+def test_the_same_value_changes_nothing() -> None:
+    assert " changed=0 " in play("2026-10")
+
+
+def test_doctor_reports_the_age() -> None:
+    assert "The image is 0 days old" in play("2026-10", playbook="devpi.mirror.doctor")
+
+
+def test_a_rebuild_that_fails_leaves_the_mirror_running() -> None:
+    before = on_host(RUNNING), on_host(IMAGES)
+    on_host(OFFLINE.format("--insert"))
+    started = time.monotonic()
+    try:
+        with probing():
+            output = play("2026-11")
+    finally:
+        on_host(OFFLINE.format("--delete"))
+    print(f"The play took {time.monotonic() - started:.0f} s offline", flush=True)
+    assert "WARNING: Could not build the image" in output
+    assert f"The mirror uses the image {before[0].split()[1]}" in output
+    assert (on_host(RUNNING), on_host(IMAGES)) == before
