@@ -53,9 +53,10 @@ stop() {
         docker stop -t 8 "$id"
         docker rm --force "$id"
         # The engine is removing it by itself where it was run with --rm, and does not wait for that.
-        for _second in 1 2 3 4 5; do
-            docker container inspect "$id" || break
-            sleep 1
+        tries=50
+        while [ "$tries" -gt 0 ] && docker container inspect "$id"; do
+            sleep 0.1
+            tries=$((tries - 1))
         done
     fi
 } >/dev/null 2>&1
