@@ -27,6 +27,7 @@ def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str
     """Return what host_info reports of a host with these images of the role: one runs, other containers use ``others``."""
     return {
         "container": {"image": runs} if runs else None,
+        "image_present": False,
         "images": [{"name": name, "is_used_by_others": name in others} for name in images],
         "engine": {},
         "paths": [],
