@@ -210,14 +210,15 @@ def why_not(manifest: Manifest) -> str:
     return f"the store is another one, which has {', '.join(own)}" if own else ""
 
 
-def has_same_files(backup: Path, server: Path) -> bool:
-    """Return whether a data directory has all files of a backup, byte for byte."""
-    files = [path for path in (backup / "+files").rglob("*") if path.is_file()]
-    return all(
-        (server / path.relative_to(backup)).is_file()
-        and filecmp.cmp(path, server / path.relative_to(backup), shallow=False)
-        for path in files
-    )
+def has_same_files(backup: Path) -> bool:
+    """Return whether this mirror has the files, the secret and the root password of a backup, byte for byte."""
+    files = [path for path in (backup / "server" / "+files").rglob("*") if path.is_file()]
+    files += [backup / name for name in BESIDE[:2] if (backup / name).exists()]
+    try:
+        return all(filecmp.cmp(path, DATA / path.relative_to(backup), shallow=False) for path in files)
+    except OSError:
+        # It is missing, was evicted meanwhile, or can't be read: restoring it is the remedy.
+        return False
 
 
 def restore(force: bool) -> bool:
@@ -232,7 +233,7 @@ def restore(force: bool) -> bool:
         manifest = unpack(growing)
         with suppress(Refused):
             now = describe(DATA / "server")
-            if now == {name: manifest[name] for name in now} and has_same_files(growing / "server", DATA / "server"):
+            if now == {name: manifest[name] for name in now} and has_same_files(growing):
                 return False
         lost = why_not(manifest)
         if lost and not force:

@@ -104,6 +104,42 @@ def test_a_private_file_that_is_damaged_or_missing_is_restored(store, backup, mo
     assert not store.restore(force=False)
 
 
+def test_a_private_file_that_can_not_be_read_is_restored(store, backup, monkeypatch, tmp_path):
+    file = tmp_path / "server/+files/alice/private/+f/abc/def/one.whl"
+
+    def compare(one, other, shallow):
+        if other == file:
+            raise PermissionError(13, "Permission denied", str(file))
+        return True
+
+    give(store, monkeypatch, backup)
+    monkeypatch.setattr(store.filecmp, "cmp", compare)
+    assert store.restore(force=False)
+    store.take_place()
+    assert file.read_text() == "one"
+
+
+@pytest.mark.parametrize("name", ["secret", "root-password"])
+@pytest.mark.parametrize("damage", ["damaged", None])
+def test_a_secret_that_is_damaged_or_missing_is_restored(store, monkeypatch, tmp_path, name, damage):
+    make(tmp_path, "one", 7)
+    (tmp_path / "root-password").write_text("password of one")
+    stream = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.sys, "stdout", SimpleNamespace(buffer=stream))
+        store.back_up(False)
+    before = (tmp_path / name).read_text()
+    give(store, monkeypatch, stream.getvalue())
+    assert not store.restore(force=False)
+    (tmp_path / name).unlink()
+    if damage:
+        (tmp_path / name).write_text(damage)
+    give(store, monkeypatch, stream.getvalue())
+    assert store.restore(force=False)
+    store.take_place()
+    assert (tmp_path / name).read_text() == before
+
+
 @pytest.mark.parametrize(
     ("uuid", "serial", "users", "says"),
     [
