@@ -170,6 +170,9 @@ def authenticate(request: httpx.Request) -> None:
     upstream = read_upstream(os.environ)
     if upstream.authorization and upstream.is_at(str(request.url)):
         request.headers.setdefault("Authorization", upstream.authorization)
+    elif upstream.authorization and request.headers.get("Authorization") == upstream.authorization:
+        # httpx keeps it when a host redirects from http to https.
+        del request.headers["Authorization"]
 
 
 async def authenticate_async(request: httpx.Request) -> None:

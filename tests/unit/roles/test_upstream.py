@@ -46,16 +46,29 @@ def test_credentials_are_sent_to_the_upstream_only(load, monkeypatch, url, is_se
     assert ("Authorization" in request.headers) == is_sent
 
 
-def test_credentials_do_not_follow_a_redirect_to_another_origin(load, monkeypatch):
-    monkeypatch.setenv("DEVPI_MIRROR_UPSTREAM_URL", "https://bob:secret@example.com/simple/")
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("https://example.com/a.whl", "https://files.example.com/a.whl"),
+        # httpx itself keeps credentials here.
+        ("http://example.com/a.whl", "https://example.com/a.whl"),
+    ],
+)
+def test_credentials_do_not_follow_a_redirect_to_another_origin(load, monkeypatch, first, second):
+    monkeypatch.setenv("DEVPI_MIRROR_UPSTREAM_URL", f"{first.partition(':')[0]}://bob:secret@example.com/simple/")
     seen = {}
 
     def answer(request):
         seen[str(request.url)] = request.headers.get("Authorization")
-        if request.url.host == "example.com":
-            return httpx.Response(302, headers={"Location": "https://files.example.com/a.whl"})
-        return httpx.Response(200)
+        return httpx.Response(302, headers={"Location": second}) if request.url == first else httpx.Response(200)
 
     client = httpx.Client(transport=httpx.MockTransport(answer), event_hooks={"request": [load("server").authenticate]})
-    assert client.get("https://example.com/a.whl", follow_redirects=True).status_code == 200
-    assert seen == {"https://example.com/a.whl": "Basic Ym9iOnNlY3JldA==", "https://files.example.com/a.whl": None}
+    assert client.get(first, follow_redirects=True).status_code == 200
+    assert seen == {first: "Basic Ym9iOnNlY3JldA==", second: None}
+
+
+def test_credentials_of_another_kind_are_left_alone(load, monkeypatch):
+    monkeypatch.setenv("DEVPI_MIRROR_UPSTREAM_URL", "https://bob:secret@example.com/simple/")
+    request = httpx.Request("GET", "https://primary.example/", headers={"Authorization": "Bearer token"})
+    load("server").authenticate(request)
+    assert request.headers["Authorization"] == "Bearer token"
