@@ -10,7 +10,7 @@
 
 - removes what interrupted downloads have left,
 - removes the files that nobody has used for too long,
-- has devpi-fsck check all files, when that is due,
+- has devpi-fsck check all files, when that is due, and after a start that lacked a file,
 - has the store made small again, where devpi's database is bounded and too large.
 
 ``look`` prints what these have found as JSON, with what can be asked at that moment: how devpi is, how much there is,
@@ -44,6 +44,8 @@ USES = DATA / "nginx" / "uses.log"
 STATE = DATA / "caretaker.json"
 LOCK = Path("/tmp/caretaker.lock")
 DAMAGED = DATA / "damaged"
+# Marks that all files are to be checked, whether or not that is due.
+SCRUB_REQUESTED = DATA / "scrub-requested"
 # As old as the container, as the folder that it is in goes with it.
 STARTED = Path("/tmp/freshness.conf")
 NGINX_PID = Path("/tmp/nginx.pid")
@@ -272,6 +274,12 @@ def prune() -> None:
         print(f"Removed {told['files']} files, {told['bytes']:,} bytes, that nobody has used for longest", flush=True)
 
 
+def request_scrub() -> None:
+    """Have the next run of ``all`` check all files. On a full disk, none does until it is due."""
+    with suppress(OSError):
+        SCRUB_REQUESTED.touch()
+
+
 def scrub(state: State) -> None:
     """Have devpi-fsck compare all files with the hashes in devpi's database."""
     done = subprocess.run(FSCK, capture_output=True, text=True, check=False)
@@ -287,6 +295,7 @@ def scrub(state: State) -> None:
         "lost": sorted({found[1] for found in re.finditer(r"ERR\w*\W+(?:\[.*?\] )?Missing file (\S+)", said)})[:20],
         "error": "" if total else said.strip()[-300:],
     }
+    SCRUB_REQUESTED.unlink(missing_ok=True)
     if damaged:
         put_aside(state, sorted(damaged), mirror_indexes())
 
@@ -363,6 +372,8 @@ def tell(state: State) -> None:
 
 
 def is_scrub_due(state: State) -> bool:
+    if SCRUB_REQUESTED.exists():
+        return True
     every = limit("SCRUB_EVERY", UNITS)
     return bool(every) and time.time() - (state["scrub"]["at"] if state["scrub"] else state["since"]) > every
 

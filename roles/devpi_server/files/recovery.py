@@ -13,8 +13,10 @@ from typing import Any, Callable, Iterable
 
 from devpi_server import filestore_fs, filestore_hash_hl
 
+Recovery = Callable[[Any, Iterable[Any]], None]
 
-def tolerate(complete: Callable[[Any, Iterable[Any]], None]) -> Callable[[Any, Iterable[Any]], None]:
+
+def tolerate(complete: Recovery, report: Callable[[], None]) -> Recovery:
     """Return devpi's recovery as one that reports a missing file, and goes on with the next."""
 
     def complete_each(self: Any, operations: Iterable[Any]) -> None:
@@ -25,14 +27,15 @@ def tolerate(complete: Callable[[Any, Iterable[Any]], None]) -> Callable[[Any, I
                 print(
                     f"The last change has a {exc}. If it is a mirrored file, it is downloaded again.", file=sys.stderr
                 )
+                report()
 
     return complete_each
 
 
-def install() -> None:
-    """Have devpi open data directories that lack files."""
+def install(report: Callable[[], None] = lambda: None) -> None:
+    """Have devpi open data directories that lack files, and call ``report`` for each missing file."""
     for storage in (filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile):
-        storage._perform_crash_recovery = tolerate(storage._perform_crash_recovery)
+        storage._perform_crash_recovery = tolerate(storage._perform_crash_recovery, report)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, M
 import httpx
 import recovery
 from ahead import INDEX, Ahead
-from caretaker import RESERVE, disk
+from caretaker import RESERVE, disk, request_scrub
 from devpi_common.url import URL
 from devpi_server import filestore, views
 from devpi_server.filestore import BadGateway
@@ -388,7 +388,7 @@ def make_short_url_factory(self: Any) -> Callable[[str], URL]:
 
 
 if __name__ == "__main__":
-    recovery.install()
+    recovery.install(request_scrub)
     # What has been loaded by now stays: it need not be looked through again and again for what can be freed.
     gc.freeze()
     if MAJOR < 7:

@@ -185,6 +185,24 @@ def test_what_fsck_says(caretaker, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("every", ["", "7d"])
+def test_a_requested_scrub_is_due_once(caretaker, monkeypatch, every):
+    monkeypatch.setenv("DEVPI_MIRROR_SCRUB_EVERY", every)
+    monkeypatch.setattr(caretaker, "FSCK", ["/bin/echo", "ERROR Missing file alice/private/+f/abc/def0123456789/b.whl"])
+    state = caretaker.read_state()
+    assert not caretaker.is_scrub_due(state)
+    caretaker.request_scrub()
+    assert caretaker.is_scrub_due(state)
+    caretaker.scrub(state)
+    assert not caretaker.is_scrub_due(state)
+    assert "b.whl has gone" in caretaker.troubles(state)[0]
+
+
+def test_a_scrub_that_can_not_be_requested_keeps_nothing_from_starting(caretaker, monkeypatch, tmp_path):
+    monkeypatch.setattr(caretaker, "SCRUB_REQUESTED", tmp_path / "absent" / "scrub-requested")
+    caretaker.request_scrub()
+
+
 def test_the_state_outlives_a_start_but_for_what_is_counted_since(caretaker):
     caretaker.STARTED.touch()
     state = caretaker.read_state()
