@@ -24,10 +24,13 @@ INDEX = "/root/pypi"
 JSON = "application/vnd.pypi.simple.v1+json"
 # Seconds in which one file of a project is fetched ahead and no other: a resolver that tries many releases takes one of them.
 ONE_IN = 600
-# Lines of metadata that are parsed, each of which takes milliseconds, and tasks that wait for their turn. What is more is not
-# prefetched.
+# Lines of metadata that are parsed, each of which takes milliseconds; pages and files that wait for their turn; and releases
+# whose headers do. What exceeds a limit is not prefetched.
 REQUIREMENTS = 200
 TASKS = 1000
+PLANS = 200
+# Bytes of the headers of core metadata, which precede its description.
+HEADERS_LIMIT = 256_000
 PATH = re.compile(re.escape(INDEX) + r"/\+f/[0-9a-f]+/[0-9a-f]+/(?P<project>[^/-]+)-[^/]+\.whl\.metadata")
 
 OPENER = build_opener(ProxyHandler({}))
@@ -44,10 +47,15 @@ def fetch(path: str) -> None:
             pass
 
 
-def required(metadata: bytes) -> list[str]:
+def headers_of(metadata: bytes) -> bytes:
+    """Return the headers of core metadata, up to a limit, without the description that follows them."""
+    return re.split(rb"\n\r?\n|\r\r", metadata[:HEADERS_LIMIT], maxsplit=1)[0]
+
+
+def required(headers: bytes) -> list[str]:
     """Return the projects that core metadata requires, by their names in URLs, without those of extras."""
     names = []
-    for line in BytesHeaderParser().parsebytes(metadata).get_all("Requires-Dist", [])[:REQUIREMENTS]:
+    for line in BytesHeaderParser().parsebytes(headers).get_all("Requires-Dist", [])[:REQUIREMENTS]:
         with suppress(InvalidRequirement):
             requirement = Requirement(line)
             if "extra" not in str(requirement.marker or ""):
@@ -63,10 +71,11 @@ class Ahead:
         self.clock = clock
         self.fetched: dict[str, float] = {}
         self.lock = threading.Lock()
-        self.room = threading.BoundedSemaphore(TASKS)
         self.plans = ThreadPoolExecutor(1)
         self.pages = ThreadPoolExecutor(2)
         self.files = ThreadPoolExecutor(2)
+        tasks = threading.BoundedSemaphore(TASKS)
+        self.room = {self.plans: threading.BoundedSemaphore(PLANS), self.pages: tasks, self.files: tasks}
 
     def is_new(self, what: str) -> bool:
         """Tell whether something was not fetched lately, and note that it is."""
@@ -80,17 +89,19 @@ class Ahead:
 
     def submit(self, pool: ThreadPoolExecutor, task: Callable[..., None], *arguments: Any) -> None:
         """Run a task in a pool, unless too many wait already."""
-        if self.room.acquire(blocking=False):
-            pool.submit(task, *arguments).add_done_callback(lambda _done: self.room.release())
+        room = self.room[pool]
+        if room.acquire(blocking=False):
+            pool.submit(task, *arguments).add_done_callback(lambda _done: room.release())
 
     def go_on_from(self, path: str, metadata: bytes) -> None:
         """Prefetch what is requested after the metadata at this path of the mirror. Returns at once."""
         found = PATH.fullmatch(path)
-        if found:
-            self.submit(self.plans, self.plan, path, found["project"], metadata)
+        headers = headers_of(metadata)
+        if found and len(headers) < HEADERS_LIMIT:
+            self.submit(self.plans, self.plan, path, found["project"], headers)
 
-    def plan(self, path: str, project: str, metadata: bytes) -> None:
-        for name in required(metadata):
+    def plan(self, path: str, project: str, headers: bytes) -> None:
+        for name in required(headers):
             if self.is_new(name + "/"):
                 self.submit(self.pages, self.get, f"{INDEX}/+simple/{name}/")
         if self.is_new(project):

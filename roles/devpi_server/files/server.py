@@ -44,7 +44,7 @@ from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, M
 
 import httpx
 import recovery
-from ahead import INDEX, Ahead
+from ahead import INDEX, Ahead, headers_of
 from caretaker import RESERVE, disk, request_scrub
 from devpi_common.url import URL
 from devpi_server import filestore, views
@@ -318,7 +318,7 @@ def fetch_metadata(stage: Any, url: Any) -> bytes:
 
 def is_of_wheel(metadata: bytes, wheel: str) -> bool:
     """Return whether core metadata has the name and the version that the file name of a wheel has."""
-    found = BytesHeaderParser().parsebytes(metadata)
+    found = BytesHeaderParser().parsebytes(headers_of(metadata))
     name, version, *_tags = [*wheel.split("-"), ""]
     return (
         canonicalize_name(str(found["Name"])) == canonicalize_name(name)

@@ -82,6 +82,39 @@ def test_metadata_with_many_requirements_is_parsed_in_part_and_elsewhere(module,
     assert parsed_by != [threading.current_thread()]
 
 
+@pytest.mark.parametrize(
+    ("metadata", "headers"),
+    [
+        pytest.param(b"Name: a\nVersion: 1\n\nRequires-Dist: b\n", b"Name: a\nVersion: 1", id="LF"),
+        pytest.param(b"Name: a\r\nVersion: 1\r\n\r\ntext\r\n\r\n", b"Name: a\r\nVersion: 1\r", id="CR LF"),
+        pytest.param(b"Name: a\n", b"Name: a\n", id="no description"),
+        pytest.param(b"", b"", id="empty"),
+    ],
+)
+def test_headers_end_at_a_blank_line(module, metadata, headers):
+    assert module.headers_of(metadata) == headers
+
+
+def test_only_headers_wait_and_not_those_that_are_too_long(module, ahead):
+    waiting = []
+    ahead.submit = lambda _pool, _task, *arguments: waiting.append(arguments[-1])
+    ahead.go_on_from(WHEEL + ".metadata", METADATA + bytes(12_000_000))
+    assert waiting == [METADATA.partition(b"\n\n")[0]]
+    ahead.go_on_from(WHEEL + ".metadata", b"Name: black\n" * 1_000_000)
+    assert len(waiting) == 1
+
+
+def test_metadata_that_waits_is_bounded(module, ahead):
+    go_on = threading.Event()
+    planned = []
+    ahead.plan = lambda path, project, headers: (go_on.wait(60), planned.append(path))
+    for number in range(2 * module.PLANS):
+        ahead.go_on_from(f"{WHEEL.replace('26.1', str(number))}.metadata", METADATA)
+    go_on.set()
+    ahead.all_seen()
+    assert len(planned) == module.PLANS
+
+
 def test_what_waits_is_bounded(module, ahead):
     go_on = threading.Event()
     ahead.get = lambda path: (go_on.wait(60), ahead.seen.append(path))
