@@ -9,7 +9,8 @@ reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announc
 for, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization`` headers of all
 requests, each once.
 
-Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``.
+Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
+expands to 1.5 GB.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from contextlib import suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,6 +85,13 @@ def wheel(name: str, version: str, tag: str) -> bytes:
         for path, text in files.items():
             archive.writestr(zipfile.ZipInfo(path), text)
     return stream.getvalue()
+
+
+@lru_cache(1)
+def bomb() -> bytes:
+    """Return 1.5 GB, compressed with gzip."""
+    compressor = zlib.compressobj(wbits=zlib.MAX_WBITS + 16)
+    return b"".join(compressor.compress(bytes(1_000_000)) for _piece in range(1500)) + compressor.flush()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -173,6 +182,8 @@ class Handler(BaseHTTPRequestHandler):
             self.reset()
         elif MODE[0] in ("hang", "failing"):
             self.answer(503, b"not today\n", "text/plain")
+        elif parts == ["simple", "bomb"]:
+            self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
         elif parts[0] == "simple" and len(parts) == 2 and releases(parts[1]):
             files = []
             for version in releases(parts[1]):

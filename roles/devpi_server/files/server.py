@@ -61,6 +61,7 @@ if MAJOR < 7:
     from devpi_server import views as fetching
     from devpi_server.keyfs_sqlite import Writer
     from devpi_server.model import BaseStageCustomizer as IndexCustomizer
+    from devpi_server.model import UpstreamError
     from devpi_server.readonly import ensure_deeply_readonly
     from repoze.lru import LRUCache
 
@@ -74,6 +75,7 @@ if MAJOR < 7:
 else:
     from devpi_server.model import remote as fetching
     from devpi_server.model.customizer import BaseIndexCustomizer as IndexCustomizer
+    from devpi_server.model.exceptions import UpstreamError
 
 PAGES = f"{INDEX}/+simple/"
 FILES = f"{INDEX}/+f/".lstrip("/")
@@ -81,6 +83,8 @@ FILES = f"{INDEX}/+f/".lstrip("/")
 PART = 65536
 # Bytes of core metadata, which the mirror has in memory.
 METADATA_LIMIT = 16_000_000
+# Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 21 MB.
+PAGE_LIMIT = 64_000_000
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
 COPIES = 3
 # How many files of a page are remembered, and devpi's names of the keys: of files, of what is remembered, and of pages.
@@ -179,10 +183,69 @@ async def authenticate_async(request: httpx.Request) -> None:
     authenticate(request)
 
 
+class LimitedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The body of a response, expanded here, as httpx expands any amount. Raises ``error`` if it is too large."""
+
+    def __init__(self, response: httpx.Response, error: type[Exception]) -> None:
+        self.stream: Any = response.stream
+        # The query and the user of a URL that a redirect leads to can be credentials.
+        self.url = response.url.copy_with(userinfo=b"", query=None)
+        self.error = error
+        self.received = self.size = 0
+        encoding = response.headers.pop("Content-Encoding", "").lower()
+        # httpx reads the body of a redirect, and nothing uses it.
+        if response.has_redirect_location or encoding in ("", "identity"):
+            self.decompressor = None
+        elif encoding in ("gzip", "x-gzip"):
+            self.decompressor = zlib.decompressobj(zlib.MAX_WBITS + 16)
+        else:
+            raise error(f"the response has the encoding {encoding!r}, which was not requested, getting {self.url}")
+
+    def expand(self, piece: bytes) -> bytes:
+        # Compressed data can also expand to nothing.
+        self.received += len(piece)
+        if self.decompressor:
+            try:
+                piece = (
+                    b"" if self.decompressor.eof else self.decompressor.decompress(piece, PAGE_LIMIT - self.size + 1)
+                )
+            except zlib.error as exc:
+                raise self.error(f"{exc}, getting {self.url}") from exc
+        self.size += len(piece)
+        if max(self.received, self.size) > PAGE_LIMIT:
+            raise self.error(f"the response has more than {PAGE_LIMIT // 10**6} MB, getting {self.url}")
+        return piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self.stream:
+            yield self.expand(piece)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self.stream:
+            yield self.expand(piece)
+
+    def close(self) -> None:
+        self.stream.close()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def limit_page(response: httpx.Response) -> None:
+    """Limit a page, or a redirect to one. devpi serves the page that it has, or 502, with the text of UpstreamError."""
+    response.stream = LimitedStream(response, UpstreamError)
+
+
+def limit_redirect(response: httpx.Response) -> None:
+    """Limit a redirect to a file. Files themselves are not read into memory."""
+    if response.has_redirect_location:
+        response.stream = LimitedStream(response, BadGateway)
+
+
 def set_up_authenticating_client(self: Any, **options: Any) -> None:
     """Set up devpi's HTTP client."""
     set_up_client(self, **options)
-    self.client.event_hooks = {"request": [authenticate]}
+    self.client.event_hooks = {"request": [authenticate], "response": [limit_redirect]}
 
 
 def name_test_result_uploaders(self: Any, restrict_modify: Any = None) -> list[str]:
@@ -196,7 +259,8 @@ async def async_client(self: Any) -> AsyncIterator[Any]:
     """Lend the one client that fetches pages, which devpi would make for each page and close."""
     if not hasattr(self, "lent_client"):
         self.lent_client = make_client(self)
-        self.lent_client.event_hooks = {"request": [authenticate_async]}
+        self.lent_client.event_hooks = {"request": [authenticate_async], "response": [limit_page]}
+        self.lent_client.headers["Accept-Encoding"] = "gzip"
     yield self.lent_client
 
 

@@ -46,14 +46,19 @@ WHEEL = make_wheel()
 
 
 class Upstream(BaseHTTPRequestHandler):
-    """Has the project pages alpha, beta and huge, and files of these names. That of huge is larger than any disk."""
+    """Has the project pages alpha, beta and huge, and files of these names. That of huge is larger than any disk.
+
+    The page of bomb expands to 100 MB.
+    """
 
     protocol_version = "HTTP/1.1"
     connections: dict[str, int]
 
     def do_GET(self) -> None:
         self.server.connections[self.path] = self.client_address[1]
-        if self.path.startswith("/simple/"):
+        if self.path == "/simple/bomb/":
+            self.answer(200, gzip.compress(bytes(100_000_000), 1), "text/html", "gzip")
+        elif self.path.startswith("/simple/"):
             name = self.path.split("/")[2]
             self.answer(200, PAGE.format(name=name, digest=hashlib.sha256(WHEEL).hexdigest()).encode(), "text/html")
         elif self.path.endswith(".metadata"):
@@ -66,9 +71,10 @@ class Upstream(BaseHTTPRequestHandler):
         else:
             self.answer(200, WHEEL, "application/octet-stream")
 
-    def answer(self, status: int, body: bytes, content_type: str) -> None:
+    def answer(self, status: int, body: bytes, content_type: str, encoding: str = "identity") -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
+        self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -206,6 +212,12 @@ def test_pages_are_downloaded_over_one_connection(mirror, upstream):
     for project in ("alpha", "beta"):
         assert get_page(mirror, project).status == 200
     assert upstream.connections["/simple/alpha/"] == upstream.connections["/simple/beta/"]
+
+
+def test_a_page_that_expands_to_too_much_is_an_error_of_the_upstream(mirror):
+    page = get_page(mirror, "bomb")
+    assert page.status == 502
+    assert b"the response has more than 64 MB" in page.body
 
 
 def test_devpi_calls_every_function_that_is_replaced(mirror):
