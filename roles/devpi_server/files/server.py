@@ -83,6 +83,8 @@ FILES = f"{INDEX}/+f/".lstrip("/")
 PART = 65536
 # Bytes of core metadata, which the mirror has in memory.
 METADATA_LIMIT = 16_000_000
+# Bytes of a wheel's central directory. That of 200,000 files takes up to 100 MB of memory.
+DIRECTORY_LIMIT = 10_000_000
 # Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 21 MB.
 PAGE_LIMIT = 64_000_000
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
@@ -92,6 +94,9 @@ LATEST = 250
 FILE_KEYS = ("STAGEFILE", "PYPIFILE_NOMD5")
 REMEMBERED = (*FILE_KEYS, "PROJNAMES")
 PAGE_KEYS = ("PROJSIMPLELINKS", "PROJNAMES")
+
+# What zipfile and zlib raise, besides BadZipFile, for archives that are corrupt, encrypted or of an unknown kind.
+CORRUPT = (zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 make_client = HTTPClient.async_client
 set_up_client = HTTPClient.__init__
@@ -278,12 +283,62 @@ def request(stack: ExitStack, stage: Any, url: Any, wanted: str) -> Any:
     return response
 
 
+class LimitedReader:
+    """A file of which no more than ``left`` bytes can be read, unless that is None. Raises BadZipFile."""
+
+    def __init__(self, stream: Any, left: int) -> None:
+        self.stream = stream
+        self.left: int | None = left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and offset < 0:
+            raise zipfile.BadZipFile("an offset before the start of the file")
+        return int(self.stream.seek(offset, whence))
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left is None:
+            return bytes(self.stream.read(size))
+        if size > self.left:
+            raise zipfile.BadZipFile(f"more than {DIRECTORY_LIMIT} bytes of central directory")
+        content = bytes(self.stream.read(self.left if size < 0 else size))
+        self.left -= len(content)
+        return content
+
+
 class LimitedZipFile(zipfile.ZipFile):
-    """A zip archive of which devpi reads core metadata, which must not fill the memory."""
+    """A zip archive of which devpi reads core metadata, which must not fill the memory. Raises BadZipFile if it is corrupt."""
+
+    def __init__(self, file: Any, *arguments: Any, **options: Any) -> None:
+        self.opened = ExitStack()
+        # zipfile closes a file that it has opened itself, and no other.
+        stream = file if hasattr(file, "read") else self.opened.enter_context(io.FileIO(file))
+        reader = LimitedReader(stream, DIRECTORY_LIMIT)
+        try:
+            super().__init__(reader, *arguments, **options)
+        except CORRUPT as exc:
+            raise zipfile.BadZipFile(str(exc)) from exc
+        reader.left = None
+
+    def close(self) -> None:
+        super().close()
+        self.opened.close()
+
+    def open(self, name: Any, *arguments: Any, **options: Any) -> Any:
+        info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
+        # Python expands bzip2 and LZMA without a limit. Wheels have neither.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(f"{info.filename} has the compression type {info.compress_type}")
+        return super().open(info, *arguments, **options)
 
     def read(self, name: Any, pwd: bytes | None = None) -> bytes:
-        with self.open(name, pwd=pwd) as member:
-            content = member.read(METADATA_LIMIT + 1)
+        try:
+            with self.open(name, pwd=pwd) as member:
+                content: bytes = member.read(METADATA_LIMIT + 1)
+        except CORRUPT as exc:
+            raise zipfile.BadZipFile(str(exc)) from exc
         if len(content) > METADATA_LIMIT:
             raise zipfile.BadZipFile(f"more than {METADATA_LIMIT} bytes of metadata in {self.filename}")
         return content
@@ -320,7 +375,7 @@ class RemoteFile(io.RawIOBase):
         else:
             with ExitStack() as stack:
                 response = request(stack, self.stage, self.url, f"{self.position}-{end - 1}")
-                content = b"".join(response.iter_raw())
+                content = limited(response.iter_raw(), self.url)
             if response.status_code != 206 or len(content) != end - self.position:
                 raise BadGateway(f"not the part that was asked for, getting {self.url}", url=self.url)
         buffer[: len(content)] = content
@@ -328,22 +383,38 @@ class RemoteFile(io.RawIOBase):
         return len(content)
 
 
+def require_room(name: str, size: int) -> None:
+    """Raise HTTPInsufficientStorage if the disk has no room for ``size`` more bytes of a file."""
+    free = disk()["free"]
+    if free < size + RESERVE:
+        text = f"The mirror has no room for {name}: {free // 10**6} MB are free on its disk."
+        print(text, file=sys.stderr, flush=True)
+        raise HTTPInsufficientStorage(text)
+
+
 def open_remote(stage: Any, url: Any) -> BinaryIO:
-    """Open a file at the upstream for reading. Raises BadGateway."""
-    with ExitStack() as stack:
+    """Open a file at the upstream for reading. Raises BadGateway and HTTPInsufficientStorage."""
+    with ExitStack() as stack, ExitStack() as opened:
         response = request(stack, stage, url, f"-{PART}")
         if response.status_code == 206:
-            size = int(response.headers["content-range"].rpartition("/")[2])
-            return io.BufferedReader(RemoteFile(stage, url, size, b"".join(response.iter_raw())), PART)
+            tail = limited(response.iter_raw(), url)
+            size = response.headers.get("content-range", "").rpartition("/")[2]
+            if not size.isdecimal():
+                raise BadGateway(f"no size of the whole file, getting {url}", url=url)
+            return io.BufferedReader(RemoteFile(stage, url, int(size), tail), PART)
         # On the disk, as it may be of any size.
-        whole = tempfile.TemporaryFile()  # noqa: SIM115
+        require_room(url.basename, int(response.headers.get("content-length") or 0))
+        whole = opened.enter_context(tempfile.TemporaryFile())
         for chunk in response.iter_raw():
+            # Not every response has a Content-Length, and other files arrive meanwhile.
+            require_room(url.basename, len(chunk))
             whole.write(chunk)
+        opened.pop_all()
         return whole
 
 
 def read_metadata(stage: Any, url: Any) -> bytes:
-    """Return the core metadata in a wheel at the upstream. Raises BadGateway."""
+    """Return the core metadata in a wheel at the upstream. Raises BadGateway and HTTPInsufficientStorage."""
     with open_remote(stage, url) as stream:
         try:
             with LimitedZipFile(stream) as wheel:
@@ -351,7 +422,7 @@ def read_metadata(stage: Any, url: Any) -> bytes:
                     # Packages inside of the package have such folders too, further down.
                     if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
                         return wheel.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as exc:
+        except (zipfile.BadZipFile, OSError) as exc:
             raise BadGateway(f"{exc}, getting {url}", url=url) from exc
     raise BadGateway(f"no metadata in {url}", code=404, url=url)
 
@@ -392,16 +463,24 @@ def is_of_wheel(metadata: bytes, wheel: str) -> bool:
     )
 
 
-def iter_core_metadata(stage: Any, url: Any, headers: Mapping[str, str]) -> Iterator[Any]:
-    """Yield the headers of the core metadata at ``url``, and then its content. Raises BadGateway."""
-    wheel = url.replace(path=url.path.removesuffix(".metadata"))
+def find_metadata(stage: Any, url: Any, wheel: Any) -> bytes:
+    """Return the core metadata at ``url``, or that in the wheel. Raises BadGateway and HTTPInsufficientStorage."""
     try:
-        content = fetch_metadata(stage, url)
+        return fetch_metadata(stage, url)
     except BadGateway as exc:
         # An object store answers 403 where other servers answer 404.
         if exc.code not in (403, 404):
             raise
-        content = read_metadata(stage, wheel)
+    return read_metadata(stage, wheel)
+
+
+def iter_core_metadata(stage: Any, url: Any, headers: Mapping[str, str]) -> Iterator[Any]:
+    """Yield the headers of core metadata, and then its content. Raises BadGateway and HTTPInsufficientStorage."""
+    wheel = url.replace(path=url.path.removesuffix(".metadata"))
+    try:
+        content = find_metadata(stage, url, wheel)
+    except httpx.HTTPError as exc:
+        raise BadGateway(f"{exc!r}, getting {url}", url=url) from exc
     if not is_of_wheel(content, wheel.basename):
         raise BadGateway(f"the metadata at {url} is that of another package or version", code=502, url=url)
     yield {"content-type": "application/octet-stream", "content-length": str(len(content))}
@@ -412,12 +491,11 @@ def iter_new_file(stage: Any, entry: Any, url: Any) -> Iterator[Any]:
     """Yield the headers of a file at the upstream, and then its content. Raises BadGateway and HTTPInsufficientStorage."""
     answer = cache_remote_file(stage, entry, url)
     headers = next(answer, {})
-    free = disk()["free"]
-    if free < COPIES * int(headers.get("content-length") or 0) + RESERVE:
+    try:
+        require_room(entry.basename, COPIES * int(headers.get("content-length") or 0))
+    except HTTPInsufficientStorage:
         answer.close()
-        text = f"The mirror has no room for {entry.basename}: {free // 10**6} MB are free on its disk."
-        print(text, file=sys.stderr, flush=True)
-        raise HTTPInsufficientStorage(text)
+        raise
     yield headers
     yield from answer
 

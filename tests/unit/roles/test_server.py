@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import io
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from devpi_common.url import URL
-from devpi_server import httpclient, views
+from devpi_server import filestore, httpclient, views
 from pyramid.response import Response
 
 
 @pytest.fixture
-def server(load):
-    return load("server")
+def server(load, monkeypatch):
+    module = load("server")
+    monkeypatch.setattr(module, "disk", lambda: {"free": 10**12, "total": 10**12})
+    return module
 
 
 LINK = ("STAGEFILE", -1, {"url": "http://upstream/six-1.0.tar.gz", "project": "six"})
@@ -117,6 +124,115 @@ def test_pages_are_fetched_by_one_client(server):
     first, second, closed = asyncio.run(twice())
     assert first is second
     assert not closed
+
+
+class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The body of a response, which httpx expands as it reads it."""
+
+    def __init__(self, content: bytes) -> None:
+        self.pieces = [content[start : start + 1000] for start in range(0, len(content), 1000)]
+        self.is_closed = False
+
+    def __iter__(self):
+        return iter(self.pieces)
+
+    async def __aiter__(self):
+        for piece in self.pieces:
+            yield piece
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+def fetch_page(server, monkeypatch, *responses: tuple[int, dict[str, str], bytes]) -> bytes:
+    """Return the page that devpi gets if the upstream sends these responses, and check that all were closed."""
+    sent = []
+    answers = iter(responses)
+
+    def answer(request):
+        assert request.headers["Accept-Encoding"] == "gzip"
+        status, headers, content = next(answers)
+        sent.append(Pieces(content))
+        return httpx.Response(status, headers=headers, stream=sent[-1])
+
+    async def get() -> bytes:
+        client = httpclient.HTTPClient(component_name="test", timeout=1)
+        response, _text = await client.async_get("http://upstream/simple/six/", allow_redirects=True)
+        return response.content
+
+    transport = httpx.MockTransport(answer)
+    monkeypatch.setattr(server, "make_client", lambda client: httpx.AsyncClient(transport=transport))
+    monkeypatch.setattr(httpclient.HTTPClient, "async_client", server.async_client)
+    try:
+        return asyncio.run(get())
+    finally:
+        assert [stream.is_closed for stream in sent] == [True] * len(responses)
+
+
+REDIRECT = {"Location": "http://upstream/simple/six"}
+GZIP = {"Content-Encoding": "gzip"}
+
+
+def test_pages_are_expanded_up_to_a_limit(server, monkeypatch):
+    monkeypatch.setattr(server, "PAGE_LIMIT", 5000)
+    page = bytes(range(250)) * 20
+    assert fetch_page(server, monkeypatch, (200, {}, page)) == page
+    assert fetch_page(server, monkeypatch, (200, GZIP, gzip.compress(page))) == page
+    assert fetch_page(server, monkeypatch, (302, REDIRECT, b"moved"), (200, GZIP, gzip.compress(page))) == page
+    # The body of a redirect is not expanded.
+    bomb = gzip.compress(bytes(1_000_000))
+    assert fetch_page(server, monkeypatch, (302, {**REDIRECT, **GZIP}, bomb), (200, {}, page)) == page
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "reason"),
+    [
+        pytest.param({}, bytes(5001), "more than", id="identity"),
+        pytest.param(GZIP, gzip.compress(bytes(5001)), "more than", id="gzip"),
+        pytest.param(GZIP, gzip.compress(bytes(100_000_000)), "more than", id="bomb"),
+        pytest.param(GZIP, gzip.compress(b"") + bytes(5001), "more than", id="after the end"),
+        pytest.param(GZIP, gzip.compress(b"")[:10] + b"\0\0\0\xff\xff" * 1001, "more than", id="empty blocks"),
+        pytest.param(GZIP, b"no gzip", "incorrect header", id="no gzip"),
+        pytest.param({"Content-Encoding": "deflate"}, zlib.compress(b""), "'deflate'", id="deflate"),
+        pytest.param({"Content-Encoding": "gzip, gzip"}, gzip.compress(b""), "'gzip, gzip'", id="gzip twice"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 404])
+def test_larger_pages_and_other_encodings_are_errors_of_the_upstream(
+    server, monkeypatch, status, headers, content, reason
+):
+    monkeypatch.setattr(server, "PAGE_LIMIT", 5000)
+    with pytest.raises(server.UpstreamError, match=f"{reason}.*http://upstream/simple/six/"):
+        fetch_page(server, monkeypatch, (status, headers, content))
+
+
+def test_an_error_has_no_credentials_of_a_redirect(server, monkeypatch):
+    redirect = {"Location": "http://bob:secret@storage/simple/six?token=secret"}
+    with pytest.raises(server.UpstreamError) as caught:
+        fetch_page(server, monkeypatch, (302, redirect, b""), (200, GZIP, b"no gzip"))
+    assert str(caught.value).endswith("getting http://storage/simple/six")
+
+
+def test_a_redirect_to_a_file_is_limited_and_the_file_is_not(server, monkeypatch):
+    monkeypatch.setattr(server, "PAGE_LIMIT", 5000)
+    bodies = {"/small": gzip.compress(bytes(1_000_000)), "/large": bytes(5001), "/file": gzip.compress(bytes(9000))}
+
+    def answer(request):
+        path = request.url.path
+        headers = dict(GZIP) if path != "/large" else {}
+        status = 200 if path == "/file" else 302
+        return httpx.Response(status, headers={**headers, "Location": "/file"}, stream=Pieces(bodies[path]))
+
+    hooks = {"response": [server.limit_redirect]}
+    client = httpx.Client(transport=httpx.MockTransport(answer), event_hooks=hooks, follow_redirects=True)
+    with client.stream("GET", "http://upstream/small") as response:
+        assert b"".join(response.iter_raw()) == bodies["/file"]
+        assert response.headers["Content-Encoding"] == "gzip"
+    with pytest.raises(views.BadGateway, match="more than"), client.stream("GET", "http://upstream/large"):
+        pass
 
 
 WHEEL = URL("http://upstream/files/alpha-1.0-py3-none-any.whl")
@@ -228,6 +344,212 @@ def test_metadata_that_is_not_of_the_wheel_is_refused(server, content, is_refuse
 )
 def test_names_and_versions_are_compared_as_file_names_spell_them(server, wheel, version):
     assert server.is_of_wheel(metadata_of(wheel.split("-")[0], version), wheel)
+
+
+def test_metadata_is_parsed_up_to_its_description(server, monkeypatch):
+    parsed = []
+    parser = server.BytesHeaderParser
+    monkeypatch.setattr(
+        server,
+        "BytesHeaderParser",
+        lambda: SimpleNamespace(parsebytes=lambda text: parsed.append(text) or parser().parsebytes(text)),
+    )
+    content = metadata_of("alpha", "1.0") + b"\n" + b"Name: beta\n" * 1_000_000
+    assert server.is_of_wheel(content, WHEEL.basename)
+    assert parsed == [metadata_of("alpha", "1.0")[:-1]]
+    # Without a blank line.
+    assert server.is_of_wheel(content.replace(b"\n\n", b"\n"), WHEEL.basename)
+    assert len(parsed[1]) == 256_000
+
+
+def zip_of(content: bytes, name: str = OWN, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def zip_with_directory(size: int) -> bytes:
+    """Return an archive whose table of contents has at least so many bytes."""
+    archive = zip_of(metadata_of("alpha", "1.0"))
+    start = archive.index(b"PK\1\2")
+    end = archive.index(b"PK\5\6")
+    entry = archive[start:end]
+    count = size // len(entry) + 1
+    record = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count & 0xFFFF, count & 0xFFFF, count * len(entry), start, 0)
+    return archive[:start] + entry * count + record
+
+
+def with_size(archive: bytes, size: int) -> bytes:
+    """Return an archive of one file with another uncompressed size of it, in both of its headers."""
+    start = archive.index(b"PK\1\2")
+    size_field = struct.pack("<L", size)
+    archive = archive[: start + 24] + size_field + archive[start + 28 :]
+    return archive[:22] + size_field + archive[26:]
+
+
+def damaged(compression: int) -> bytes:
+    archive = bytearray(zip_of(metadata_of("alpha", "1.0") * 100, compression=compression))
+    start = 30 + len(OWN)
+    archive[start : start + 40] = b"\xff" * 40
+    return bytes(archive)
+
+
+@pytest.fixture(params=["file", "path"])
+def open_zip(request, server, tmp_path):
+    """Open an archive in both ways that zipfile can."""
+
+    def open_archive(content: bytes):
+        path = tmp_path / "archive.whl"
+        path.write_bytes(content)
+        return server.LimitedZipFile(io.BytesIO(content) if request.param == "file" else path)
+
+    return open_archive
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives_are_read(open_zip, compression):
+    content = metadata_of("alpha", "1.0") * 1000
+    with open_zip(zip_of(content, compression=compression)) as archive:
+        assert archive.namelist() == [OWN]
+        assert archive.read(OWN) == archive.read(archive.getinfo(OWN)) == content
+        with pytest.raises(KeyError):
+            archive.read("other")
+    with open_zip(zip_with_directory(5_000_000)) as archive:
+        assert len(archive.namelist()) > 50_000
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_file_in_an_archive_is_expanded_up_to_a_limit(server, open_zip, monkeypatch, compression):
+    monkeypatch.setattr(server, "METADATA_LIMIT", 100_000)
+    with open_zip(zip_of(bytes(100_000), compression=compression)) as archive:
+        assert archive.read(OWN) == bytes(100_000)
+    too_large = pytest.raises(zipfile.BadZipFile, match="more than 100000 bytes of metadata")
+    with open_zip(zip_of(bytes(100_001), compression=compression)) as archive, too_large:
+        archive.read(OWN)
+
+
+@pytest.mark.parametrize("size", [0, 10, 0x7FFFFFFF])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_archive_that_lies_about_a_size_is_corrupt(server, open_zip, monkeypatch, compression, size):
+    monkeypatch.setattr(server, "METADATA_LIMIT", 100_000)
+    content = with_size(zip_of(bytes(50_000_000), compression=compression), size)
+    with open_zip(content) as archive, pytest.raises(zipfile.BadZipFile):
+        archive.read(OWN)
+
+
+@pytest.mark.parametrize("comment", [b"", b"comment"])
+def test_an_archive_with_a_large_directory_is_refused_before_it_is_read(server, open_zip, comment):
+    archive = bytearray(zip_with_directory(server.DIRECTORY_LIMIT))
+    archive[-2:] = struct.pack("<H", len(comment))
+    with pytest.raises(zipfile.BadZipFile, match="more than 10000000 bytes of central directory"):
+        open_zip(bytes(archive) + comment)
+
+
+def test_an_archive_with_a_large_directory_of_zip64_is_refused(server, open_zip):
+    archive = zip_with_directory(server.DIRECTORY_LIMIT)[:-22]
+    start = archive.index(b"PK\1\2")
+    end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(archive) - start, start)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(archive), 1)
+    record = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    with pytest.raises(zipfile.BadZipFile, match="more than 10000000 bytes of central directory"):
+        open_zip(archive + end + locator + record)
+
+
+def test_a_large_directory_is_refused_in_little_memory(server):
+    """As long as zipfile reads it in one piece, none of it is read."""
+    seen = []
+
+    class Recorded(io.BytesIO):
+        def read(self, size=-1):
+            seen.append(size)
+            return super().read(size)
+
+    with pytest.raises(zipfile.BadZipFile):
+        server.LimitedZipFile(Recorded(zip_with_directory(40_000_000)))
+    assert max(seen) <= server.DIRECTORY_LIMIT
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compression_is_refused(open_zip, monkeypatch, compression):
+    archive = zip_of(bytes(1000), compression=compression)
+
+    def expand(*_arguments):
+        raise AssertionError("it is expanded")
+
+    monkeypatch.setattr(bz2, "BZ2Decompressor", expand)
+    monkeypatch.setattr(lzma, "LZMADecompressor", expand)
+    with open_zip(archive) as opened, pytest.raises(zipfile.BadZipFile, match="compression type"):
+        opened.read(OWN)
+
+
+CORRUPT = [
+    pytest.param(damaged(zipfile.ZIP_DEFLATED), id="deflate"),
+    pytest.param(damaged(zipfile.ZIP_BZIP2), id="bzip2"),
+    pytest.param(damaged(zipfile.ZIP_LZMA), id="lzma"),
+    pytest.param(zip_of(b"", OWN + "\u00e9").replace(b"\xc3\xa9", b"\xff\xff"), id="file name"),
+    pytest.param(zip_of(b"a" * 9, compression=zipfile.ZIP_STORED).replace(b"a" * 9, b"b" * 9), id="checksum"),
+    pytest.param(zip_of(b"a").replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\xff"), id="version"),
+    pytest.param(zip_of(b"a").replace(b"PK\1\2\x14\x03\x14\0\0", b"PK\1\2\x14\x03\x14\0\1"), id="encrypted"),
+    pytest.param(zip_of(b"a").replace(b"PK\3\4", b"PK\0\0"), id="local header"),
+    pytest.param(zip_of(b"a")[:-30], id="truncated"),
+    pytest.param(zip_of(b"a")[:-6] + struct.pack("<LH", 10**6, 0), id="offset"),
+]
+
+
+@pytest.mark.parametrize("content", CORRUPT)
+@pytest.mark.parametrize("ranges", [False, True])
+def test_a_corrupt_wheel_is_an_error_of_the_upstream(server, content, ranges):
+    with pytest.raises(views.BadGateway):
+        metadata(server, Upstream({WHEEL.path: content}, ranges))
+
+
+@pytest.mark.parametrize("content", CORRUPT)
+def test_a_corrupt_wheel_in_the_store_has_no_metadata(server, monkeypatch, content):
+    monkeypatch.setattr(filestore, "ZipFile", server.LimitedZipFile)
+    assert filestore.get_core_metadata(content, "alpha", "1.0") is None
+
+
+@pytest.mark.parametrize(
+    ("length", "free", "is_refused"),
+    [
+        ("1000", 64_001_000, False),
+        ("1001", 64_001_000, True),
+        # Without a length, it is checked while it arrives.
+        (None, 70_000_000, False),
+        (None, 64_000_000, True),
+    ],
+)
+def test_a_wheel_that_has_no_room_is_refused(server, monkeypatch, length, free, is_refused):
+    content = wheel([OWN])
+    upstream = Upstream({WHEEL.path: content}, ranges=False)
+    upstream.headers = {"content-length": length} if length else {}
+    monkeypatch.setattr(server, "disk", lambda: {"free": free})
+    if is_refused:
+        with pytest.raises(server.HTTPInsufficientStorage, match="no room for alpha"):
+            metadata(server, upstream)
+    else:
+        assert metadata(server, upstream) == metadata_of("alpha", "1.0")
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-range": "bytes 0-9/*"}])
+def test_a_part_without_the_size_of_the_whole_is_an_error_of_the_upstream(server, headers):
+    upstream = Upstream({})
+    part = SimpleNamespace(status_code=206, headers=headers, iter_raw=lambda: iter([b"part"]))
+    absent = SimpleNamespace(status_code=404, headers={}, close=lambda: None)
+    upstream.stream = lambda *_arguments, extra_headers, **_options: part if "Range" in extra_headers else absent
+    with pytest.raises(views.BadGateway, match="no size of the whole file"):
+        metadata(server, upstream)
+
+
+def test_a_connection_that_breaks_off_is_an_error_of_the_upstream(server):
+    def break_off(*_arguments, **_options):
+        raise httpx.ReadError("broken")
+
+    upstream = Upstream({})
+    upstream.stream = break_off
+    with pytest.raises(views.BadGateway, match="ReadError"):
+        metadata(server, upstream)
 
 
 @pytest.mark.parametrize("is_large", [False, True])
