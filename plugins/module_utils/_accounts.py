@@ -35,7 +35,7 @@ _XDG = re.compile(
     r"""(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;#]*)""",
     re.MULTILINE,
 )
-_OR_ELSE = re.compile(r"\$\{XDG_CONFIG_HOME:?-(.*)\}")
+_OR_ELSE = re.compile(r"\A\$\{XDG_CONFIG_HOME:?-((?:[^{}]|\$\{HOME\})*)\}")
 _HOME = re.compile(r"(?:\$HOME|\$\{HOME\}|@\{HOME\}|~)(?=/|$)")
 
 

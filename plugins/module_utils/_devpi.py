@@ -34,6 +34,7 @@ from urllib.request import (
     UnknownHandler,
 )
 
+from ansible_collections.devpi.mirror.plugins.module_utils import _host
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
 LEVELS = ("api", "index", "project", "file", "absent")
@@ -145,6 +146,9 @@ def kind_of_error(exc: BaseException) -> Trouble:
     # localhost can be the IPv6 loopback too, on a machine that has none.
     if isinstance(reason, ConnectionRefusedError) or getattr(reason, "errno", None) == errno.EADDRNOTAVAIL:
         return Trouble(REFUSED, "nothing listens on that port")
+    # What listens for a server that does not run, such as systemd, accepts the connection and closes it.
+    if isinstance(reason, ConnectionResetError):
+        return Trouble(REFUSED, "the connection was closed without a complete response")
     if isinstance(reason, (socket.timeout, TimeoutError)):
         return Trouble(TOO_SLOW, "no answer in time")
     if isinstance(reason, socket.gaierror):
@@ -248,7 +252,7 @@ def _number(text: str) -> Optional[int]:
 
 
 def _parse(body: bytes) -> Any:
-    """Return what JSON says. Raises ValueError for anything else."""
+    """Return the value of a JSON document. Raises ValueError for anything else."""
     try:
         return json.loads(body.decode("utf-8"))
     except RecursionError as exc:
@@ -259,10 +263,15 @@ def _lowered(headers: Any) -> Dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def look(client: Client, level: str, index: str, project: str) -> Seen:
-    """Look once how far towards ``level`` the server is. Never raises for anything the server does."""
+def look(client: Client, level: str, index: str, project: str, listener_uid: Optional[int] = None) -> Seen:
+    """Look once how far towards ``level`` the server is. Never raises for anything the server does.
+
+    With ``listener_uid`` and a loopback URL, no other user may listen on the URL's port of either loopback address.
+    """
     known: Dict[str, Any] = {}
     try:
+        if listener_uid is not None:
+            _check_listener(client, listener_uid)
         _api(client, known)
         if level in ("api", "absent"):
             return Seen(READY, "devpi-server %s answers" % known["version"], **known)
@@ -276,6 +285,18 @@ def look(client: Client, level: str, index: str, project: str) -> Seen:
         return Seen(READY, "%s arrived whole, %d bytes" % (known["file"], size), **known)
     except Trouble as trouble:
         return Seen(trouble.kind, trouble.detail, **known)
+
+
+def _check_listener(client: Client, uid: int) -> None:
+    url = urlsplit(client.url)
+    if not is_loopback(url.hostname or ""):
+        return
+    found = _host.listener(url.port or (443 if url.scheme == "https" else 80), _host.LOOPBACK, uid)
+    if found is not None:
+        process = "" if found.pid is None else " with %s (process %d)" % (found.program, found.pid)
+        raise Trouble(
+            OTHER_SERVICE, "the user with UID %d listens on that port of %s%s" % (found.uid, found.address, process)
+        )
 
 
 def _api(client: Client, known: Dict[str, Any]) -> None:

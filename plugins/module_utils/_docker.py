@@ -46,6 +46,7 @@ class Docker:
             "error": "" if running else "; ".join(errors),
             "command": self._path or "",
             "root": info.get("DockerRootDir") or "/var/lib/docker",
+            "remaps_users": any("userns" in name or "rootless" in name for name in info.get("SecurityOptions") or []),
             "containers": info.get("Containers") or 0,
             "images": info.get("Images") or 0,
         }

@@ -31,7 +31,7 @@ MARK = "devpi.mirror"
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 # Up to the last @ before the path: a password can have one that is not encoded.
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 
 
 class NotParsed(ValueError):

@@ -14,17 +14,24 @@ import os
 import stat
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 LISTEN = "0A"
+# The addresses of "localhost".
+LOOPBACK = ("127.0.0.1", "::1")
 # By the name of their process: what runs as PID 1 and is an init system of its own kind.
 OTHER_INITS = ("dinit", "finit", "procd", "s6-svscan", "shepherd")
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A program that has a port. ``pid`` and ``program`` are None where the kernel does not tell."""
+    """A program that listens on a port of ``address``, an IP address.
 
+    ``uid`` is the user who created the socket. ``pid`` and ``program`` are None where the kernel does not tell.
+    """
+
+    address: str
+    uid: int
     pid: Optional[int]
     program: Optional[str]
 
@@ -77,8 +84,8 @@ def init_system(root: str = "/", system: str = "Linux") -> str:
     return "sysvinit" if has("etc/inittab") else name
 
 
-def _sockets(root: str, port: int) -> Iterator[Tuple[str, str]]:
-    """Yield address and inode of each socket that listens on ``port``, as /proc/net/tcp has them (proc(5))."""
+def _sockets(root: str, port: int) -> Iterator[Tuple[str, int, str]]:
+    """Yield address, UID and inode of each socket that listens on ``port``, as /proc/net/tcp has them (proc(5))."""
     for table in ("proc/net/tcp", "proc/net/tcp6"):
         for line in _text(root, table).splitlines()[1:]:
             fields = line.split()
@@ -86,7 +93,7 @@ def _sockets(root: str, port: int) -> Iterator[Tuple[str, str]]:
                 continue
             address, _colon, number = fields[1].partition(":")
             if int(number, 16) == port:
-                yield _address(address), fields[9]
+                yield _address(address), int(fields[7]), fields[9]
 
 
 def _address(text: str) -> str:
@@ -104,11 +111,8 @@ def _overlap(one: str, other: str) -> bool:
     return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
 
 
-def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
-    """Return who listens on ``port`` in a way that keeps others from ``address``, or None."""
-    inodes = {"socket:[%s]" % inode for found, inode in _sockets(root, port) if _overlap(found, address)}
-    if not inodes:
-        return None
+def _process(inode: str, root: str) -> Tuple[Optional[int], Optional[str]]:
+    """Return PID and name of a process that has a socket open, None for what the kernel does not tell."""
     processes = os.path.join(root, "proc")
     for pid in filter(str.isdigit, os.listdir(processes)):
         descriptors = os.path.join(processes, pid, "fd")
@@ -116,9 +120,20 @@ def listener(port: int, address: str, root: str = "/") -> Optional[Listener]:
             names = os.listdir(descriptors)
         except OSError:
             continue
-        if any(_link(descriptors, name) in inodes for name in names):
-            return Listener(int(pid), _text(root, "proc/%s/comm" % pid).strip() or None)
-    return Listener(None, None)
+        if any(_link(descriptors, name) == "socket:[%s]" % inode for name in names):
+            return int(pid), _text(root, "proc/%s/comm" % pid).strip() or None
+    return None, None
+
+
+def listener(port: int, addresses: Sequence[str], uid: Optional[int] = None, root: str = "/") -> Optional[Listener]:
+    """Return who listens on ``port`` in a way that keeps others from one of ``addresses``, or None.
+
+    With ``uid``, the sockets of that user do not count.
+    """
+    for address, owner, inode in _sockets(root, port):
+        if owner != uid and any(_overlap(address, wanted) for wanted in addresses):
+            return Listener(address, owner, *_process(inode, root))
+    return None
 
 
 def texts(patterns: List[str]) -> Dict[str, str]:

@@ -21,7 +21,7 @@ options:
     description:
       - The server's address, without an index.
     type: str
-    default: http://localhost:3141
+    default: http://127.0.0.1:3141
   index:
     description:
       - The index that clients install from, as C(user/index).
@@ -32,6 +32,10 @@ options:
       - The name of its container.
     type: str
     default: devpi
+  listener_uid:
+    description:
+      - As in M(devpi.mirror.devpi_wait).
+    type: int
   timeout:
     description:
       - Seconds that the mirror has for an answer.
@@ -267,15 +271,17 @@ def why(
     """Return what a person should do something about."""
     if not engine["running"]:
         return ["The Docker engine does not answer (%s): start it." % engine["error"]]
+    unusable = ["Clients can't use it: %s. %s" % (seen.detail, _devpi.remedy(seen.kind))]
+    impostor = unusable if seen.kind == _devpi.OTHER_SERVICE else []
     if container is None:
-        return ["There is no container %s: start its service, or run devpi.mirror.site." % name]
+        return ["There is no container %s: start its service, or run devpi.mirror.site." % name, *impostor]
     if not container["running"]:
-        return ["The container %s does not run: start its service, and see its log." % name]
+        return ["The container %s does not run: start its service, and see its log." % name, *impostor]
     reasons: List[str] = list(inside["troubles"]) if inside else []
     if failure:
         reasons.append("Could not inspect the container %s: %s. See its log." % (name, failure))
     if seen.kind != _devpi.READY and not (inside and inside["devpi"] is None):
-        reasons.append("Clients can't use it: %s. %s" % (seen.detail, _devpi.remedy(seen.kind)))
+        reasons += unusable
     upstream = inside["upstream"] if inside else None
     if upstream and not upstream["reachable"]:
         reasons.append(
@@ -298,7 +304,7 @@ def facts(params: Dict[str, Any], docker: Docker, client: _devpi.Client) -> Dict
     limit = params["timeout"]
     seen = within(
         limit,
-        lambda: _devpi.look(client.limited(limit), "index", params["index"], ""),
+        lambda: _devpi.look(client.limited(limit), "index", params["index"], "", params["listener_uid"]),
         _devpi.Seen(_devpi.TOO_SLOW, "no answer in time"),
     )
     reasons = why(engine, container, inside, failure, seen, name)
@@ -319,9 +325,10 @@ def facts(params: Dict[str, Any], docker: Docker, client: _devpi.Client) -> Dict
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "default": "http://localhost:3141"},
+            "url": {"type": "str", "default": "http://127.0.0.1:3141"},
             "index": {"type": "str", "default": "root/pypi"},
             "container": {"type": "str", "default": "devpi"},
+            "listener_uid": {"type": "int"},
             "timeout": {"type": "float", "default": 10},
         },
         supports_check_mode=True,

@@ -20,7 +20,7 @@ author:
 options:
   url:
     description:
-      - The server's address, without an index, such as V(http://localhost:3141).
+      - The server's address, without an index, such as V(http://127.0.0.1:3141).
     type: str
     required: true
   level:
@@ -78,6 +78,12 @@ options:
     description:
       - The password of O(url_username).
     type: str
+  listener_uid:
+    description:
+      - The UID of the user who listens on the port of O(url). If another user does, on either loopback address, the result is
+        V(other_service), as any local user can listen on a port that is free.
+      - Not checked if it is not set, if O(url) has no loopback address, and on hosts without C(/proc/net/tcp).
+    type: int
   ca_path:
     description:
       - A file of certificate authorities to trust for C(https), instead of the system's.
@@ -103,7 +109,7 @@ attributes:
 EXAMPLES = r"""
 - name: Wait until packages can be installed from the mirror
   devpi.mirror.devpi_wait:
-    url: http://localhost:3141
+    url: http://127.0.0.1:3141
     level: file
     timeout: 120
 
@@ -118,7 +124,7 @@ EXAMPLES = r"""
 
 - name: Wait until devpi has gone
   devpi.mirror.devpi_wait:
-    url: http://localhost:3141
+    url: http://127.0.0.1:3141
     level: absent
 """
 
@@ -165,7 +171,7 @@ simpleindex:
   description: The URL of the index's simple page, which is what C(pip) takes as C(index-url).
   returned: when the index was found
   type: str
-  sample: http://localhost:3141/root/pypi/+simple/
+  sample: http://127.0.0.1:3141/root/pypi/+simple/
 file:
   description: The name of the file that was asked for.
   returned: when the level is V(file) and the project's page listed files
@@ -194,6 +200,7 @@ history:
 
 import base64
 import ssl
+from functools import partial
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -295,6 +302,7 @@ def main() -> None:
             "settle": {"type": "float", "default": 5},
             "url_username": {"type": "str"},
             "url_password": {"type": "str", "no_log": True},
+            "listener_uid": {"type": "int"},
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
         },
@@ -312,7 +320,8 @@ def main() -> None:
 
     def probe(limit: float) -> _devpi.Seen:
         limited = client.limited(limit)
-        return within(limit, lambda: _devpi.look(limited, level, params["index"], params["project"]), too_slow)
+        look = partial(_devpi.look, limited, level, params["index"], params["project"], params["listener_uid"])
+        return within(limit, look, too_slow)
 
     outcome = poll(
         probe,

@@ -21,11 +21,12 @@ options:
     description:
       - Tell who listens on this TCP port.
     type: int
-  address:
+  addresses:
     description:
-      - The IP address that O(port) is wanted on.
-    type: str
-    default: 127.0.0.1
+      - The IP addresses that O(port) is wanted on.
+    type: list
+    elements: str
+    default: [127.0.0.1]
   path:
     description:
       - Tell how much room there is where this path is, or would be once it is made.
@@ -118,6 +119,9 @@ engine:
     root:
       description: The folder that it keeps its data in.
       type: str
+    remaps_users:
+      description: Whether users in containers are other users of the host (user namespaces, rootless mode).
+      type: bool
     containers:
       description: The number of containers that it has.
       type: int
@@ -129,6 +133,12 @@ listener:
   returned: with O(port)
   type: dict
   contains:
+    address:
+      description: The IP address that it listens on.
+      type: str
+    uid:
+      description: The UID of the user who created the socket.
+      type: int
     pid:
       description: Its process ID, V(null) if the user who runs the module can't see it.
       type: int
@@ -138,7 +148,7 @@ listener:
     is_engine:
       description: Whether it belongs to Docker, which listens for its containers.
       type: bool
-  sample: {"pid": 412, "program": "nginx", "is_engine": false}
+  sample: {"address": "127.0.0.1", "uid": 0, "pid": 412, "program": "nginx", "is_engine": false}
 publisher:
   description: The name of the container that has O(port) published, empty if none has.
   returned: with O(port)
@@ -216,7 +226,8 @@ container:
 """
 
 import platform
-from typing import Any, Dict, Optional, Tuple
+from dataclasses import asdict
+from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
@@ -234,14 +245,14 @@ def is_engine(listener: _host.Listener) -> bool:
     return listener.program in ENGINE_PROGRAMS
 
 
-def who_has(port: int, address: str, docker: Docker) -> Tuple[Optional[_host.Listener], str]:
+def who_has(port: int, addresses: List[str], docker: Docker) -> Tuple[Optional[_host.Listener], str]:
     """Return who listens on a port, and the name of the container that has it published, empty if none has.
 
     While a container starts or ends, the engine listens for it already, or still, and does not list it.
     """
 
     def look(_seconds: float) -> Tuple[Optional[_host.Listener], str]:
-        return _host.listener(port, address), docker.publisher(port)
+        return _host.listener(port, addresses), docker.publisher(port)
 
     def is_settled(seen: Tuple[Optional[_host.Listener], str]) -> bool:
         listener, publisher = seen
@@ -265,12 +276,10 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
     }
     if params["port"] is not None:
         if engine["running"]:
-            found, result["publisher"] = who_has(params["port"], params["address"], docker)
+            found, result["publisher"] = who_has(params["port"], params["addresses"], docker)
         else:
-            found, result["publisher"] = _host.listener(params["port"], params["address"]), ""
-        result["listener"] = (
-            None if found is None else {"pid": found.pid, "program": found.program, "is_engine": is_engine(found)}
-        )
+            found, result["publisher"] = _host.listener(params["port"], params["addresses"]), ""
+        result["listener"] = None if found is None else dict(asdict(found), is_engine=is_engine(found))
     if params["image"] is not None:
         result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
     if params["image_label"] is not None:
@@ -285,7 +294,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "port": {"type": "int"},
-            "address": {"type": "str", "default": "127.0.0.1"},
+            "addresses": {"type": "list", "elements": "str", "default": ["127.0.0.1"]},
             "path": {"type": "path"},
             "container": {"type": "str"},
             "image": {"type": "str"},

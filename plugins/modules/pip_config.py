@@ -131,10 +131,10 @@ EXAMPLES = r"""
     contents:
       pip: |
         [global]
-        index-url = http://localhost:3141/root/pypi/+simple/
+        index-url = http://127.0.0.1:3141/root/pypi/+simple/
       uv: |
         [pip]
-        index-url = "http://localhost:3141/root/pypi/+simple/"
+        index-url = "http://127.0.0.1:3141/root/pypi/+simple/"
     find_users: true
     users: [root]
 

@@ -60,7 +60,7 @@ EXAMPLES = r"""
 - name: See where everybody's packages come from
   devpi.mirror.pip_info:
     find_users: true
-    index_url: http://localhost:3141/root/pypi/+simple/
+    index_url: http://127.0.0.1:3141/root/pypi/+simple/
   become: true
 """
 
@@ -85,7 +85,7 @@ users:
       type: list
       elements: str
   sample:
-    - {name: ada, index: "http://localhost:3141/root/pypi/+simple/", source: /home/ada/.config/pip/pip.conf, problems: []}
+    - {name: ada, index: "http://127.0.0.1:3141/root/pypi/+simple/", source: /home/ada/.config/pip/pip.conf, problems: []}
 """
 
 import platform

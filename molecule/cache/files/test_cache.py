@@ -250,7 +250,15 @@ class TestFiles:
     def test_shared_responses_can_only_be_read(self, method: str) -> None:
         (file,) = mirror.files("alpha").values()
         seen = len(upstream_requests())
-        for path in (f"{PUBLIC}alpha/", f"{PUBLIC}new932/", file["path"], file["path"] + ".metadata"):
+        pages = [
+            f"{PUBLIC}alpha/",
+            f"{PUBLIC}new932/",
+            f"{PUBLIC}new932",
+            f"{PUBLIC}new932/refresh",
+            f"{PUBLIC}new~932/",
+        ]
+        pages += [page.replace("/root/pypi/", "/alice/private/") for page in pages]
+        for path in (*pages, file["path"], file["path"] + ".metadata"):
             assert mirror.ask(path, method, b"{}").status == 405, path
         assert not [path for path in upstream_requests()[seen:] if "new932" in path]
 

@@ -23,7 +23,17 @@ def statuses(**headers: str) -> set[int]:
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost:3141", "LOCALHOST", "a.localhost:3141", "127.0.0.1:3141", "[::1]:3141", "mirror.example:3141", ""],
+    [
+        "localhost:3141",
+        "LOCALHOST",
+        "a.localhost:3141",
+        "127.0.0.1:3141",
+        "[::1]:3141",
+        "mirror.example:3141",
+        "default",
+        "team",
+        "",
+    ],
 )
 def test_requests_to_its_own_names_are_answered(host: str) -> None:
     mirror.create_user("alice")
@@ -36,6 +46,11 @@ def test_requests_to_its_own_names_are_answered(host: str) -> None:
 def test_requests_to_other_names_are_refused(host: str) -> None:
     assert statuses(Host=host) == {403}
     assert "devpi_server_allowed_hosts" in mirror.ask("/+api", Host=host).text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:3141@evil.example", "[::1]evil.example", "localhost:"])
+def test_a_malformed_name_is_refused(host: str) -> None:
+    assert statuses(Host=host) == {400}
 
 
 def test_a_name_in_the_request_line_counts() -> None:

@@ -19,7 +19,7 @@ for python in /usr/bin/python3 /opt/pythons/*/bin/python3; do
         rm -rf downloads
         venv/bin/python -m pip --disable-pip-version-check download --verbose --no-cache-dir --no-deps --dest downloads six >log 2>&1 ||
             { cat log; exit 1; }
-        grep -q 'http://localhost:3141/root/pypi/' log
+        grep -q 'http://127.0.0.1:3141/root/pypi/' log
         ls downloads/six-*.whl >/dev/null
         echo "Python $version: $(venv/bin/python -m pip --version | cut -d ' ' -f 1-2)"
     done

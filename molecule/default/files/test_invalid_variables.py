@@ -36,6 +36,15 @@ CASES = {
         {"devpi_server_upstream_url": "pypi"},
         ["devpi_server_upstream_url is 'pypi'", "https://packages.example.com/simple/"],
     ),
+    "upstream-slash-in-password": Case(
+        {"devpi_server_upstream_url": "https://ada:a/secret@example.com/simple/"},
+        ["devpi_server_upstream_url is 'https://***@example.com/simple/'"],
+    ),
+    "base-mirror-with-password": Case(
+        {"devpi_server_base_mirror": "http://ada:secret@example.com/debian"},
+        ["devpi_server_base_mirror is 'http://***@example.com/debian'", "without credentials"],
+    ),
+    "network-of-the-host": Case({"devpi_server_network": "host"}, ["devpi_server_network is 'host'"]),
     "no-freshness": Case(
         {"devpi_server_freshness": 0}, ["devpi_server_freshness is '0'", "a number of seconds, as in 300"]
     ),

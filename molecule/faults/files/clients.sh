@@ -3,7 +3,7 @@
 # before. Each download is a line of their log, which says how it ended.
 log=$HOME/$1.log
 pip="$HOME/probe/bin/pip --disable-pip-version-check download --quiet --no-cache-dir --no-deps --retries 10"
-export UV_NO_CACHE=1 UV_HTTP_RETRIES=10 UV_DEFAULT_INDEX=http://localhost:3141/root/pypi/+simple/
+export UV_NO_CACHE=1 UV_HTTP_RETRIES=10 UV_DEFAULT_INDEX=http://127.0.0.1:3141/root/pypi/+simple/
 
 run() {
     if said=$("$@" 2>&1); then echo good; else echo "FAILED $(date +%T) $*: $said" | tr '\n' ' ' | sed 's/$/\n/'; fi >>"$log"

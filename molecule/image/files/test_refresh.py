@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ VARIABLES = {
     "devpi_server_base_image": "127.0.0.1:5000/base:test",
 }
 RUNNING = "docker inspect --format '{{.Id}} {{.Config.Image}}' devpi"
-IMAGES = "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter label=devpi.mirror.role"
+# Without those that the scenario has pushed to its registry.
+IMAGES = "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter label=devpi.mirror.role | grep ^devpi-mirror"
 RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 OFFLINE = (
     "iptables {0} OUTPUT --out-interface eth0 --jump REJECT; iptables {0} FORWARD --out-interface eth0 --jump REJECT"
@@ -32,7 +34,7 @@ import os, time, urllib.request
 longest, last = 0.0, time.monotonic()
 while not os.path.exists("/run/probe-stop"):
     try:
-        with urllib.request.urlopen("http://localhost:3141/root/pypi/+simple/attrs/", timeout=5) as answer:
+        with urllib.request.urlopen("http://127.0.0.1:3141/root/pypi/+simple/attrs/", timeout=5) as answer:
             answer.read()
         longest, last = max(longest, time.monotonic() - last), time.monotonic()
     except OSError:
@@ -63,18 +65,11 @@ def probing() -> Iterator[None]:
             print(f"Cached pages were unavailable for {float(probe.communicate()[0]):.2f} s", flush=True)
 
 
-def test_build_with_a_refresh_value() -> None:
-    play("2026-09")
-    assert on_host(RUNNING).strip().endswith("-2026-09")
-
-
 def test_check_mode_reports_a_rebuild() -> None:
     before = on_host(RUNNING), on_host(IMAGES)
-    image = before[0].split()[1]
-    expected = image.replace("-2026-09", "-2026-10")
     output = play("2026-10", "--check", "--diff")
-    assert f"Would build the image {expected}" in output
-    assert f"-image={image} +image={expected}" in output
+    assert re.search(r"Would build the image devpi-mirror:[0-9a-f]+-2026-10\b", output)
+    assert re.search(rf"-image={before[0].split()[1]} \+image=devpi-mirror:[0-9a-f]+-2026-10\b", output)
     assert "Would remove the images" in output
     assert (on_host(RUNNING), on_host(IMAGES)) == before
 

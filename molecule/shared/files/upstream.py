@@ -35,7 +35,8 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 RELEASES = {
-    name: ["1.0"] for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole", "elsewhere")
+    name: ["1.0"]
+    for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole", "elsewhere", "source")
 }
 # What has a page that is larger than what a server has in memory.
 RELEASES["many"] = [f"1.{number}" for number in range(1500)]
@@ -50,6 +51,8 @@ TAGS = {
 NEEDS = {"alpha": ["beta"], "gamma": ["delta"]} | {f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913, 921)}
 # Whose core metadata can be had; of the others, it has to be read out of the wheel.
 APART = ("apart",)
+# Projects that have a source distribution and no wheel.
+SOURCES = ("source",)
 # Who sends files in one piece only.
 WHOLE = ("whole",)
 LARGE = 20_000_000
@@ -188,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
             files = []
             for version in releases(parts[1]):
                 for tag in TAGS.get(parts[1], ["py3-none-any"]):
-                    name = f"{parts[1]}-{version}-{tag}.whl"
+                    name = f"{parts[1]}-{version}" + (".tar.gz" if parts[1] in SOURCES else f"-{tag}.whl")
                     url = f"/files/{parts[1]}/{version}/{tag}/{name}"
                     if parts[1] == "elsewhere":
                         host, _colon, own_port = self.headers["Host"].rpartition(":")

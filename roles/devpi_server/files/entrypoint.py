@@ -32,6 +32,8 @@ DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INDEX = "root/pypi"
 # Where nginx caches responses. Change the name in a release that must not serve the responses of earlier ones.
 RESPONSES = DATA / "nginx" / "responses-2"
+# Mounted where systemd listens on the port and forwards connections to nginx's socket in it.
+SOCKET_DIRECTORY = Path("/run/mirror")
 START_LIMIT = 120.0
 
 
@@ -140,18 +142,24 @@ def apply_settings(environ: Mapping[str, str]) -> None:
 
 
 def configure_nginx(environ: Mapping[str, str]) -> None:
-    """Write the files that nginx.conf includes: for how many seconds a page is fresh, and which host names are allowed."""
+    """Write the files that nginx.conf includes: how long a page is fresh, allowed host names, and the forwarded socket."""
     Path("/tmp/freshness.conf").write_text(f"proxy_cache_valid 200 {int(environ['DEVPI_MIRROR_FRESHNESS'])}s;\n")
+    socket = f"listen unix:{SOCKET_DIRECTORY}/http.sock;\n" if SOCKET_DIRECTORY.is_dir() else ""
+    Path("/tmp/listen.conf").write_text(socket)
     names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
     Path("/tmp/allowed-hosts.conf").write_text(
-        "".join(f'"{name}" "";\n' for name in sorted(set(names) - {"localhost"}))
+        # The backslash, itself escaped, makes a name of what would be a keyword of the map.
+        "".join(f'"\\\\{name}" "";\n' for name in sorted(set(names) - {"localhost"}))
     )
 
 
 class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
-    """The supervisor, which looks once a second for what is to be started. Here it does not sleep before its first look."""
+    """A supervisor that starts its programs at once, and stops them without a second's pause between two."""
 
     def runforever(self) -> None:
+        poller = self.options.poller
+        poll = poller.poll
+        poller.poll = lambda timeout: poll(timeout if self.options.mood > 0 else 0.05)
         for group in sorted(self.process_groups.values()):
             group.transition()
         super().runforever()

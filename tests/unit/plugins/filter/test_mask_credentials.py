@@ -16,6 +16,7 @@ mask_credentials = FilterModule().filters()["mask_credentials"]
         ("https://ada:p@ss@example.com/simple/", "https://***@example.com/simple/"),
         ("https://token@example.com", "https://***@example.com"),
         ("https://example.com/a@1 and http://b:c@d/", "https://example.com/a@1 and http://***@d/"),
+        ("https://example.com?mail=a@b", "https://example.com?mail=a@b"),
         (3141, "3141"),
     ],
 )

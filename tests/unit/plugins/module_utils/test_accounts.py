@@ -90,4 +90,6 @@ def test_many_blank_lines_are_read_in_linear_time(tmp_path):
     blank = "\n" * 500_000
     (tmp_path / ".bashrc").write_text(blank + "export XDG_CONFIG_HOME=$HOME/.settings\n")
     assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".settings"), "")
+    (tmp_path / ".bashrc").write_text('export XDG_CONFIG_HOME="%s"\n' % ("${XDG_CONFIG_HOME-" * 100_000))
+    assert _accounts.config_home(str(tmp_path))[0] == str(tmp_path / ".config")
     assert _accounts.uid_range(blank + "UID_MIN 500\n", "Linux") == (500, 60000)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import socket
 import ssl
 import threading
@@ -181,6 +182,18 @@ def test_nobody_listens():
         assert _devpi.look(client, "api", "root/pypi", "pip").kind == _devpi.REFUSED
 
 
+def test_a_listener_of_another_user_is_another_service(server):
+    client = _devpi.Client(server.url)
+    assert _devpi.look(client.limited(20), "api", "root/pypi", "pip", os.geteuid()).kind == _devpi.READY
+    server.asked.clear()
+    seen = _devpi.look(client.limited(20), "api", "root/pypi", "pip", os.geteuid() + 1)
+    assert seen.kind == _devpi.OTHER_SERVICE
+    assert f"UID {os.geteuid()} listens on that port of 127.0.0.1" in seen.detail
+    assert f"process {os.getpid()}" in seen.detail
+    # Credentials are not sent to it either.
+    assert server.asked == []
+
+
 def test_what_does_not_speak_http_is_another_service():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -227,8 +240,9 @@ def test_no_proxy_for_loopback(server, monkeypatch):
         (URLError(socket.gaierror(-2, "Name or service not known")), _devpi.UNREACHABLE),
         (URLError(socket.timeout("timed out")), _devpi.TOO_SLOW),
         (socket.timeout("timed out"), _devpi.TOO_SLOW),
-        (ConnectionResetError(104, "reset"), _devpi.UNREACHABLE),
-        (http.client.RemoteDisconnected("closed"), _devpi.UNREACHABLE),
+        (ConnectionResetError(104, "reset"), _devpi.REFUSED),
+        (http.client.RemoteDisconnected("closed"), _devpi.REFUSED),
+        (ConnectionAbortedError(103, "aborted"), _devpi.UNREACHABLE),
         (http.client.IncompleteRead(b"x"), _devpi.OTHER_SERVICE),
         (http.client.BadStatusLine("220 mail"), _devpi.OTHER_SERVICE),
         (URLError(ssl.SSLCertVerificationError(1, "self-signed certificate")), _devpi.TLS),

@@ -55,11 +55,11 @@ def test_macos_has_launchd(root):
 
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-LINE = "   0: {0} 00000000:0000 {1} 00000000:00000000 00:00000000 00000000     0        0 {2} 1 0000 100 0 0 10 0\n"
+LINE = "   0: {0} 00000000:0000 {1} 00000000:00000000 00:00000000 00000000  {3}        0 {2} 1 0000 100 0 0 10 0\n"
 
 
-def sockets(address, state="0A", inode="4242"):
-    return HEAD + LINE.format(address, state, inode)
+def sockets(address, state="0A", inode="4242", uid="0"):
+    return HEAD + LINE.format(address, state, inode, uid)
 
 
 @pytest.mark.parametrize(
@@ -78,25 +78,40 @@ def sockets(address, state="0A", inode="4242"):
 )
 def test_who_listens_where(root, table, address, wanted, found):
     host = root({"proc/net/" + table: sockets(address), "proc/77/fd/3": "-> socket:[4242]", "proc/77/comm": "nginx\n"})
-    assert _host.listener(3141, wanted, host) == (Listener(77, "nginx") if found else None)
+    listener = _host.listener(3141, [wanted], root=host)
+    assert (listener is not None) == found
+    if listener is not None:
+        assert (listener.uid, listener.pid, listener.program) == (0, 77, "nginx")
+
+
+def test_another_user_listens_on_the_other_loopback_address(root):
+    tables = {
+        "proc/net/tcp": sockets("0100007F:0C45"),
+        "proc/net/tcp6": sockets("00000000000000000000000001000000:0C45", inode="77", uid="1000"),
+    }
+    assert _host.listener(3141, _host.LOOPBACK, uid=0, root=root(tables)) == Listener("::1", 1000, None, None)
 
 
 def test_a_connection_is_no_listener(root):
-    assert _host.listener(3141, "127.0.0.1", root({"proc/net/tcp": sockets("0100007F:0C45", state="01")})) is None
+    host = root({"proc/net/tcp": sockets("0100007F:0C45", state="01")})
+    assert _host.listener(3141, ["127.0.0.1"], root=host) is None
 
 
 def test_a_listener_that_can_not_be_seen(root):
     host = root({"proc/net/tcp": sockets("0100007F:0C45"), "proc/77/comm": "nginx\n"})
-    assert _host.listener(3141, "127.0.0.1", host) == Listener(None, None)
+    assert _host.listener(3141, ["127.0.0.1"], root=host) == Listener("127.0.0.1", 0, None, None)
 
 
 def test_a_real_listener():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
-        found = _host.listener(listener.getsockname()[1], "127.0.0.1")
-    assert found is not None
-    assert found.pid == os.getpid()
+        port = listener.getsockname()[1]
+        found = _host.listener(port, ["127.0.0.1"])
+        assert found is not None
+        assert (found.address, found.uid, found.pid) == ("127.0.0.1", os.geteuid(), os.getpid())
+        assert _host.listener(port, _host.LOOPBACK, uid=os.geteuid()) is None
+        assert _host.listener(port, _host.LOOPBACK, uid=os.geteuid() + 1) == found
 
 
 def test_paths_and_patterns_of_them(tmp_path):

@@ -53,7 +53,7 @@ def host(monkeypatch):
 
     monkeypatch.setattr(devpi_info.AnsibleModule, "run_command", run_command)
     monkeypatch.setattr(devpi_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
-    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project: shows["seen"])
+    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project, listener_uid: shows["seen"])
     return shows
 
 
@@ -123,6 +123,13 @@ def test_a_mirror_that_is_down(run_module, host, change, reason):
     assert result["up_since"] is None
 
 
+def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_module, host):
+    host.update(container=None, seen=_devpi.Seen(_devpi.OTHER_SERVICE, "the user with UID 1000 listens on that port"))
+    result = run_module(devpi_info, {}).result
+    assert result["state"] == "down"
+    assert "UID 1000" in result["reasons"][1]
+
+
 @pytest.mark.parametrize(("inside", "why"), [(None, "KeyError: 'result'"), ("Warning: {", "is not JSON")])
 def test_an_inspection_that_fails_is_reported(run_module, host, inside, why):
     host["inside"] = inside
@@ -134,7 +141,7 @@ def test_an_inspection_that_fails_is_reported(run_module, host, inside, why):
 
 def test_a_server_that_sends_its_headers_slowly_takes_no_longer_than_the_timeout(run_module, host, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project: ended.wait(60))
+    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project, listener_uid: ended.wait(60))
     result = run_module(devpi_info, {"timeout": 0.1}).result
     ended.set()
     assert "no answer in time" in result["reasons"][0]

@@ -20,7 +20,7 @@ def looks(monkeypatch):
     left = []
     clock = {"now": 0.0}
 
-    def look(client, level, index, project):
+    def look(client, level, index, project, listener_uid):
         clock["now"] += 1
         return left.pop(0) if len(left) > 1 else left[0]
 

@@ -74,18 +74,31 @@ def test_an_engine_with_nothing(run_module, docker):
 def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatch, program, is_engine, publisher):
     looks = []
 
-    def listener(port, address):
+    def listener(port, addresses):
         looks.append(port)
         if len(looks) == 2:
             docker["ps --filter"] = "devpi"
-        return _host.Listener(168, program)
+        return _host.Listener("127.0.0.1", 0, 168, program)
 
     monkeypatch.setattr(_host, "listener", listener)
     result = run_module(host_info, {"port": 3141}).result
     assert (result["listener"], result["publisher"]) == (
-        {"pid": 168, "program": program, "is_engine": is_engine},
+        {"address": "127.0.0.1", "uid": 0, "pid": 168, "program": program, "is_engine": is_engine},
         publisher,
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "remaps_users"),
+    [
+        (["name=seccomp,profile=builtin", "name=cgroupns"], False),
+        (["name=seccomp,profile=builtin", "name=userns"], True),
+        (["name=rootless"], True),
+    ],
+)
+def test_an_engine_that_remaps_users(run_module, docker, options, remaps_users):
+    docker["info --format"] = json.dumps(dict(INFO, SecurityOptions=options))
+    assert run_module(host_info, {}).result["engine"]["remaps_users"] == remaps_users
 
 
 def test_a_command_without_an_engine(run_module, docker):
