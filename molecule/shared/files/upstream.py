@@ -1,7 +1,7 @@
 """An index of made-up packages that does what it is told: upstream.py PORT
 
-On the port after that it is the same over TLS, with a certificate of nobody's, and on the one before it is another origin, to
-which the page of ``elsewhere`` links.
+On PORT + 1 it serves the same over TLS, with a certificate that no client trusts. PORT - 1 is another origin, to which the
+page of ``elsewhere`` links.
 
 ``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered), ``failing`` (503), ``reset`` (connections are
 reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset) or
