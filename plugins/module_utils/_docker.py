@@ -9,19 +9,32 @@ Private to the collection.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional
+import subprocess
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 
 # Where macOS has the command, which the PATH of a remote command there does not.
 DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
+# Seconds that a command has. An engine that hangs accepts connections and never answers.
+LIMIT = 60.0
+
+
+def execute(command: Sequence[str], limit: float = LIMIT) -> Tuple[int, str, str]:
+    """Return exit code, output and errors of a command, which is killed after ``limit`` seconds."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 1, "", "no answer within %g s" % limit
+    return done.returncode, done.stdout, done.stderr
 
 
 class Docker:
     """The ``docker`` command of the host, which may be missing."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self._module = module
         self._path = module.get_bin_path("docker", opt_dirs=DOCKER_FOLDERS)
         self.error = ""
 
@@ -30,7 +43,7 @@ class Docker:
         if self._path is None:
             self.error = "there is no docker command"
             return None
-        code, out, err = self._module.run_command([self._path, *args])
+        code, out, err = execute([self._path, *args])
         self.error = err.strip() if code else ""
         return None if code else out.strip()
 

@@ -8,7 +8,7 @@ import json
 import threading
 
 import pytest
-from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
+from ansible_collections.devpi.mirror.plugins.module_utils import _devpi, _docker
 from ansible_collections.devpi.mirror.plugins.modules import devpi_info
 
 READY = _devpi.Seen(_devpi.READY, "index root/pypi exists", version="6.20.3", uuid="c0ffee", serial=4)
@@ -40,7 +40,7 @@ def host(monkeypatch):
     shows = {"inside": copy.deepcopy(INSIDE), "container": copy.deepcopy(CONTAINER), "seen": READY, "engine": True}
     shows["created"] = "2026-11-01T07:30:00.123456789Z"
 
-    def run_command(self, args):
+    def execute(args):
         if args[1] == "info":
             info = {"ServerVersion": "29.0"} if shows["engine"] else {"ServerErrors": ["no socket"]}
             return 0, json.dumps(info), ""
@@ -51,7 +51,7 @@ def host(monkeypatch):
             return 0, answer, ""
         return (1, "", "Traceback:\nKeyError: 'result'\n") if answer is None else (0, json.dumps(answer), "")
 
-    monkeypatch.setattr(devpi_info.AnsibleModule, "run_command", run_command)
+    monkeypatch.setattr(_docker, "execute", execute)
     monkeypatch.setattr(devpi_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
     monkeypatch.setattr(_devpi, "look", lambda client, level, index, project, listener_uid: shows["seen"])
     return shows

@@ -9,7 +9,7 @@ import os
 import sys
 
 import pytest
-from ansible_collections.devpi.mirror.plugins.module_utils import _host
+from ansible_collections.devpi.mirror.plugins.module_utils import _docker, _host
 from ansible_collections.devpi.mirror.plugins.modules import host_info
 
 INFO = {"ServerVersion": "20.10.24", "DockerRootDir": "/", "Containers": 2, "Images": 5}
@@ -28,11 +28,11 @@ def docker(monkeypatch):
     """What the docker command prints, by its first two words. What is not there, fails."""
     says = {"info --format": json.dumps(INFO)}
 
-    def run_command(self, args):
+    def execute(args):
         out = says.get(" ".join(args[1:3]))
         return (1, "", "no such thing") if out is None else (0, out + "\n", "")
 
-    monkeypatch.setattr(host_info.AnsibleModule, "run_command", run_command)
+    monkeypatch.setattr(_docker, "execute", execute)
     monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
     return says
 
