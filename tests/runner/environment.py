@@ -9,12 +9,16 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import ansible
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 LOGS = CACHE / "logs"
 COLLECTIONS = CACHE / "test"
 TREE = COLLECTIONS / "ansible_collections" / "devpi" / "mirror"
 BIN = ROOT / ".venv" / "test" / "bin"
+# What modules import of Ansible, for Pythons that Ansible itself does not run on.
+MODULE_LIBRARY = CACHE / "module_library"
 HOME = CACHE / "home"
 DIST = CACHE / "dist"
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
@@ -88,9 +92,20 @@ def lay_out() -> None:
         if name and (ROOT / name).exists():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)
+    lay_out_module_library()
     # ansible-test lists the files of the git repository that it is in, which must not be the checkout.
     subprocess.run(["git", "init", "--quiet"], cwd=TREE, check=True)
     subprocess.run(["git", "add", "--all"], cwd=TREE, check=True)
+
+
+def lay_out_module_library() -> None:
+    """Provide what modules may import of Ansible, and nothing else of it."""
+    package = MODULE_LIBRARY / "ansible"
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for name in ("release.py", "module_utils"):
+        (package / name).symlink_to(Path(ansible.__file__).parent / name)
 
 
 def archive() -> Path:

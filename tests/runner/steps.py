@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable
 
 from .catalog import Scenario, scenarios
-from .environment import BIN, COLLECTIONS, DIST, PYTHONS, ROOT, TREE, archive, find_pythons
+from .environment import BIN, COLLECTIONS, DIST, MODULE_LIBRARY, PYTHONS, ROOT, TREE, archive, find_pythons
 from .prerequisites import IMAGE, IMAGE_7, prerequisite_steps, test_host
 from .step import Step
 
@@ -18,6 +18,9 @@ KINDS = ("lint", "unit", "sanity", "integration", "molecule")
 # ansible-test keeps its results and its temporary files in the collection.
 ANSIBLE_TEST_LOCK = "ansible-test"
 NEEDS_IMAGE_7 = ("backups",)
+# What runs on the controller's Python alone, and what on every Python that modules support.
+CONTROLLER_TESTS = ("tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
+MODULE_TESTS = ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules")
 # Seconds on two cores, measured with three steps at a time. Only the order of the steps depends on them.
 SECONDS = {
     "default": 666,
@@ -69,29 +72,24 @@ def lint_steps() -> list[Step]:
     ]  # fmt: skip
 
 
-def unit_environment(version: str) -> Path:
-    return ROOT / ".venv" / f"units-{version}"
-
-
 def unit_steps(selection: list[str]) -> list[Step]:
     """Return the steps of the unit tests. With a selection for pytest, they run on the Python of the tests alone."""
-    pytest = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    env = {"PYTHONPATH": str(COLLECTIONS)}
     if selection:
-        env = {"PYTHONPATH": str(COLLECTIONS)}
-        return [Step("unit", "selected tests", [*pytest, "-v", *selection, "tests/unit"], env=env)]
-    environments = {version: f"environment of Python {version}" for version in PYTHONS if version in find_pythons()}
-    targets = [f"--target-python={version}@{unit_environment(version)}/bin/python" for version in environments]
-    return [
-        *(
-            Step("prerequisite", name, ["requirements/venv", f"units-{version}"], seconds=5, folder=ROOT)
-            for version, name in environments.items()
-        ),
-        Step("unit", "roles and test runner", [*pytest, "tests/unit/roles", "tests/unit/runner"], seconds=30),
-        Step(
-            "unit", "modules on every Python", [ANSIBLE_TEST, "units", *targets, "tests/unit/plugins/"],
-            needs=tuple(environments.values()), lock=ANSIBLE_TEST_LOCK, seconds=100,
-        ),
-    ]  # fmt: skip
+        return [Step("unit", "selected tests", [PYTHON, *pytest, "-v", *selection, "tests/unit"], env=env)]
+    steps = [Step("unit", "controller", [PYTHON, *pytest, *CONTROLLER_TESTS], seconds=40, env=env)]
+    for version in find_pythons():
+        name = f"environment of Python {version}"
+        python = str(ROOT / ".venv" / f"units-{version}" / "bin" / "python")
+        steps += [
+            Step("prerequisite", name, ["requirements/venv", f"units-{version}"], seconds=5, folder=ROOT),
+            Step(
+                "unit", f"modules on Python {version}", [python, *pytest, *MODULE_TESTS],
+                needs=(name,), seconds=10, env={"PYTHONPATH": f"{COLLECTIONS}:{MODULE_LIBRARY}"},
+            ),
+        ]  # fmt: skip
+    return steps
 
 
 def missing_pythons() -> list[str]:
