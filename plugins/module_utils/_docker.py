@@ -24,7 +24,13 @@ def execute(command: Sequence[str], limit: float = LIMIT) -> Tuple[int, str, str
     """Return exit code, output and errors of a command, which is killed after ``limit`` seconds."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=limit, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=limit,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return 1, "", "no answer within %g s" % limit
