@@ -102,4 +102,4 @@ class Docker:
         return [name for name in names if name in there]
 
     def publisher(self, port: int) -> str:
-        return (self.run("ps", "--filter", "publish=%d/tcp" % port, "--format", "{{.Names}}") or "").split("\n")[0]
+        return (self.run("ps", "--filter", "publish=%d/tcp" % port, "--format", "{{.Names}}") or "").partition("\n")[0]
