@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
@@ -36,6 +37,13 @@ def upload(dave: User) -> str:
     name = f"own{next(numbers)}"
     dave.upload(name, "1.0")
     return f"{name}-1.0-py3-none-any.whl"
+
+
+def upload_test_result(dave: User) -> str:
+    """Upload a file and a test result of it, and return the name of the latter."""
+    name = upload(dave)
+    dave.upload_test_result(find(name).removeprefix("/data/server/+files"))
+    return Path(find(f"{name}.toxresult*")).name
 
 
 def find(name: str) -> str:
@@ -96,13 +104,16 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
     until(is_whole, "the file is not downloaded again", RECOVERY_LIMIT)
 
 
-def test_a_private_file_can_be_missing(dave: User) -> None:
-    name = upload(dave)
-    path = find(name)
-    remove(path)
+@pytest.mark.parametrize("damage", [remove, empty])
+@pytest.mark.parametrize("write", [upload, upload_test_result])
+def test_a_private_file_can_be_missing(
+    dave: User, write: Callable[[User], str], damage: Callable[[str], None]
+) -> None:
+    name = write(dave)
+    damage(find(name))
     restart()
     assert mirror.ask(f"{PUBLIC}alpha/").status == 200
-    # The start has requested a scrub, though none is scheduled.
-    mirror.maintain(SCRUB_EVERY="")
-    until(lambda: [text for text in mirror.state()["troubles"] if name in text], "the missing file is not reported")
+    # If the file is missing, the start has requested a scrub, though none is scheduled.
+    mirror.maintain(SCRUB_EVERY="" if damage is remove else "1s")
+    until(lambda: [text for text in mirror.state()["troubles"] if name in text], "the file is not reported")
     dave.delete(name.partition("-")[0], "1.0")

@@ -237,6 +237,10 @@ class User:
         if answer.status != 200:
             raise AssertionError(f"{answer.status} {answer.text[:300]}")
 
+    def upload_test_result(self, path: str) -> None:
+        """Upload a test result of a file, whose path on the mirror this is."""
+        self.mirror.call("POST", path, {"testenvs": {}}, self.auth)
+
     def delete(self, name: str, version: str) -> None:
         """Delete a release from the private index."""
         status = self.mirror.ask(f"{self.index}{name}/{version}", "DELETE", X_Devpi_Auth=self.auth).status
