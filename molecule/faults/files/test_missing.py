@@ -106,9 +106,7 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
 
 @pytest.mark.parametrize("damage", [remove, empty])
 @pytest.mark.parametrize("write", [upload, upload_test_result])
-def test_a_private_file_can_be_missing(
-    dave: User, write: Callable[[User], str], damage: Callable[[str], None]
-) -> None:
+def test_a_private_file_can_be_missing(dave: User, write: Callable[[User], str], damage: Callable[[str], None]) -> None:
     name = write(dave)
     damage(find(name))
     restart()
