@@ -205,15 +205,23 @@ class Client:
                 # Not sent on to where a redirect leads: these are credentials.
                 request.add_unredirected_header(name, value)
         try:
-            with self._opener.open(request, timeout=self._left()) as response:
+            with self._open(request) as response:
+                if response.status >= 400:
+                    return Answer(response.status, _lowered(response.headers), response.read(_CHUNK))
                 return self._read(response, digests)
-        except HTTPError as exc:
-            with exc:
-                return Answer(exc.code, _lowered(exc.headers), exc.read(_CHUNK))
         except (OSError, http.client.HTTPException) as exc:
             raise kind_of_error(exc) from exc
+
+    def _open(self, request: Request) -> Any:
+        """Return the response, with any status."""
+        try:
+            return self._opener.open(request, timeout=self._left())
+        except HTTPError as exc:
+            return exc
         except UnicodeError as exc:
-            raise Trouble(UNREACHABLE, "%s is no host name" % mask(urlsplit(url).netloc)) from exc
+            raise Trouble(UNREACHABLE, "%s is no host name" % mask(urlsplit(request.full_url).netloc)) from exc
+        except ValueError as exc:
+            raise Trouble(OTHER_SERVICE, "it redirects to an invalid URL: %s" % exc) from exc
 
     def _left(self) -> float:
         left = self._deadline - self._clock()
@@ -365,12 +373,14 @@ def _project(client: Client, index: str, project: str, known: Dict[str, Any]) ->
 def choose_file(files: List[Dict[str, Any]]) -> Dict[str, Any]:
     """Choose the file to fetch: a wheel of the newest release, as it is small and soon wanted again."""
 
-    def preference(file: Dict[str, Any]) -> Tuple[bool, bool, List[int]]:
+    def preference(file: Dict[str, Any]) -> Tuple[bool, bool, List[Tuple[int, str]]]:
         name = str(file["filename"])
         release = re.search(r"-(?P<version>\d[\w.!+]*?)(?:-|\.tar|\.zip|\.whl|$)", name)
         version = release.group("version") if release else ""
         final = not file.get("yanked") and re.fullmatch(r"[\d.]+", version) is not None
-        return final, name.endswith(".whl"), [int(number) for number in re.findall(r"\d+", version)]
+        # Compared as text, as Python does not convert numbers of any length.
+        numbers = [number.lstrip("0") for number in re.findall("[0-9]+", version)]
+        return final, name.endswith(".whl"), [(len(number), number) for number in numbers]
 
     return max(files, key=preference)
 

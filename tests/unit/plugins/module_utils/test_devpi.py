@@ -169,6 +169,21 @@ def test_a_redirect_leads_to_http_urls_only(server):
     assert look(server, "api").kind == _devpi.OTHER_SERVICE
 
 
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_error_with_a_malformed_body_is_another_service(server, status):
+    server.answers["/+api"] = (
+        status,
+        dict(DEVPI, **{"Transfer-Encoding": "chunked", "Content-Length": "9"}),
+        b"nonsense\r\n",
+    )
+    assert look(server, "api").kind == _devpi.OTHER_SERVICE
+
+
+def test_a_redirect_to_an_invalid_url(server):
+    server.answers["/+api"] = (302, {"Location": "http://[bad/"}, b"")
+    assert look(server, "api").kind == _devpi.OTHER_SERVICE
+
+
 def test_an_error_of_the_program_is_raised(server, monkeypatch):
     monkeypatch.setattr(_devpi, "_lowered", lambda headers: headers.no_such_method())
     with pytest.raises(AttributeError):
@@ -296,6 +311,11 @@ def test_what_is_no_index(index):
 )
 def test_the_newest_final_wheel_is_chosen(names, chosen):
     assert _devpi.choose_file([{"filename": name} for name in names])["filename"] == chosen
+
+
+def test_a_version_of_any_length_is_compared():
+    names = ["a-%s-py3-none-any.whl" % version for version in ("9" * 5000, "1" + "0" * 5000, "10")]
+    assert _devpi.choose_file([{"filename": name} for name in names])["filename"] == names[1]
 
 
 def test_a_withdrawn_file_is_not_chosen():
