@@ -71,6 +71,15 @@ def describe(server: Path) -> Manifest:
     return {"uuid": uuid, "serial": serial}
 
 
+def is_sound(server: Path) -> bool:
+    """Return whether all of a database can be read. A damaged one can still answer its serial."""
+    try:
+        with closing(sqlite3.connect(f"file:{server / DATABASE}?mode=ro", uri=True)) as database:
+            return database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.Error:
+        return False
+
+
 def copy_database(server: Path, target: Path) -> None:
     """Copy the database as it is at this moment, while it is in use. Raises Refused."""
     try:
@@ -233,7 +242,8 @@ def restore(force: bool) -> bool:
         manifest = unpack(growing)
         with suppress(Refused):
             now = describe(DATA / "server")
-            if now == {name: manifest[name] for name in now} and has_same_files(growing):
+            is_same = now == {name: manifest[name] for name in now}
+            if not force and is_same and is_sound(DATA / "server") and has_same_files(growing):
                 return False
         lost = why_not(manifest)
         if lost and not force:

@@ -90,6 +90,31 @@ def test_the_same_again_changes_nothing(store, backup, monkeypatch):
     assert not store.INCOMING.exists()
 
 
+def test_the_same_again_is_restored_if_forced(store, backup, monkeypatch):
+    give(store, monkeypatch, backup)
+    assert store.restore(force=True)
+
+
+def test_a_damaged_database_that_answers_its_serial_is_restored(store, monkeypatch, tmp_path):
+    make(tmp_path, "one", 7)
+    database = tmp_path / "server" / ".sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE kv (key TEXT)")
+        connection.executemany("INSERT INTO kv VALUES (?)", [("x" * 1000,)] * 50)
+        connection.commit()
+    stream = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.sys, "stdout", SimpleNamespace(buffer=stream))
+        store.back_up(False)
+    whole = database.read_bytes()
+    # The root page of the table, which is the last that was created.
+    page = whole.index(b"x" * 1000) // 4096 * 4096
+    database.write_bytes(whole[:page] + bytes(4096) + whole[page + 4096 :])
+    assert store.describe(tmp_path / "server")["serial"] == 7
+    give(store, monkeypatch, stream.getvalue())
+    assert store.restore(force=False)
+
+
 @pytest.mark.parametrize("damage", ["damaged", None])
 def test_a_private_file_that_is_damaged_or_missing_is_restored(store, backup, monkeypatch, tmp_path, damage):
     file = tmp_path / "server/+files/alice/private/+f/abc/def/one.whl"
