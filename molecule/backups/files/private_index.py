@@ -11,7 +11,9 @@ from conversation import JSON, Mirror, User
 
 # The token of the first step, which must stay valid.
 TOKEN = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "token"
-UPLOADS = {"ours": ["1.0", "2.0"], "alpha": ["9.0"]}
+UPLOADS = {"ours": ["1.0", "2.0"], "alpha": ["9.0"], "expanding": ["1.0"]}
+# Megabytes of its core metadata, which devpi would read when the file is imported.
+PADDING = {"expanding": 1500}
 mirror = Mirror()
 
 
@@ -30,7 +32,7 @@ def test_upload() -> None:
     TOKEN.write_text(user.auth)
     for name, versions in UPLOADS.items():
         for version in versions:
-            user.upload(name, version)
+            user.upload(name, version, PADDING.get(name, 0))
 
 
 def test_replace_a_release() -> None:

@@ -83,6 +83,16 @@ def test_requests_of_its_own_pages_are_answered(headers: dict[str, str]) -> None
     assert 403 not in statuses(**headers)
 
 
+def test_nothing_but_nginx_listens_in_the_container() -> None:
+    """Containers on the mirror's network, as the one that prewarms, can't connect to devpi."""
+    listening = {
+        line.split()[1] for line in mirror.run("cat /proc/net/tcp /proc/net/tcp6").splitlines() if " 0A " in line
+    }
+    # Docker's own name server listens on 127.0.0.11.
+    ports = {int(place.partition(":")[2], 16) for place in listening if not place.startswith("0B00007F:")}
+    assert ports == {MIRROR_PORT}
+
+
 def test_test_results_need_a_user() -> None:
     alice = mirror.create_user("alice")
     alice.upload("tested", "1.0")

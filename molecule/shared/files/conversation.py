@@ -217,12 +217,18 @@ class User:
         self.auth = auth
         self.index = f"/{name}/private/"
 
-    def upload(self, name: str, version: str) -> None:
-        """Upload a release to the private index. A public project can have the same name."""
+    def upload(self, name: str, version: str, padding: int = 0) -> None:
+        """Upload a release to the private index. A public project can have the same name.
+
+        ``padding`` is the number of megabytes that its core metadata has and that are compressed to almost nothing.
+        """
         stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-            archive.writestr(zipfile.ZipInfo(f"{name}-{version}.dist-info/METADATA"), text)
+        path = zipfile.ZipInfo(f"{name}-{version}.dist-info/METADATA")
+        path.compress_type = zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(stream, "w") as archive, archive.open(path, "w") as metadata:
+            metadata.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
+            for _megabyte in range(padding):
+                metadata.write(bytes(1_000_000))
         fields = {":action": "file_upload", "name": name, "version": version, "filetype": "bdist_wheel"}
         parts = [
             f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()

@@ -10,7 +10,7 @@ for, each with the part of it, if not all was. ``GET /+authorizations`` lists th
 requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
-expands to 1.5 GB.
+expands to 1.5 GB, and so does the core metadata of ``expanding``. ``greedy`` requires 5,000 projects.
 """
 
 from __future__ import annotations
@@ -34,10 +34,8 @@ from contextlib import suppress
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-RELEASES = {
-    name: ["1.0"]
-    for name in ("alpha", "beta", "gamma", "delta", "epsilon", "large", "apart", "whole", "elsewhere", "source")
-}
+PROJECTS = "alpha beta gamma delta epsilon large apart whole elsewhere source expanding greedy"
+RELEASES = {name: ["1.0"] for name in PROJECTS.split()}
 # What has a page that is larger than what a server has in memory.
 RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 # What has another wheel for each of these; the others have one for all.
@@ -48,7 +46,12 @@ TAGS = {
         for platform in ("manylinux_2_28_x86_64", "macosx_11_0_arm64", "win_amd64")
     ]
 }
-NEEDS = {"alpha": ["beta"], "gamma": ["delta"]} | {f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913, 921)}
+NEEDS = {
+    "alpha": ["beta"],
+    "gamma": ["delta"],
+    "greedy": [f"new{n}" for n in range(5000, 10000)],
+    **{f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913, 921, 941)},
+}
 # Whose core metadata can be had; of the others, it has to be read out of the wheel.
 APART = ("apart",)
 # Projects that have a source distribution and no wheel.
@@ -86,7 +89,13 @@ def wheel(name: str, version: str, tag: str) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for path, text in files.items():
-            archive.writestr(zipfile.ZipInfo(path), text)
+            member = zipfile.ZipInfo(path)
+            is_expanding = name == "expanding" and path == f"{folder}/METADATA"
+            member.compress_type = zipfile.ZIP_DEFLATED if is_expanding else zipfile.ZIP_STORED
+            with archive.open(member, "w") as written:
+                written.write(text.encode())
+                for _megabyte in range(1500 if is_expanding else 0):
+                    written.write(bytes(1_000_000))
     return stream.getvalue()
 
 

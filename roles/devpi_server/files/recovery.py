@@ -1,8 +1,10 @@
-"""Run one of devpi's commands on a data directory that lacks a file: recovery.py COMMAND [ARGUMENT...]
+"""Run one of devpi's commands on a data directory that lacks a file or has a hostile one: recovery.py COMMAND [ARGUMENT...]
 
 When devpi opens its data directory, it completes the file operations of the last transaction, and ends if a file of that
 transaction does not exist. A mirrored file can be missing at any time, as the cache evicts and quarantines files and backups
 leave them out, and devpi downloads it again when it is requested. devpi-fsck reports a missing file of another index.
+
+devpi reads the core metadata of any wheel that a user has uploaded, when it is requested or imported, however large it is.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any, Callable, Iterable
 
-from devpi_server import filestore_fs, filestore_hash_hl
+from archives import LimitedZipFile
+from devpi_server import filestore, filestore_fs, filestore_hash_hl
 
 Recovery = Callable[[Any, Iterable[Any]], None]
 
@@ -33,7 +36,8 @@ def tolerate(complete: Recovery, report: Callable[[], None]) -> Recovery:
 
 
 def install(report: Callable[[], None] = lambda: None) -> None:
-    """Have devpi open data directories that lack files, and call ``report`` for each missing file."""
+    """Have devpi open data directories that lack files, and call ``report`` for each, and limit what it reads of wheels."""
+    filestore.ZipFile = LimitedZipFile
     for storage in (filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile):
         storage._perform_crash_recovery = tolerate(storage._perform_crash_recovery, report)
 

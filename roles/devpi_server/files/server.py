@@ -45,9 +45,10 @@ from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, M
 import httpx
 import recovery
 from ahead import INDEX, Ahead, headers_of
+from archives import METADATA_LIMIT, LimitedZipFile
 from caretaker import RESERVE, disk, request_scrub
 from devpi_common.url import URL
-from devpi_server import filestore, views
+from devpi_server import views
 from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
@@ -81,10 +82,6 @@ PAGES = f"{INDEX}/+simple/"
 FILES = f"{INDEX}/+f/".lstrip("/")
 # Most wheels have their metadata and their table of contents in so many bytes at their end.
 PART = 65536
-# Bytes of core metadata, which the mirror has in memory.
-METADATA_LIMIT = 16_000_000
-# Bytes of a wheel's central directory. That of 200,000 files takes up to 100 MB of memory.
-DIRECTORY_LIMIT = 10_000_000
 # Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 21 MB.
 PAGE_LIMIT = 64_000_000
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
@@ -94,9 +91,6 @@ LATEST = 250
 FILE_KEYS = ("STAGEFILE", "PYPIFILE_NOMD5")
 REMEMBERED = (*FILE_KEYS, "PROJNAMES")
 PAGE_KEYS = ("PROJSIMPLELINKS", "PROJNAMES")
-
-# What zipfile and zlib raise, besides BadZipFile, for archives that are corrupt, encrypted or of an unknown kind.
-CORRUPT = (zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 make_client = HTTPClient.async_client
 set_up_client = HTTPClient.__init__
@@ -281,67 +275,6 @@ def request(stack: ExitStack, stage: Any, url: Any, wanted: str) -> Any:
     if response.status_code not in (200, 206):
         raise BadGateway(f"error {response.status_code} getting {url}", code=response.status_code, url=url)
     return response
-
-
-class LimitedReader:
-    """A file of which no more than ``left`` bytes can be read, unless that is None. Raises BadZipFile."""
-
-    def __init__(self, stream: Any, left: int) -> None:
-        self.stream = stream
-        self.left: int | None = left
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET and offset < 0:
-            raise zipfile.BadZipFile("an offset before the start of the file")
-        return int(self.stream.seek(offset, whence))
-
-    def read(self, size: int = -1) -> bytes:
-        if self.left is None:
-            return bytes(self.stream.read(size))
-        if size > self.left:
-            raise zipfile.BadZipFile(f"more than {DIRECTORY_LIMIT} bytes of central directory")
-        content = bytes(self.stream.read(self.left if size < 0 else size))
-        self.left -= len(content)
-        return content
-
-
-class LimitedZipFile(zipfile.ZipFile):
-    """A zip archive of which devpi reads core metadata, which must not fill the memory. Raises BadZipFile if it is corrupt."""
-
-    def __init__(self, file: Any, *arguments: Any, **options: Any) -> None:
-        self.opened = ExitStack()
-        # zipfile closes a file that it has opened itself, and no other.
-        stream = file if hasattr(file, "read") else self.opened.enter_context(io.FileIO(file))
-        reader = LimitedReader(stream, DIRECTORY_LIMIT)
-        try:
-            super().__init__(reader, *arguments, **options)
-        except CORRUPT as exc:
-            raise zipfile.BadZipFile(str(exc)) from exc
-        reader.left = None
-
-    def close(self) -> None:
-        super().close()
-        self.opened.close()
-
-    def open(self, name: Any, *arguments: Any, **options: Any) -> Any:
-        info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
-        # Python expands bzip2 and LZMA without a limit. Wheels have neither.
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise zipfile.BadZipFile(f"{info.filename} has the compression type {info.compress_type}")
-        return super().open(info, *arguments, **options)
-
-    def read(self, name: Any, pwd: bytes | None = None) -> bytes:
-        try:
-            with self.open(name, pwd=pwd) as member:
-                content: bytes = member.read(METADATA_LIMIT + 1)
-        except CORRUPT as exc:
-            raise zipfile.BadZipFile(str(exc)) from exc
-        if len(content) > METADATA_LIMIT:
-            raise zipfile.BadZipFile(f"more than {METADATA_LIMIT} bytes of metadata in {self.filename}")
-        return content
 
 
 class RemoteFile(io.RawIOBase):
@@ -539,7 +472,6 @@ if __name__ == "__main__":
         Writer.commit = commit_and_remember
     URL.replace = replace_part
     URL.joinpath = join
-    filestore.ZipFile = LimitedZipFile
     if not os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
         IndexCustomizer.get_principals_for_toxresult_upload = name_test_result_uploaders
     HTTPClient.__init__ = set_up_authenticating_client

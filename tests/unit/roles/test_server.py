@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import bz2
 import gzip
 import io
-import lzma
 import re
-import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,8 +14,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from devpi_common.url import URL
-from devpi_server import filestore, httpclient, views
+from devpi_server import httpclient, views
 from pyramid.response import Response
+from zips import CORRUPT, OWN, metadata_of
 
 
 @pytest.fixture
@@ -236,11 +234,6 @@ def test_a_redirect_to_a_file_is_limited_and_the_file_is_not(server, monkeypatch
 
 
 WHEEL = URL("http://upstream/files/alpha-1.0-py3-none-any.whl")
-OWN = "alpha-1.0.dist-info/METADATA"
-
-
-def metadata_of(name: str, version: str) -> bytes:
-    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
 
 
 def wheel(names: list[str], padding: int = 0) -> bytes:
@@ -362,152 +355,11 @@ def test_metadata_is_parsed_up_to_its_description(server, monkeypatch):
     assert len(parsed[1]) == 256_000
 
 
-def zip_of(content: bytes, name: str = OWN, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        archive.writestr(name, content)
-    return stream.getvalue()
-
-
-def zip_with_directory(size: int) -> bytes:
-    """Return an archive whose table of contents has at least so many bytes."""
-    archive = zip_of(metadata_of("alpha", "1.0"))
-    start = archive.index(b"PK\1\2")
-    end = archive.index(b"PK\5\6")
-    entry = archive[start:end]
-    count = size // len(entry) + 1
-    record = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count & 0xFFFF, count & 0xFFFF, count * len(entry), start, 0)
-    return archive[:start] + entry * count + record
-
-
-def with_size(archive: bytes, size: int) -> bytes:
-    """Return an archive of one file with another uncompressed size of it, in both of its headers."""
-    start = archive.index(b"PK\1\2")
-    size_field = struct.pack("<L", size)
-    archive = archive[: start + 24] + size_field + archive[start + 28 :]
-    return archive[:22] + size_field + archive[26:]
-
-
-def damaged(compression: int) -> bytes:
-    archive = bytearray(zip_of(metadata_of("alpha", "1.0") * 100, compression=compression))
-    start = 30 + len(OWN)
-    archive[start : start + 40] = b"\xff" * 40
-    return bytes(archive)
-
-
-@pytest.fixture(params=["file", "path"])
-def open_zip(request, server, tmp_path):
-    """Open an archive in both ways that zipfile can."""
-
-    def open_archive(content: bytes):
-        path = tmp_path / "archive.whl"
-        path.write_bytes(content)
-        return server.LimitedZipFile(io.BytesIO(content) if request.param == "file" else path)
-
-    return open_archive
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_archives_are_read(open_zip, compression):
-    content = metadata_of("alpha", "1.0") * 1000
-    with open_zip(zip_of(content, compression=compression)) as archive:
-        assert archive.namelist() == [OWN]
-        assert archive.read(OWN) == archive.read(archive.getinfo(OWN)) == content
-        with pytest.raises(KeyError):
-            archive.read("other")
-    with open_zip(zip_with_directory(5_000_000)) as archive:
-        assert len(archive.namelist()) > 50_000
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_file_in_an_archive_is_expanded_up_to_a_limit(server, open_zip, monkeypatch, compression):
-    monkeypatch.setattr(server, "METADATA_LIMIT", 100_000)
-    with open_zip(zip_of(bytes(100_000), compression=compression)) as archive:
-        assert archive.read(OWN) == bytes(100_000)
-    too_large = pytest.raises(zipfile.BadZipFile, match="more than 100000 bytes of metadata")
-    with too_large, open_zip(zip_of(bytes(100_001), compression=compression)) as archive:
-        archive.read(OWN)
-
-
-@pytest.mark.parametrize("size", [0, 10, 0x7FFFFFFF])
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_an_archive_that_lies_about_a_size_is_corrupt(server, open_zip, monkeypatch, compression, size):
-    monkeypatch.setattr(server, "METADATA_LIMIT", 100_000)
-    content = with_size(zip_of(bytes(50_000_000), compression=compression), size)
-    with open_zip(content) as archive, pytest.raises(zipfile.BadZipFile):
-        archive.read(OWN)
-
-
-@pytest.mark.parametrize("comment", [b"", b"comment"])
-def test_an_archive_with_a_large_directory_is_refused_before_it_is_read(server, open_zip, comment):
-    archive = bytearray(zip_with_directory(server.DIRECTORY_LIMIT))
-    archive[-2:] = struct.pack("<H", len(comment))
-    with pytest.raises(zipfile.BadZipFile, match="more than 10000000 bytes of central directory"):
-        open_zip(bytes(archive) + comment)
-
-
-def test_an_archive_with_a_large_directory_of_zip64_is_refused(server, open_zip):
-    archive = zip_with_directory(server.DIRECTORY_LIMIT)[:-22]
-    start = archive.index(b"PK\1\2")
-    end = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(archive) - start, start)
-    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(archive), 1)
-    record = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 0xFFFFFFFF, 0xFFFFFFFF, 0)
-    with pytest.raises(zipfile.BadZipFile, match="more than 10000000 bytes of central directory"):
-        open_zip(archive + end + locator + record)
-
-
-def test_a_large_directory_is_refused_in_little_memory(server):
-    """As long as zipfile reads it in one piece, none of it is read."""
-    seen = []
-
-    class Recorded(io.BytesIO):
-        def read(self, size=-1):
-            seen.append(size)
-            return super().read(size)
-
-    with pytest.raises(zipfile.BadZipFile):
-        server.LimitedZipFile(Recorded(zip_with_directory(40_000_000)))
-    assert max(seen) <= server.DIRECTORY_LIMIT
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_compression_is_refused(open_zip, monkeypatch, compression):
-    archive = zip_of(bytes(1000), compression=compression)
-
-    def expand(*_arguments):
-        raise AssertionError("it is expanded")
-
-    monkeypatch.setattr(bz2, "BZ2Decompressor", expand)
-    monkeypatch.setattr(lzma, "LZMADecompressor", expand)
-    with open_zip(archive) as opened, pytest.raises(zipfile.BadZipFile, match="compression type"):
-        opened.read(OWN)
-
-
-CORRUPT = [
-    pytest.param(damaged(zipfile.ZIP_DEFLATED), id="deflate"),
-    pytest.param(damaged(zipfile.ZIP_BZIP2), id="bzip2"),
-    pytest.param(damaged(zipfile.ZIP_LZMA), id="lzma"),
-    pytest.param(zip_of(b"", OWN + "\u00e9").replace(b"\xc3\xa9", b"\xff\xff"), id="file name"),
-    pytest.param(zip_of(b"a" * 9, compression=zipfile.ZIP_STORED).replace(b"a" * 9, b"b" * 9), id="checksum"),
-    pytest.param(zip_of(b"a").replace(b"PK\1\2\x14\x03\x14", b"PK\1\2\x14\x03\xff"), id="version"),
-    pytest.param(zip_of(b"a").replace(b"PK\1\2\x14\x03\x14\0\0", b"PK\1\2\x14\x03\x14\0\1"), id="encrypted"),
-    pytest.param(zip_of(b"a").replace(b"PK\3\4", b"PK\0\0"), id="local header"),
-    pytest.param(zip_of(b"a")[:-30], id="truncated"),
-    pytest.param(zip_of(b"a")[:-6] + struct.pack("<LH", 10**6, 0), id="offset"),
-]
-
-
 @pytest.mark.parametrize("content", CORRUPT)
 @pytest.mark.parametrize("ranges", [False, True])
 def test_a_corrupt_wheel_is_an_error_of_the_upstream(server, content, ranges):
     with pytest.raises(views.BadGateway):
         metadata(server, Upstream({WHEEL.path: content}, ranges))
-
-
-@pytest.mark.parametrize("content", CORRUPT)
-def test_a_corrupt_wheel_in_the_store_has_no_metadata(server, monkeypatch, content):
-    monkeypatch.setattr(filestore, "ZipFile", server.LimitedZipFile)
-    assert filestore.get_core_metadata(content, "alpha", "1.0") is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""No package, which anybody can publish and a user can upload, stops devpi or has the mirror download without limit."""
+
+from __future__ import annotations
+
+import json
+from typing import Iterator
+from urllib.parse import urljoin
+
+import pytest
+from conversation import JSON, RECOVERY_LIMIT, Mirror, on_host, until, upstream_requests
+
+mirror = Mirror()
+
+
+@pytest.fixture(autouse=True)
+def _devpi_goes_on() -> Iterator[None]:
+    """Assert that devpi is still the same process after the test."""
+    processes = "pgrep -f '[e]tc/server.py'"
+    before = on_host(processes)
+    yield
+    assert on_host(processes) == before
+
+
+def test_a_page_that_expands_to_too_much_is_an_error() -> None:
+    assert mirror.page("bomb").status in (502, 503)
+
+
+def test_public_metadata_that_expands_to_too_much_is_an_error() -> None:
+    (file,) = mirror.files("expanding").values()
+    assert mirror.ask(file["path"] + ".metadata").status == 502
+    assert mirror.ask(file["path"]).status == 200
+    assert mirror.ask(file["path"] + ".metadata").status in (404, 502)
+
+
+def test_private_metadata_that_expands_to_too_much_is_an_error() -> None:
+    mirror.create_user("alice").upload("swelling", "1.0", padding=1500)
+    page = "/alice/private/+simple/swelling/"
+    (file,) = json.loads(mirror.ask(page, Accept=JSON).text)["files"]
+    path = urljoin(page, file["url"]).partition("#")[0]
+    assert mirror.ask(path).status == 200
+    assert mirror.ask(path + ".metadata").status == 404
+
+
+def prefetched(first: int, last: int) -> int:
+    """Return how many of the projects new<first> to new<last> the upstream was asked for."""
+    pages = {f"/simple/new{number}/" for number in range(first, last + 1)}
+    return len(pages.intersection(upstream_requests()))
+
+
+def test_a_release_that_requires_thousands_of_projects_has_some_of_them_prefetched() -> None:
+    for name in ("greedy", "new941"):
+        (file,) = mirror.files(name).values()
+        assert mirror.ask(file["path"] + ".metadata", User_Agent="pip/26.0").status == 200
+    # Pages are prefetched in the order of requests.
+    until(lambda: prefetched(942, 942), "what the second release requires is not prefetched", RECOVERY_LIMIT)
+    assert 0 < prefetched(5000, 9999) <= 200
