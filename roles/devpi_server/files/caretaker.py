@@ -95,6 +95,7 @@ def read_state() -> State:
         state = {}
     state.setdefault("troubles", [])
     state.setdefault("damaged", [])
+    state.setdefault("unchecked", [])
     state.setdefault("scrub", None)
     state.setdefault("compacted", None)
     state.setdefault("failed_steps", {})
@@ -141,9 +142,9 @@ def note_uses(state: State, uses: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def is_whole(name: str, path: Path | None = None) -> bool:
-    """Tell whether a file, which may still be at another path, has the hash that its name begins with.
+    """Return whether a file, which may still be at another path, has the hash that its name begins with.
 
-    One that has gone meanwhile has.
+    A missing file counts as whole, and one that can't be read as damaged.
     """
     found = IN_STORE.fullmatch(name)
     try:
@@ -156,6 +157,8 @@ def is_whole(name: str, path: Path | None = None) -> bool:
             )
     except FileNotFoundError:
         return True
+    except OSError:
+        return False
 
 
 def mirror_indexes() -> set[str]:
@@ -179,20 +182,28 @@ def put_aside(state: State, names: Iterable[str], mirrors: set[str]) -> None:
         if not of_mirror:
             continue
         DAMAGED.mkdir(mode=0o700, exist_ok=True)
-        (FILES / name).replace(DAMAGED / name.replace("/", "_"))
+        # It can have been evicted meanwhile.
+        with suppress(FileNotFoundError):
+            (FILES / name).replace(DAMAGED / name.replace("/", "_"))
         for old in sorted(DAMAGED.iterdir(), key=lambda path: path.stat().st_ctime)[:-KEPT_DAMAGED]:
             old.unlink()
         # nginx keeps files open, and would go on sending this one.
-        os.kill(int(NGINX_PID.read_text()), signal.SIGHUP)
+        with suppress(OSError, ValueError):
+            os.kill(int(NGINX_PID.read_text()), signal.SIGHUP)
         with suppress(OSError, ValueError):
             send("GET", "/" + name, limit=600)
 
 
 def check_used(state: State, used: Iterable[str]) -> None:
-    """Check the files that were used against their hashes, so that whoever got a damaged one gets a good one next time."""
-    damaged = [name for name in used if not is_whole(name)]
+    """Compare the files that clients downloaded with their hashes, and quarantine damaged ones.
+
+    If devpi is unavailable, the next run checks them too.
+    """
+    state["unchecked"] = sorted({*state["unchecked"], *used})
+    damaged = [name for name in state["unchecked"] if not is_whole(name)]
     if damaged:
         put_aside(state, damaged, mirror_indexes())
+    state["unchecked"] = []
 
 
 def settle(path: Path) -> None:
@@ -282,6 +293,8 @@ def request_scrub() -> None:
 
 def scrub(state: State) -> None:
     """Have devpi-fsck compare all files with the hashes in devpi's database."""
+    # First, so that nothing that devpi-fsck finds is lost if devpi is unavailable.
+    mirrors = mirror_indexes()
     done = subprocess.run(FSCK, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     total = re.search(r"Finished with a total of (\d+) files", said)
@@ -295,9 +308,8 @@ def scrub(state: State) -> None:
         "lost": sorted({found[1] for found in re.finditer(r"ERR\w*\W+(?:\[.*?\] )?Missing file (\S+)", said)})[:20],
         "error": "" if total else said.strip()[-300:],
     }
+    put_aside(state, sorted(damaged), mirrors)
     SCRUB_REQUESTED.unlink(missing_ok=True)
-    if damaged:
-        put_aside(state, sorted(damaged), mirror_indexes())
 
 
 def database_size() -> int:

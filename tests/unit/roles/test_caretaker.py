@@ -36,6 +36,15 @@ def keep(caretaker, content: bytes, index: str = "root/pypi", kind: str = "sha25
     return path
 
 
+def unavailable(caretaker):
+    """Return a function that finds devpi unavailable."""
+
+    def fail():
+        raise caretaker.Unavailable("Connection refused")
+
+    return fail
+
+
 @pytest.mark.parametrize(
     ("text", "units", "value"),
     [
@@ -128,6 +137,46 @@ def test_a_damaged_file_is_put_aside_and_fetched_again(caretaker, monkeypatch, c
     (caretaker.FILES / private).write_bytes(b"private")
     caretaker.tell(state)
     assert capsys.readouterr().out == "All is well again\n"
+
+
+def test_a_file_that_can_not_be_read_is_damaged(caretaker):
+    path = keep(caretaker, b"content")
+    (caretaker.FILES / path).unlink()
+    (caretaker.FILES / path).mkdir()
+    assert not caretaker.is_whole(path)
+
+
+def test_damaged_files_are_quarantined_when_devpi_is_available_again(caretaker, monkeypatch):
+    path = keep(caretaker, b"public")
+    (caretaker.FILES / path).write_bytes(b"damaged")
+    caretaker.USES.write_text(f"HIT /{path}\n")
+    monkeypatch.setattr(caretaker, "send", lambda *_arguments, **_options: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(caretaker, "mirror_indexes", unavailable(caretaker))
+        caretaker.see_to(everything=False)
+        assert (caretaker.FILES / path).exists()
+    caretaker.see_to(everything=False)
+    assert not (caretaker.FILES / path).exists()
+    assert caretaker.read_state()["unchecked"] == []
+
+
+def test_a_damaged_file_that_was_evicted_meanwhile_does_not_stop_the_check_of_others(caretaker, monkeypatch):
+    monkeypatch.setattr(caretaker, "send", lambda *_arguments, **_options: None)
+    evicted, damaged = keep(caretaker, b"evicted"), keep(caretaker, b"damaged")
+    (caretaker.FILES / evicted).unlink()
+    caretaker.put_aside(caretaker.read_state(), [evicted, damaged], {"root/pypi"})
+    assert not (caretaker.FILES / damaged).exists()
+
+
+def test_a_scrub_is_due_until_devpi_is_available(caretaker, monkeypatch):
+    monkeypatch.setattr(caretaker, "FSCK", ["/bin/echo", "Finished with a total of 0 files"])
+    caretaker.request_scrub()
+    with monkeypatch.context() as patched:
+        patched.setattr(caretaker, "mirror_indexes", unavailable(caretaker))
+        caretaker.see_to(everything=True)
+    assert caretaker.is_scrub_due(caretaker.read_state())
+    caretaker.see_to(everything=True)
+    assert not caretaker.is_scrub_due(caretaker.read_state())
 
 
 def test_left_overs_go_when_nobody_writes_them_any_more(caretaker):
@@ -266,10 +315,7 @@ def test_a_step_that_fails_is_reported_and_the_others_run(caretaker, monkeypatch
 
 
 def test_a_devpi_that_does_not_answer_is_no_failed_step(caretaker, monkeypatch):
-    def fail(*_arguments):
-        raise caretaker.Unavailable("Connection refused")
-
     monkeypatch.setenv("DEVPI_MIRROR_CACHE_MAX_AGE", "1h")
-    monkeypatch.setattr(caretaker, "mirror_indexes", fail)
+    monkeypatch.setattr(caretaker, "mirror_indexes", unavailable(caretaker))
     caretaker.see_to(everything=True)
     assert caretaker.read_state()["troubles"] == []
