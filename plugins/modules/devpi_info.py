@@ -190,6 +190,19 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 # The label of the image that the devpi_server role builds, which containers have from it.
 IMAGE_LABEL = "devpi.mirror.image"
 LOOK = ["/opt/devpi/bin/python", "/opt/devpi/etc/caretaker.py", "look"]
+# What the inspection returns. An image that another release of the collection built can lack a part.
+INSPECTION: Dict[str, Any] = {
+    "troubles": list,
+    "requests": dict,
+    "limits": dict,
+    "disk": dict,
+    "store_bytes": int,
+    "scrub": (dict, type(None)),
+    "backup": (dict, type(None)),
+    "cache": (dict, type(None)),
+    "devpi": (dict, type(None)),
+    "upstream": (dict, type(None)),
+}
 
 
 def moment(seconds: Optional[float]) -> Optional[str]:
@@ -254,9 +267,14 @@ def inspect(docker: Docker, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
     if output is None:
         return None, docker.error.split("\n")[-1]
     try:
-        found: Dict[str, Any] = json.loads(output)
+        found: Any = json.loads(output)
     except ValueError as exc:
         return None, "its output is not JSON: %s" % exc
+    if not isinstance(found, dict):
+        return None, "its output is not a JSON object"
+    unusable = [key for key, kind in sorted(INSPECTION.items()) if key not in found or not isinstance(found[key], kind)]
+    if unusable:
+        return None, "its output lacks %s" % ", ".join(unusable)
     return found, ""
 
 

@@ -130,7 +130,16 @@ def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_mod
     assert "UID 1000" in result["reasons"][1]
 
 
-@pytest.mark.parametrize(("inside", "why"), [(None, "KeyError: 'result'"), ("Warning: {", "is not JSON")])
+@pytest.mark.parametrize(
+    ("inside", "why"),
+    [
+        (None, "KeyError: 'result'"),
+        ("Warning: {", "is not JSON"),
+        ("null", "is not a JSON object"),
+        ({**INSIDE, "disk": 5, "devpi": []}, "lacks devpi, disk"),
+        ({"troubles": []}, "lacks backup, cache, devpi, disk, limits, requests, scrub, store_bytes, upstream"),
+    ],
+)
 def test_an_inspection_that_fails_is_reported(run_module, host, inside, why):
     host["inside"] = inside
     result = run_module(devpi_info, {}).result
