@@ -114,12 +114,9 @@ def script(request, rendered, tmp_path, monkeypatch):
     pause.parent.mkdir()
     pause.write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
     pause.chmod(0o755)
-    # As on a Mac: the link to a socket belongs to another user, and ada has one of colima's.
-    stat = pause.with_name("stat")
-    stat.write_text(
-        "#!/bin/sh\ncase $4 in /Users/ada/.colima/*) echo ada ;; /var/run/*) echo mallory ;; *) exit 1 ;; esac\n"
-    )
-    stat.chmod(0o755)
+    readlink = pause.with_name("readlink")
+    readlink.write_text('#!/bin/sh\ncat "$TEST_FOLDER/link"\n')
+    readlink.chmod(0o755)
     monkeypatch.setenv("PATH", f"{pause.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
     path = rendered / f"{request.param}-with-test-docker" / "devpi-mirror.sh"
@@ -181,12 +178,22 @@ def test_upstart_pauses_before_a_respawn_only():
         assert subprocess.run(["/bin/sh", "-c", text], capture_output=True, text=True, check=True).stdout == output
 
 
-def test_on_a_mac_the_engine_of_another_user_is_not_used(script, tmp_path):
+@pytest.mark.parametrize(
+    ("link", "used"),
+    [
+        ("/Users/ada/.orbstack/run/docker.sock", "/Users/ada/.orbstack/run/docker.sock"),
+        ("/Users/mallory/.docker/run/docker.sock", "/Users/ada/.docker/run/docker.sock"),
+        ("/Users/ada/../mallory/docker.sock", "/Users/ada/.docker/run/docker.sock"),
+        ("", "/Users/ada/.docker/run/docker.sock"),
+    ],
+)
+def test_on_a_mac_the_engine_of_another_user_is_not_used(script, tmp_path, link, used):
+    (tmp_path / "link").write_text(link)
     for name in ("engine", "image"):
         (tmp_path / name).touch()
     with script() as process:
         assert process.wait(30) == 0
-    expected = {"upstart": set(), "launchd": {"unix:///Users/ada/.colima/default/docker.sock"}}
+    expected = {"upstart": set(), "launchd": {"unix://" + used}}
     assert set((tmp_path / "sockets").read_text().split()) == expected[script.init]
 
 

@@ -19,11 +19,13 @@ docker() {
 }
 
 engine() {
-    # Docker Desktop and colima belong to a user, and start when that user logs in. An engine of another user's would get the
-    # mirror's passwords. The first socket is a link to one of the others.
-    for socket in /var/run/docker.sock "/Users/$user/.docker/run/docker.sock" "/Users/$user/.colima/default/docker.sock"; do
-        case $(stat -L -f %Su "$socket") in
-        root | "$user") ;;
+    # Docker Desktop and colima belong to a user, and start when that user logs in. /var/run/docker.sock is a link to the socket of
+    # one user. The engine of another user would get the mirror's passwords.
+    home=/Users/$user
+    for socket in "$(readlink /var/run/docker.sock)" "$home/.docker/run/docker.sock" "$home/.colima/default/docker.sock"; do
+        case $socket in
+        */../*) continue ;;
+        "$home"/*) ;;
         *) continue ;;
         esac
         export DOCKER_HOST="unix://$socket"
