@@ -101,10 +101,6 @@ CASES = {
 }
 
 
-# What all cases have, but one.
-ROOMY = {"devpi_server_disk_free": 1}
-
-
 class Outcome(NamedTuple):
     message: str
     changed: int
@@ -113,10 +109,15 @@ class Outcome(NamedTuple):
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run the play once, and return how it ended for each case."""
-    host = {"ansible_connection": "community.docker.docker", "ansible_host": HOST, "ansible_user": None}
+    host = {
+        "ansible_connection": "community.docker.docker",
+        "ansible_host": HOST,
+        "ansible_user": None,
+        "devpi_server_disk_free": 1,
+    }
     inventory = tmp_path_factory.mktemp("inventory") / "cases.json"
     inventory.write_text(
-        json.dumps({"cases": {"hosts": {name: {**host, **ROOMY, **case.variables} for name, case in CASES.items()}}})
+        json.dumps({"cases": {"hosts": {name: {**host, **case.variables} for name, case in CASES.items()}}})
     )
     command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--inventory", str(inventory)]
     command += ["--extra-vars", "devpi_mirror_hosts=cases", "devpi.mirror.site"]

@@ -105,6 +105,13 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
 
 
 @pytest.mark.parametrize("damage", [remove, empty])
+def test_the_database_is_compacted_although_the_last_file_is_missing(dave: User, damage: Callable[[str], None]) -> None:
+    damage(find(download(dave)))
+    mirror.run("/opt/devpi/bin/python /opt/devpi/etc/store.py compact")
+    assert mirror.page(f"new{next(numbers)}").status == 200
+
+
+@pytest.mark.parametrize("damage", [remove, empty])
 @pytest.mark.parametrize("write", [upload, upload_test_result])
 def test_a_private_file_can_be_missing(dave: User, write: Callable[[User], str], damage: Callable[[str], None]) -> None:
     name = write(dave)

@@ -24,6 +24,15 @@ VARIABLES = {
 RUNNING = "docker inspect --format '{{.Id}} {{.Config.Image}}' devpi"
 # Without those that the scenario has pushed to its registry.
 IMAGES = "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter label=devpi.mirror.role | grep ^devpi-mirror"
+# Has apt take a package of the base for an old one.
+OUTDATE_BASE = """set -e
+docker build --quiet --pull --tag 127.0.0.1:5000/base:test - <<'EOF'
+FROM 127.0.0.1:5000/base:test
+RUN sed -i '/^Package: hostname$/,/^$/s/^Version: .*/Version: 0/' /var/lib/dpkg/status
+EOF
+docker push --quiet 127.0.0.1:5000/base:test
+docker image rm 127.0.0.1:5000/base:test
+"""
 RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 OFFLINE = (
     "iptables {0} OUTPUT --out-interface eth0 --jump REJECT; iptables {0} FORWARD --out-interface eth0 --jump REJECT"
@@ -75,6 +84,7 @@ def test_check_mode_reports_a_rebuild() -> None:
 
 
 def test_a_new_value_replaces_the_image() -> None:
+    on_host(OUTDATE_BASE)
     started, received = time.monotonic(), int(on_host(RECEIVED))
     with probing():
         play("2026-10")
@@ -84,6 +94,7 @@ def test_a_new_value_replaces_the_image() -> None:
     assert image.endswith("-2026-10")
     # The base was pulled for the build alone.
     assert on_host(IMAGES).split() == [image]
+    assert on_host("docker exec devpi dpkg-query --show --showformat '${Version}' hostname") != "0"
 
 
 def test_the_same_value_changes_nothing() -> None:
