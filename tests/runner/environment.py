@@ -17,7 +17,7 @@ LOGS = CACHE / "logs"
 COLLECTIONS = CACHE / "test"
 TREE = COLLECTIONS / "ansible_collections" / "devpi" / "mirror"
 BIN = ROOT / ".venv" / "test" / "bin"
-# What modules import of Ansible, for Pythons that Ansible itself does not run on.
+# The part of Ansible that modules may import. It runs on Pythons on which Ansible itself does not.
 MODULE_LIBRARY = CACHE / "module_library"
 HOME = CACHE / "home"
 DIST = CACHE / "dist"
@@ -92,14 +92,14 @@ def lay_out() -> None:
         if name and (ROOT / name).exists():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)
-    lay_out_module_library()
     # ansible-test lists the files of the git repository that it is in, which must not be the checkout.
     subprocess.run(["git", "init", "--quiet"], cwd=TREE, check=True)
     subprocess.run(["git", "add", "--all"], cwd=TREE, check=True)
+    lay_out_module_library()
 
 
 def lay_out_module_library() -> None:
-    """Provide what modules may import of Ansible, and nothing else of it."""
+    """Provide ``ansible.module_utils`` without the rest of Ansible, as modules have it on a host."""
     package = MODULE_LIBRARY / "ansible"
     shutil.rmtree(package, ignore_errors=True)
     package.mkdir(parents=True)
