@@ -35,7 +35,7 @@ from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Iterator
 
-from caretaker import RESERVE, database_size, disk, mirror_indexes
+from caretaker import RESERVE, database_size, disk, is_whole, mirror_indexes
 from devpi_api import send
 from devpi_server import __version__
 from names import CHANGES, DATABASE, MAJOR
@@ -288,8 +288,13 @@ def take_place() -> None:
     print(f"A restored store is in force now; what was there before is in {REPLACED}", flush=True)
 
 
-class Present:
-    """The links of a mirror's release, without those to files that it does not have."""
+def is_usable(entry: Any) -> bool:
+    """Return whether devpi has a file, undamaged. devpi-import ends at a damaged one, which a mirror can download again."""
+    return entry.file_exists() and is_whole(entry.relpath, Path(entry.file_os_path()))
+
+
+class Usable:
+    """The links of a mirror's release, without those to files that are missing or damaged."""
 
     def __init__(self, links: Any) -> None:
         self.links = links
@@ -298,7 +303,7 @@ class Present:
         return getattr(self.links, name)
 
     def get_links(self, **wanted: Any) -> list[Any]:
-        return [link for link in self.links.get_links(**wanted) if link.entry.file_exists()]
+        return [link for link in self.links.get_links(**wanted) if is_usable(link.entry)]
 
 
 def versions_there(index: str) -> dict[str, set[str]]:
@@ -315,7 +320,7 @@ def versions_there(index: str) -> dict[str, set[str]]:
 
 
 def dump_what_is_there(dump: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Have devpi-export leave out what a mirror could have and has not, which takes it long, and at which it may stop."""
+    """Have devpi-export leave out what a mirror could have and has not, or only damaged. It takes long, and may stop at it."""
 
     def dump_index(self: Any) -> None:
         stage = self.stage
@@ -328,7 +333,7 @@ def dump_what_is_there(dump: Callable[[Any], None]) -> Callable[[Any], None]:
             )
             stage.list_projects_perstage = lambda: sorted(set(projects()) & there.keys())
             stage.list_versions_perstage = lambda name: sorted(set(versions(name)) & there[name])
-            stage.get_linkstore_perstage = lambda *release: Present(store(*release))
+            stage.get_linkstore_perstage = lambda *release: Usable(store(*release))
         dump(self)
 
     return dump_index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sqlite3
@@ -348,10 +349,18 @@ def test_releases_of_which_a_mirror_has_files(store, tmp_path):
 
 
 def test_an_export_has_of_mirrors_what_is_there(store, tmp_path):
-    file = tmp_path / "server" / "+files" / "root/pypi/+f/abc/def" / "six-1.0.tar.gz"
-    file.parent.mkdir(parents=True)
-    file.touch()
-    links = [SimpleNamespace(entry=SimpleNamespace(file_exists=lambda there=there: there)) for there in (True, False)]
+    digest = hashlib.sha256(b"whole").hexdigest()
+    path = f"root/pypi/+f/{digest[:3]}/{digest[3:16]}/six-1.0"
+    links = []
+    for suffix, content in ((".tar.gz", b"whole"), (".zip", b"damaged"), (".whl", None)):
+        file = tmp_path / "server" / "+files" / (path + suffix)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if content:
+            file.write_bytes(content)
+        entry = SimpleNamespace(
+            relpath=path + suffix, file_exists=file.exists, file_os_path=lambda file=file: str(file)
+        )
+        links.append(SimpleNamespace(entry=entry))
     stage = SimpleNamespace(
         name="root/pypi",
         ixconfig={"type": "mirror"},
