@@ -174,8 +174,9 @@ def _extent(text: str, items: List[Item], header: Item) -> Tuple[int, int, str]:
     """Return the edit that removes a whole section, and the blank lines before it if it is the last."""
     stop = min([item.start for item in items if not item.name and item.start > header.start] or [len(text)])
     start = header.start
-    while stop == len(text) and start > 0 and not _last_line(text[:start]).strip():
-        start -= len(_last_line(text[:start]))
+    if stop == len(text):
+        kept = len(text[:start].rstrip())
+        start = text.find("\n", kept, start) + 1 if kept else 0
     return start, stop, ""
 
 
@@ -264,7 +265,7 @@ def _check_toml(text: str) -> None:
         text.encode("utf-8")
         if tomllib:
             tomllib.loads(text)
-    except (UnicodeEncodeError, ValueError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise NotParsed(mask(str(exc).replace("\n", " "))) from exc
 
 

@@ -239,7 +239,7 @@ def _read_record(path: str) -> Optional[Record]:
                 folders=found["folders"],
                 mode=found["mode"],
             )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise Failed("%s can't be read: restore or remove it" % (path + RECORD))
 

@@ -184,6 +184,11 @@ def test_a_section_that_is_ours_alone_goes():
     assert edit(edit(text, OURS, INI), gone(OURS), INI) == text
 
 
+def test_many_blank_lines_before_a_section_are_removed_in_linear_time():
+    text = "[install]\nuser = true\n"
+    assert edit(text + "\n" * 100_000 + "[global]\nindex-url = a\n", gone(OURS), INI) == text
+
+
 def test_a_section_that_was_there_stays_when_it_is_kept():
     assert edit("[global]\nindex-url = a\n", gone(OURS), INI, keep=("global",)) == "[global]\n"
 
@@ -357,7 +362,18 @@ def test_tables_in_another_way_are_refused_and_not_broken(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["[pip\n", "x = [1\n", "x =\n", 'x = "a\n', "x\n", "x = 'a' b\n", "x = \udcff\n", "\ufeffx = 1\n"]
+    "text",
+    [
+        "[pip\n",
+        "x = [1\n",
+        "x =\n",
+        'x = "a\n',
+        "x\n",
+        "x = 'a' b\n",
+        "x = \udcff\n",
+        "\ufeffx = 1\n",
+        "x = " + "[" * 5000 + "\n",
+    ],
 )
 def test_what_is_no_toml_is_refused(text):
     with pytest.raises(_edit.NotParsed):

@@ -505,10 +505,11 @@ def test_what_version_0_1_0_has_left_is_understood(home):
     assert home.text() == THEIRS
 
 
-def test_a_record_that_can_not_be_read_stops_it(home):
+@pytest.mark.parametrize("record", ["{}", "[]", "[" * 100_000])
+def test_a_record_that_can_not_be_read_stops_it(home, record):
     home.write(THEIRS)
     with open(str(home.file) + _user_file.RECORD, "w") as stream:
-        stream.write("{}")
+        stream.write(record)
     with pytest.raises(Failed, match="can't be read: restore or remove it"):
         home.put()
     assert home.text() == THEIRS
