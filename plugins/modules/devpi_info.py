@@ -190,19 +190,37 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 # The label of the image that the devpi_server role builds, which containers have from it.
 IMAGE_LABEL = "devpi.mirror.image"
 LOOK = ["/opt/devpi/bin/python", "/opt/devpi/etc/caretaker.py", "look"]
-# What the inspection returns. An image that another release of the collection built can lack a part.
+NUMBER = (int, float)
+# What the inspection returns: types, and for objects their keys. An image of another release of the collection can lack a part.
 INSPECTION: Dict[str, Any] = {
     "troubles": list,
-    "requests": dict,
+    "requests": {"hit": int, "stale": int, "miss": int},
     "limits": dict,
     "disk": dict,
     "store_bytes": int,
-    "scrub": (dict, type(None)),
-    "backup": (dict, type(None)),
-    "cache": (dict, type(None)),
-    "devpi": (dict, type(None)),
-    "upstream": (dict, type(None)),
+    "scrub": {"at": NUMBER},
+    "backup": {"at": NUMBER},
+    "cache": dict,
+    "devpi": dict,
+    "upstream": {"url": str, "reachable": bool, "error": str},
 }
+NULLABLE = ("scrub", "backup", "cache", "devpi", "upstream")
+
+
+def is_like(value: Any, expected: Any) -> bool:
+    """Return whether a value has the expected type, or is an object whose values have the expected types."""
+    if not isinstance(expected, dict):
+        return isinstance(value, expected)
+    return isinstance(value, dict) and all(is_like(value.get(key), kind) for key, kind in expected.items())
+
+
+def lacking(found: Dict[str, Any]) -> List[str]:
+    """Return what an inspection lacks, or has in another form."""
+    return [
+        key
+        for key, expected in sorted(INSPECTION.items())
+        if key not in found or not (is_like(found[key], expected) or (found[key] is None and key in NULLABLE))
+    ]
 
 
 def moment(seconds: Optional[float]) -> Optional[str]:
@@ -272,9 +290,8 @@ def inspect(docker: Docker, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
         return None, "its output is not JSON: %s" % exc
     if not isinstance(found, dict):
         return None, "its output is not a JSON object"
-    unusable = [key for key, kind in sorted(INSPECTION.items()) if key not in found or not isinstance(found[key], kind)]
-    if unusable:
-        return None, "its output lacks %s" % ", ".join(unusable)
+    if lacking(found):
+        return None, "its output lacks %s" % ", ".join(lacking(found))
     return found, ""
 
 

@@ -137,6 +137,7 @@ def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_mod
         ("Warning: {", "is not JSON"),
         ("null", "is not a JSON object"),
         ({**INSIDE, "disk": 5, "devpi": []}, "lacks devpi, disk"),
+        ({**INSIDE, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
         ({"troubles": []}, "lacks backup, cache, devpi, disk, limits, requests, scrub, store_bytes, upstream"),
     ],
 )
