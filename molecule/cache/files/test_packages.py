@@ -21,8 +21,9 @@ def _devpi_goes_on() -> Iterator[None]:
     assert on_host(processes) == before
 
 
-def test_a_page_that_expands_to_too_much_is_an_error() -> None:
-    assert mirror.page("bomb").status in (502, 503)
+@pytest.mark.parametrize("name", ["bomb", "crowded"])
+def test_a_page_that_takes_too_much_memory_is_an_error(name: str) -> None:
+    assert mirror.page(name).status in (502, 503)
 
 
 def test_public_metadata_that_expands_to_too_much_is_an_error() -> None:

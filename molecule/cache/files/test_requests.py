@@ -9,7 +9,18 @@ import socket
 from urllib.parse import urljoin
 
 import pytest
-from conversation import JSON, MIRROR_PORT, PUBLIC, UPSTREAM_PORT, Mirror, address, on_host, send
+from conversation import (
+    JSON,
+    MIRROR_PORT,
+    PUBLIC,
+    UPSTREAM_ADDRESS,
+    UPSTREAM_PORT,
+    Mirror,
+    address,
+    on_host,
+    send,
+    upstream_requests,
+)
 
 mirror = Mirror()
 PATHS = ("/", "/+api", "/root/pypi", f"{PUBLIC}alpha/", "/alice/private/+simple/alpha/", "/+login")
@@ -104,6 +115,38 @@ def test_test_results_need_a_user() -> None:
         assert mirror.ask(path, "POST", result, Accept="application/json", **headers).status in (401, 403)
     accepted = mirror.ask(path, "POST", result, Accept="application/json", X_Devpi_Auth=alice.auth)
     assert accepted.status == 200, accepted
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/root/pypi"),
+        ("POST", "/root/pypi/"),
+        ("PUSH", "/root/pypi"),
+        ("PATCH", "/root/pypi"),
+        ("POST", "/root/pypi/+e/http_192.0.2.1_8099_files/alpha-1.0.tar.gz"),
+        ("POST", "/alice/private/"),
+        ("PUT", "/alice/private/+f/abc/def0123456789/alpha-1.0.tar.gz"),
+        ("DELETE", "/alice/private/+f/abc/def0123456789/alpha-1.0.tar.gz"),
+        ("DELETE", "/alice/private"),
+    ],
+)
+def test_changes_need_a_user_and_cause_no_request_without_one(method: str, path: str) -> None:
+    """devpi would send a release to any address, and request pages while it has its write lock."""
+    mirror.create_user("alice")
+    for file in mirror.files("alpha").values():
+        assert mirror.ask(file["path"]).status == 200
+    target = f"http://{UPSTREAM_ADDRESS}:{UPSTREAM_PORT}/+pushed"
+    for name in ("alpha", f"pushed{method.lower()}"):
+        body = {"name": name, "version": "1.0", "posturl": target, "username": "alice", "password": "guess"}
+        for headers in ({}, {"X_Devpi_Auth": "bm9ib2R5OnNlY3JldA=="}):
+            answer = mirror.ask(path, method, json.dumps(body).encode(), Content_Type="application/json", **headers)
+            assert answer.status in (401, 403, 405), answer
+    assert not [path for path in upstream_requests() if "push" in path]
+
+
+def test_a_login_is_small() -> None:
+    assert mirror.ask("/+login", "POST", json.dumps({"user": "a" * 100_000}).encode()).status == 413
 
 
 @pytest.mark.parametrize(

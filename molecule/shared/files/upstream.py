@@ -10,7 +10,8 @@ for, each with the part of it, if not all was. ``GET /+authorizations`` lists th
 requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
-expands to 1.5 GB, and so does the core metadata of ``expanding``. ``greedy`` requires 5,000 projects.
+expands to 1.5 GB, and so does the core metadata of ``expanding``. That of ``crowded`` has 8 million empty objects. ``greedy``
+requires 5,000 projects.
 """
 
 from __future__ import annotations
@@ -176,6 +177,8 @@ class Handler(BaseHTTPRequestHandler):
             MODE[0] = parts[1]
         elif parts[0] == "+release":
             RELEASES.setdefault(parts[1], []).append(parts[2])
+        else:
+            SEEN.append(self.path)
         self.answer(200, b"done\n", "text/plain")
 
     def do_GET(self) -> None:
@@ -194,6 +197,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reset()
         elif MODE[0] in ("hang", "failing"):
             self.answer(503, b"not today\n", "text/plain")
+        elif parts == ["simple", "crowded"]:
+            page = b'{"meta": {"api-version": "1.0"}, "files": [' + b"{}," * 8_000_000 + b"{}]}"
+            self.answer(200, page, "application/vnd.pypi.simple.v1+json")
         elif parts == ["simple", "bomb"]:
             self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
         elif parts[0] == "simple" and len(parts) == 2 and releases(parts[1]):

@@ -44,6 +44,8 @@ USES = DATA / "nginx" / "uses.log"
 STATE = DATA / "caretaker.json"
 LOCK = Path("/tmp/caretaker.lock")
 DAMAGED = DATA / "damaged"
+# Why the mirror index has not the settings that the environment has, see entrypoint.py.
+SETTINGS_FAILED = DATA / "settings-failed"
 # Marks that all files are to be checked, whether or not that is due.
 SCRUB_REQUESTED = DATA / "scrub-requested"
 # As old as the container, as the folder that it is in goes with it.
@@ -90,9 +92,10 @@ class Stored(NamedTuple):
 def read_state() -> State:
     """Return what was found earlier. What is counted since the start begins anew with the container."""
     try:
-        state: State = json.loads(STATE.read_text())
+        read: Any = json.loads(STATE.read_text())
     except (OSError, ValueError):
-        state = {}
+        read = {}
+    state: State = read if isinstance(read, dict) else {}
     state.setdefault("troubles", [])
     state.setdefault("damaged", [])
     state.setdefault("unchecked", [])
@@ -359,6 +362,8 @@ def troubles(state: State) -> list[str]:
         for name in told["lost"]
         if not (FILES / name).exists()
     ]
+    with suppress(OSError):
+        found.append(SETTINGS_FAILED.read_text())
     if state["compacted"] and state["compacted"]["error"]:
         found.append(f"devpi's database can't be made smaller: {state['compacted']['error']}")
     if told["error"]:

@@ -19,9 +19,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Mapping, MutableMapping
 
+from caretaker import SETTINGS_FAILED
 from devpi_api import SOCKET, Unavailable, send
 from names import renamed
 from supervisor import supervisord
@@ -31,7 +33,7 @@ BIN = Path("/opt/devpi/bin")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 INDEX = "root/pypi"
 # Where nginx caches responses. Change the name in a release that must not serve the responses of earlier ones.
-RESPONSES = DATA / "nginx" / "responses-2"
+RESPONSES = DATA / "nginx" / "responses-3"
 # Mounted where systemd listens on the port and forwards connections to nginx's socket in it.
 SOCKET_DIRECTORY = Path("/run/mirror")
 START_LIMIT = 120.0
@@ -176,10 +178,14 @@ def main() -> None:
     remove_old_responses()
     try:
         apply_settings(os.environ)
+        SETTINGS_FAILED.unlink(missing_ok=True)
     except (RuntimeError, OSError) as exc:
         # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
-        told = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's?"
-        print(told, file=sys.stderr)
+        report = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's password?"
+        print(report, file=sys.stderr)
+        # If the disk is full, that is reported too.
+        with suppress(OSError):
+            SETTINGS_FAILED.write_text(report)
     supervisord.Supervisor = Supervisor
     supervisord.main(["-c", "/opt/devpi/etc/supervisord.conf"])
 

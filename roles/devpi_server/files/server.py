@@ -38,7 +38,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from email.parser import BytesHeaderParser
 from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, Mapping
 
@@ -54,7 +54,7 @@ from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
 from names import MAJOR
 from packaging.utils import canonicalize_name, canonicalize_version
-from pyramid.httpexceptions import HTTPInsufficientStorage
+from pyramid.httpexceptions import HTTPInsufficientStorage, HTTPUnauthorized
 from upstream import read_upstream
 
 if MAJOR < 7:
@@ -84,6 +84,9 @@ FILES = f"{INDEX}/+f/".lstrip("/")
 PART = 65536
 # Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 21 MB.
 PAGE_LIMIT = 64_000_000
+# What parsing a page takes, which can be much for a few bytes: 1 for each value and 8 for each object, list or element. That of
+# ddtrace takes 1.7 million. Pages of 3 million take up to 300 MB of memory.
+COMPLEXITY_LIMIT = 3_000_000
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
 COPIES = 3
 # How many files of a page are remembered, and devpi's names of the keys: of files, of what is remembered, and of pages.
@@ -92,6 +95,7 @@ FILE_KEYS = ("STAGEFILE", "PYPIFILE_NOMD5")
 REMEMBERED = (*FILE_KEYS, "PROJNAMES")
 PAGE_KEYS = ("PROJSIMPLELINKS", "PROJNAMES")
 
+make_transaction_tween = views.tween_keyfs_transaction
 make_client = HTTPClient.async_client
 set_up_client = HTTPClient.__init__
 name_uploaders = IndexCustomizer.get_principals_for_toxresult_upload
@@ -190,7 +194,7 @@ class LimitedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
         # The query and the user of a URL that a redirect leads to can be credentials.
         self.url = response.url.copy_with(userinfo=b"", query=None)
         self.error = error
-        self.received = self.size = 0
+        self.received = self.size = self.complexity = 0
         encoding = response.headers.pop("Content-Encoding", "").lower()
         # httpx reads the body of a redirect, and nothing uses it.
         if response.has_redirect_location or encoding in ("", "identity"):
@@ -211,6 +215,9 @@ class LimitedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
             except zlib.error as exc:
                 raise self.error(f"{exc}, getting {self.url}") from exc
         self.size += len(piece)
+        self.complexity += sum(map(piece.count, (b",", b":"))) + 8 * sum(map(piece.count, (b"{", b"[", b"<")))
+        if self.complexity > COMPLEXITY_LIMIT:
+            raise self.error(f"the response has too many values to be parsed, getting {self.url}")
         if max(self.received, self.size) > PAGE_LIMIT:
             raise self.error(f"the response has more than {PAGE_LIMIT // 10**6} MB, getting {self.url}")
         return piece
@@ -235,22 +242,51 @@ async def limit_page(response: httpx.Response) -> None:
     response.stream = LimitedStream(response, UpstreamError)
 
 
-def limit_redirect(response: httpx.Response) -> None:
-    """Limit a redirect to a file. Files themselves are not read into memory."""
-    if response.has_redirect_location:
+def limit_response(response: httpx.Response) -> None:
+    """Limit what is read into memory: redirects, and responses to what a user pushes. Files are not read into memory."""
+    if response.has_redirect_location or response.request.method != "GET":
         response.stream = LimitedStream(response, BadGateway)
 
 
 def set_up_authenticating_client(self: Any, **options: Any) -> None:
     """Set up devpi's HTTP client."""
     set_up_client(self, **options)
-    self.client.event_hooks = {"request": [authenticate], "response": [limit_redirect]}
+    # What LimitedStream can expand.
+    self.client.headers["Accept-Encoding"] = "gzip"
+    self.client.event_hooks = {"request": [authenticate], "response": [limit_response]}
 
 
 def name_test_result_uploaders(self: Any, restrict_modify: Any = None) -> list[str]:
     """Return who may upload test results to an index: users, where devpi lets all clients."""
     allowed: list[str] = name_uploaders(self, restrict_modify)
     return [":AUTHENTICATED:" if name == ":ANONYMOUS:" else name for name in allowed]
+
+
+def needs_user(request: Any) -> bool:
+    """Return whether a request may only be sent by a user: it changes an index, or has devpi send requests to other hosts."""
+    is_test_result = request.method == "POST" and "/+f/" in request.path_info
+    if is_test_result and os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
+        return False
+    return views.is_mutating_http_method(request.method) and request.path_info.strip("/").count("/") > 0
+
+
+def make_user_tween(handler: Any, registry: Any) -> Callable[[Any], Any]:
+    """Return devpi's handler of transactions, which takes the write lock for users only.
+
+    devpi checks permissions while it has the lock, and some only after it has waited for the upstream.
+    """
+    handle = make_transaction_tween(handler, registry)
+
+    def check_user(request: Any) -> Any:
+        if needs_user(request):
+            with registry["xom"].keyfs.read_transaction():
+                user = request.authenticated_userid
+            if user is None:
+                headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
+                return HTTPUnauthorized("This needs the credentials of a user.", headers=headers)
+        return handle(request)
+
+    return check_user
 
 
 @asynccontextmanager
@@ -346,18 +382,35 @@ def open_remote(stage: Any, url: Any) -> BinaryIO:
         return whole
 
 
+def read_wheel(stream: BinaryIO) -> bytes | None:
+    """Return the core metadata in a wheel, or None if it has none. Raises BadZipFile."""
+    with LimitedZipFile(stream) as wheel:
+        for name in wheel.namelist():
+            # Packages inside of the package have such folders too, further down.
+            if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
+                return wheel.read(name)
+    return None
+
+
 def read_metadata(stage: Any, url: Any) -> bytes:
     """Return the core metadata in a wheel at the upstream. Raises BadGateway and HTTPInsufficientStorage."""
     with open_remote(stage, url) as stream:
         try:
-            with LimitedZipFile(stream) as wheel:
-                for name in wheel.namelist():
-                    # Packages inside of the package have such folders too, further down.
-                    if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
-                        return wheel.read(name)
+            content = read_wheel(stream)
         except (zipfile.BadZipFile, OSError) as exc:
             raise BadGateway(f"{exc}, getting {url}", url=url) from exc
-    raise BadGateway(f"no metadata in {url}", code=404, url=url)
+    if content is None:
+        raise BadGateway(f"no metadata in {url}", code=404, url=url)
+    return content
+
+
+def get_core_metadata(wheel: BinaryIO, project: str, version: str, basename: str) -> bytes | None:
+    """Return the core metadata of a wheel that devpi has, or None if it is corrupt or that of another package or version."""
+    with suppress(zipfile.BadZipFile):
+        content = read_wheel(wheel)
+        if content is not None and is_of_wheel(content, basename):
+            return content
+    return None
 
 
 def limited(pieces: Iterable[bytes], url: Any) -> bytes:
@@ -477,6 +530,8 @@ if __name__ == "__main__":
     HTTPClient.__init__ = set_up_authenticating_client
     HTTPClient.async_client = async_client
     httpx.Response.iter_raw = iter_raw
+    views.tween_keyfs_transaction = make_user_tween
+    views.get_core_metadata = get_core_metadata
     views.PyPIView._pkgserv = serve_and_prefetch
     views.PyPIView.simple_list_project = serve_compressed
     views.PyPIView._makeurl_factory = make_short_url_factory

@@ -33,6 +33,8 @@ REPLACED = [
     (URL, "joinpath"),
     (HTTPClient, "async_client"),
     (httpx.Response, "iter_raw"),
+    (views, "get_core_metadata"),
+    (views, "tween_keyfs_transaction"),
     (views.PyPIView, "_pkgserv"),
     (views.PyPIView, "simple_list_project"),
     (views.PyPIView, "_makeurl_factory"),

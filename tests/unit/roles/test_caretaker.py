@@ -265,6 +265,17 @@ def test_the_state_outlives_a_start_but_for_what_is_counted_since(caretaker):
     assert json.loads(caretaker.STATE.read_text())["started"] != again["started"]
 
 
+def test_a_state_that_can_not_be_used_begins_anew(caretaker):
+    for text in ("[]", "x", "null"):
+        caretaker.STATE.write_text(text)
+        assert caretaker.read_state()["troubles"] == []
+
+
+def test_settings_that_were_not_applied_are_a_trouble(caretaker):
+    caretaker.SETTINGS_FAILED.write_text("The settings of root/pypi were not applied.")
+    assert caretaker.troubles(caretaker.read_state()) == ["The settings of root/pypi were not applied."]
+
+
 @pytest.mark.parametrize(
     ("bound", "size", "last", "due"),
     [

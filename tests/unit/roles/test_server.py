@@ -16,7 +16,7 @@ import pytest
 from devpi_common.url import URL
 from devpi_server import httpclient, views
 from pyramid.response import Response
-from zips import CORRUPT, OWN, metadata_of
+from zips import CORRUPT, OWN, metadata_of, zip_of
 
 
 @pytest.fixture
@@ -207,6 +207,14 @@ def test_larger_pages_and_other_encodings_are_errors_of_the_upstream(
         fetch_page(server, monkeypatch, (status, headers, content))
 
 
+@pytest.mark.parametrize("content", [b"{}," * 20, b"1," * 101, b"<a>" * 20, gzip.compress(b"[]," * 20)])
+def test_pages_with_too_many_values_are_errors_of_the_upstream(server, monkeypatch, content):
+    monkeypatch.setattr(server, "COMPLEXITY_LIMIT", 100)
+    headers = GZIP if content.startswith(b"\x1f") else {}
+    with pytest.raises(server.UpstreamError, match="too many values"):
+        fetch_page(server, monkeypatch, (200, headers, content))
+
+
 def test_an_error_has_no_credentials_of_a_redirect(server, monkeypatch):
     redirect = {"Location": "http://bob:secret@storage/simple/six?token=secret"}
     with pytest.raises(server.UpstreamError) as caught:
@@ -224,13 +232,34 @@ def test_a_redirect_to_a_file_is_limited_and_the_file_is_not(server, monkeypatch
         status = 200 if path == "/file" else 302
         return httpx.Response(status, headers={**headers, "Location": "/file"}, stream=Pieces(bodies[path]))
 
-    hooks = {"response": [server.limit_redirect]}
+    hooks = {"response": [server.limit_response]}
     client = httpx.Client(transport=httpx.MockTransport(answer), event_hooks=hooks, follow_redirects=True)
     with client.stream("GET", "http://upstream/small") as response:
         assert b"".join(response.iter_raw()) == bodies["/file"]
         assert response.headers["Content-Encoding"] == "gzip"
     with pytest.raises(views.BadGateway, match="more than"), client.stream("GET", "http://upstream/large"):
         pass
+    with pytest.raises(views.BadGateway, match="more than"):
+        client.post("http://upstream/large")
+
+
+@pytest.mark.parametrize(
+    ("path", "anonymous", "is_needed"),
+    [
+        ("/+login", "", False),
+        ("/alice", "", False),
+        ("/alice/private", "", True),
+        ("/root/pypi/", "", True),
+        ("/alice/private/+f/012/3456789abcdef/a.whl", "", True),
+        ("/alice/private/+f/012/3456789abcdef/a.whl", "1", False),
+        ("/root/pypi/+e/http_a/a.zip", "1", True),
+    ],
+)
+def test_who_may_change_an_index(server, monkeypatch, path, anonymous, is_needed):
+    monkeypatch.setenv("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS", anonymous)
+    for method, is_change in (("GET", False), ("HEAD", False), ("POST", True)):
+        request = SimpleNamespace(method=method, path_info=path)
+        assert server.needs_user(request) == (is_needed and is_change)
 
 
 WHEEL = URL("http://upstream/files/alpha-1.0-py3-none-any.whl")
@@ -353,6 +382,20 @@ def test_metadata_is_parsed_up_to_its_description(server, monkeypatch):
     # Without a blank line.
     assert server.is_of_wheel(content.replace(b"\n\n", b"\n"), WHEEL.basename)
     assert len(parsed[1]) == 256_000
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (wheel([OWN]), metadata_of("alpha", "1.0")),
+        (wheel(["alpha/_vendor/METADATA", OWN]), metadata_of("alpha", "1.0")),
+        (wheel(["Alpha-1.0.dist-info/METADATA"]), None),
+        (zip_of(metadata_of("beta", "1.0")), None),
+        (b"no archive", None),
+    ],
+)
+def test_metadata_of_a_stored_wheel_is_its_own(server, content, found):
+    assert server.get_core_metadata(io.BytesIO(content), "alpha", "1.0", basename=WHEEL.basename) == found
 
 
 @pytest.mark.parametrize("content", CORRUPT)

@@ -197,9 +197,25 @@ def test_metadata_that_the_upstream_lacks_is_read_from_the_wheel(mirror):
     assert (metadata.status, metadata.body) == (200, METADATA)
 
 
-def test_files_are_served(mirror):
+def test_files_and_their_metadata_are_served(mirror):
     file = request(get_file_url(mirror, "alpha"))
     assert (file.status, file.body) == (200, WHEEL)
+    metadata = request(get_file_url(mirror, "alpha") + ".metadata")
+    assert (metadata.status, metadata.body) == (200, METADATA)
+
+
+def test_metadata_of_another_package_is_refused_before_and_after_the_download(mirror):
+    url = get_file_url(mirror, "beta")
+    assert request(url + ".metadata").status == 502
+    assert request(url).status == 200
+    assert request(url + ".metadata").status == 404
+
+
+def test_changes_need_a_user(mirror, upstream):
+    body = {"name": "alpha", "version": "1.0", "posturl": f"{upstream.url}/pushed", "username": "a", "password": "b"}
+    for path in ("/root/pypi", "/root/pypi/+e/http_a/b-1.0.zip"):
+        answer = request(f"{mirror.url}{path}", "POST", body, {"Content-Type": "application/json"})
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="pypi"')
 
 
 def test_a_file_that_does_not_fit_on_the_disk_is_refused(mirror):
