@@ -176,7 +176,8 @@ def _extent(text: str, items: List[Item], header: Item) -> Tuple[int, int, str]:
     start = header.start
     if stop == len(text):
         kept = len(text[:start].rstrip())
-        start = text.find("\n", kept, start) + 1 if kept else 0
+        line_end = _LINE.match(text, kept) if kept else None
+        start = line_end.end() if line_end else 0
     return start, stop, ""
 
 

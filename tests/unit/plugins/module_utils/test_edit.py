@@ -184,6 +184,12 @@ def test_a_section_that_is_ours_alone_goes():
     assert edit(edit(text, OURS, INI), gone(OURS), INI) == text
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_last_section_is_removed_alone(end):
+    text = f"[install]{end}user = true {end}"
+    assert edit(f"{text}{end} {end}[global]{end}index-url = a{end}", gone(OURS), INI) == text
+
+
 def test_many_blank_lines_before_a_section_are_removed_in_linear_time():
     text = "[install]\nuser = true\n"
     assert edit(text + "\n" * 100_000 + "[global]\nindex-url = a\n", gone(OURS), INI) == text
