@@ -190,7 +190,6 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 # The label of the image that the devpi_server role builds, which containers have from it.
 IMAGE_LABEL = "devpi.mirror.image"
 LOOK = ["/opt/devpi/bin/python", "/opt/devpi/etc/caretaker.py", "look"]
-NUMBER = (int, float)
 # What the inspection returns: types, and for objects their keys. An image of another release of the collection can lack a part.
 INSPECTION: Dict[str, Any] = {
     "troubles": list,
@@ -198,8 +197,8 @@ INSPECTION: Dict[str, Any] = {
     "limits": dict,
     "disk": dict,
     "store_bytes": int,
-    "scrub": {"at": NUMBER},
-    "backup": {"at": NUMBER},
+    "scrub": {"at": "moment"},
+    "backup": {"at": "moment"},
     "cache": dict,
     "devpi": dict,
     "upstream": {"url": str, "reachable": bool, "error": str},
@@ -207,8 +206,18 @@ INSPECTION: Dict[str, Any] = {
 NULLABLE = ("scrub", "backup", "cache", "devpi", "upstream")
 
 
+def is_moment(value: Any) -> bool:
+    """Return whether a value is a number of seconds since the epoch that can be written as a date."""
+    try:
+        return isinstance(value, (int, float)) and bool(moment(value))
+    except (OverflowError, ValueError, OSError):
+        return False
+
+
 def is_like(value: Any, expected: Any) -> bool:
-    """Return whether a value has the expected type, or is an object whose values have the expected types."""
+    """Return whether a value has the expected type, is a moment, or is an object whose values are as expected."""
+    if expected == "moment":
+        return is_moment(value)
     if not isinstance(expected, dict):
         return isinstance(value, expected)
     return isinstance(value, dict) and all(is_like(value.get(key), kind) for key, kind in expected.items())
@@ -248,7 +257,7 @@ def dated(about: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
 def from_inside(inside: Dict[str, Any]) -> Dict[str, Any]:
     """Return what the program in the container tells, in the names of this module."""
     devpi = inside["devpi"] or {}
-    requests = inside["requests"]
+    requests = {name: inside["requests"][name] for name in ("hit", "stale", "miss")}
     total = sum(requests.values())
     return {
         "versions": devpi.get("versions", {}),
@@ -286,7 +295,7 @@ def inspect(docker: Docker, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
         return None, docker.error.split("\n")[-1]
     try:
         found: Any = json.loads(output)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         return None, "its output is not JSON: %s" % exc
     if not isinstance(found, dict):
         return None, "its output is not a JSON object"

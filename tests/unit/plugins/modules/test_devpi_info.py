@@ -138,6 +138,8 @@ def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_mod
         ("null", "is not a JSON object"),
         ({**INSIDE, "disk": 5, "devpi": []}, "lacks devpi, disk"),
         ({**INSIDE, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
+        ({**INSIDE, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
+        ("[" * 100_000, "is not JSON"),
         ({"troubles": []}, "lacks backup, cache, devpi, disk, limits, requests, scrub, store_bytes, upstream"),
     ],
 )
