@@ -146,7 +146,9 @@ def test_changes_need_a_user_and_cause_no_request_without_one(method: str, path:
 
 
 def test_a_login_is_small() -> None:
-    assert mirror.ask("/+login", "POST", json.dumps({"user": "a" * 100_000}).encode()).status == 413
+    body = json.dumps({"user": "a" * 100_000}).encode()
+    assert mirror.ask("/+login", "POST", body).status == 413
+    assert mirror.ask("/root", "PATCH", body, Content_Type="application/json").status == 413
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from email.parser import BytesHeaderParser
 from typing import Any, Callable
 from urllib.request import ProxyHandler, Request, build_opener
 
+from archives import HEADERS_LIMIT, headers_of
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -29,8 +30,6 @@ ONE_IN = 600
 REQUIREMENTS = 200
 TASKS = 1000
 PLANS = 200
-# Bytes of the headers of core metadata, which precede its description.
-HEADERS_LIMIT = 256_000
 PATH = re.compile(re.escape(INDEX) + r"/\+f/[0-9a-f]+/[0-9a-f]+/(?P<project>[^/-]+)-[^/]+\.whl\.metadata")
 
 OPENER = build_opener(ProxyHandler({}))
@@ -45,11 +44,6 @@ def fetch(path: str) -> None:
     with suppress(OSError), OPENER.open(request, timeout=60) as response:
         while response.read(65536):
             pass
-
-
-def headers_of(metadata: bytes) -> bytes:
-    """Return the headers of core metadata, up to a limit, without the description that follows them."""
-    return re.split(rb"\n\r?\n|\r\r", metadata[:HEADERS_LIMIT], maxsplit=1)[0]
 
 
 def required(headers: bytes) -> list[str]:

@@ -1,17 +1,23 @@
-"""Read zip archives of which anybody can be the author: no more of one is read and expanded than fits into memory."""
+"""Read wheels of which anybody can be the author: no more of one is read and expanded than fits into memory."""
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
-from contextlib import ExitStack
-from typing import Any
+from contextlib import ExitStack, suppress
+from email.parser import BytesHeaderParser
+from typing import Any, BinaryIO
+
+from packaging.utils import canonicalize_name, canonicalize_version
 
 # Bytes of core metadata, which the mirror has in memory.
 METADATA_LIMIT = 16_000_000
 # Bytes of a wheel's central directory. That of 200,000 files takes up to 100 MB of memory.
 DIRECTORY_LIMIT = 10_000_000
+# Bytes of the headers of core metadata, which precede its description.
+HEADERS_LIMIT = 256_000
 # What zipfile and zlib raise, besides BadZipFile, for archives that are corrupt, encrypted or of an unknown kind.
 CORRUPT = (zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
 
@@ -75,3 +81,41 @@ class LimitedZipFile(zipfile.ZipFile):
         if len(content) > METADATA_LIMIT:
             raise zipfile.BadZipFile(f"more than {METADATA_LIMIT} bytes of metadata in {self.filename}")
         return content
+
+
+def headers_of(metadata: bytes) -> bytes:
+    """Return the headers of core metadata, up to a limit, without the description that follows them."""
+    return re.split(rb"\n\r?\n|\r\r", metadata[:HEADERS_LIMIT], maxsplit=1)[0]
+
+
+def is_of_wheel(metadata: bytes, wheel: str) -> bool:
+    """Return whether core metadata has the name and the version that the file name of a wheel has."""
+    found = BytesHeaderParser().parsebytes(headers_of(metadata))
+    name, version, *_tags = [*wheel.split("-"), ""]
+    return (
+        canonicalize_name(str(found["Name"])) == canonicalize_name(name)
+        # A file name has an underscore for each hyphen.
+        and canonicalize_version(str(found["Version"]).replace("_", "-"))
+        == canonicalize_version(version.replace("_", "-"))
+    )
+
+
+def read_wheel(stream: BinaryIO) -> bytes | None:
+    """Return the core metadata in a wheel, or None if it has none. Raises BadZipFile."""
+    with LimitedZipFile(stream) as wheel:
+        for name in wheel.namelist():
+            # Packages inside of the package have such folders too, further down.
+            if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
+                return wheel.read(name)
+    return None
+
+
+def get_core_metadata(content_or_file: Any, project: str, version: str, basename: str | None = None) -> bytes | None:
+    """Return the core metadata of a wheel that devpi has, or None if it is corrupt or that of another package or version."""
+    stream = io.BytesIO(content_or_file) if isinstance(content_or_file, bytes) else content_or_file
+    with suppress(zipfile.BadZipFile):
+        content = read_wheel(stream)
+        if content is not None and is_of_wheel(content, basename or f"{project}-{version}"):
+            return content
+    stream.seek(0)
+    return None

@@ -362,8 +362,11 @@ def troubles(state: State) -> list[str]:
         for name in told["lost"]
         if not (FILES / name).exists()
     ]
-    with suppress(OSError):
-        found.append(SETTINGS_FAILED.read_text())
+    if SETTINGS_FAILED.exists():
+        # On a full disk it is empty.
+        found.append(
+            SETTINGS_FAILED.read_text() or "The settings of the mirror index were not applied. See the mirror's log."
+        )
     if state["compacted"] and state["compacted"]["error"]:
         found.append(f"devpi's database can't be made smaller: {state['compacted']['error']}")
     if told["error"]:

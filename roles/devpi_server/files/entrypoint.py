@@ -139,7 +139,11 @@ def apply_settings(environ: Mapping[str, str]) -> None:
         send("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in settings.items()], auth)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     marker.write_text(stamp)
 
 
@@ -179,7 +183,7 @@ def main() -> None:
     try:
         apply_settings(os.environ)
         SETTINGS_FAILED.unlink(missing_ok=True)
-    except (RuntimeError, OSError) as exc:
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as exc:
         # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
         report = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's password?"
         print(report, file=sys.stderr)

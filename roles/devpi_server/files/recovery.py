@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any, Callable, Iterable
 
-from archives import LimitedZipFile
+from archives import get_core_metadata
 from devpi_server import filestore, filestore_fs, filestore_hash_hl
 
 Recovery = Callable[[Any, Iterable[Any]], None]
@@ -37,7 +37,7 @@ def tolerate(complete: Recovery, report: Callable[[], None]) -> Recovery:
 
 def install(report: Callable[[], None] = lambda: None) -> None:
     """Have devpi open data directories that lack files, and call ``report`` for each, and limit what it reads of wheels."""
-    filestore.ZipFile = LimitedZipFile
+    filestore.get_core_metadata = get_core_metadata
     for storage in (filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile):
         storage._perform_crash_recovery = tolerate(storage._perform_crash_recovery, report)
 

@@ -36,16 +36,16 @@ import os
 import sqlite3
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
-from contextlib import ExitStack, asynccontextmanager, closing, suppress
-from email.parser import BytesHeaderParser
+from contextlib import ExitStack, asynccontextmanager, closing
 from typing import Any, AsyncIterator, BinaryIO, Callable, Iterable, Iterator, Mapping
 
 import httpx
 import recovery
-from ahead import INDEX, Ahead, headers_of
-from archives import METADATA_LIMIT, LimitedZipFile
+from ahead import INDEX, Ahead
+from archives import METADATA_LIMIT, get_core_metadata, is_of_wheel, read_wheel
 from caretaker import RESERVE, disk, request_scrub
 from devpi_common.url import URL
 from devpi_server import views
@@ -53,12 +53,12 @@ from devpi_server.filestore import BadGateway
 from devpi_server.httpclient import HTTPClient
 from devpi_server.main import main
 from names import MAJOR
-from packaging.utils import canonicalize_name, canonicalize_version
-from pyramid.httpexceptions import HTTPInsufficientStorage, HTTPUnauthorized
+from pyramid.httpexceptions import HTTPInsufficientStorage, HTTPRequestEntityTooLarge, HTTPUnauthorized
 from upstream import read_upstream
 
 if MAJOR < 7:
     from devpi_server import keyfs
+    from devpi_server import model as users
     from devpi_server import views as fetching
     from devpi_server.keyfs_sqlite import Writer
     from devpi_server.model import BaseStageCustomizer as IndexCustomizer
@@ -75,6 +75,7 @@ if MAJOR < 7:
     of_pages: set[int] = set()
 else:
     from devpi_server.model import remote as fetching
+    from devpi_server.model import user as users
     from devpi_server.model.customizer import BaseIndexCustomizer as IndexCustomizer
     from devpi_server.model.exceptions import UpstreamError
 
@@ -84,9 +85,15 @@ FILES = f"{INDEX}/+f/".lstrip("/")
 PART = 65536
 # Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 21 MB.
 PAGE_LIMIT = 64_000_000
-# What parsing a page takes, which can be much for a few bytes: 1 for each value and 8 for each object, list or element. That of
-# ddtrace takes 1.7 million. Pages of 3 million take up to 300 MB of memory.
+# What parsing a page takes, which can be much for a few bytes: 1 for each value, 2 for each object or list, 8 for each element
+# of HTML. That of ddtrace takes up to 1.7 million, depending on what an index says of files. 3 million take 300 MB of memory.
 COMPLEXITY_LIMIT = 3_000_000
+# Bytes of HTML between the start of an element and that of the next, as a start can have any number of attributes.
+ELEMENT_LIMIT = 65536
+# Bytes of a request that any client can send.
+BODY_LIMIT = 65536
+# Passwords that are compared at a time, each of which takes 64 MB of memory.
+PASSWORDS = 2
 # A file is written three times while it comes: as devpi receives it, where it stays, and by nginx for those who ask meanwhile.
 COPIES = 3
 # How many files of a page are remembered, and devpi's names of the keys: of files, of what is remembered, and of pages.
@@ -96,6 +103,8 @@ REMEMBERED = (*FILE_KEYS, "PROJNAMES")
 PAGE_KEYS = ("PROJSIMPLELINKS", "PROJNAMES")
 
 make_transaction_tween = views.tween_keyfs_transaction
+check_password = users.verify_and_update_password_hash
+comparisons = threading.BoundedSemaphore(PASSWORDS)
 make_client = HTTPClient.async_client
 set_up_client = HTTPClient.__init__
 name_uploaders = IndexCustomizer.get_principals_for_toxresult_upload
@@ -194,7 +203,9 @@ class LimitedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
         # The query and the user of a URL that a redirect leads to can be credentials.
         self.url = response.url.copy_with(userinfo=b"", query=None)
         self.error = error
-        self.received = self.size = self.complexity = 0
+        self.received = self.size = self.complexity = self.element = 0
+        # devpi parses what is not marked as JSON, and does not begin with a brace, as HTML.
+        self.is_html = "json" not in response.headers.get("Content-Type", "")
         encoding = response.headers.pop("Content-Encoding", "").lower()
         # httpx reads the body of a redirect, and nothing uses it.
         if response.has_redirect_location or encoding in ("", "identity"):
@@ -215,12 +226,20 @@ class LimitedStream(httpx.SyncByteStream, httpx.AsyncByteStream):
             except zlib.error as exc:
                 raise self.error(f"{exc}, getting {self.url}") from exc
         self.size += len(piece)
-        self.complexity += sum(map(piece.count, (b",", b":"))) + 8 * sum(map(piece.count, (b"{", b"[", b"<")))
-        if self.complexity > COMPLEXITY_LIMIT:
-            raise self.error(f"the response has too many values to be parsed, getting {self.url}")
         if max(self.received, self.size) > PAGE_LIMIT:
             raise self.error(f"the response has more than {PAGE_LIMIT // 10**6} MB, getting {self.url}")
+        self.complexity += piece.count(b",") + piece.count(b":") + 2 * (piece.count(b"{") + piece.count(b"["))
+        self.complexity += 8 * piece.count(b"<")
+        if self.complexity > COMPLEXITY_LIMIT or (self.is_html and self.has_large_element(piece)):
+            raise self.error(f"the response has too many values to be parsed, getting {self.url}")
         return piece
+
+    def has_large_element(self, piece: bytes) -> bool:
+        """Return whether an element of HTML, which can have begun in an earlier piece, is too large."""
+        first, *others = piece.split(b"<")
+        is_large = self.element + len(first) > ELEMENT_LIMIT or any(len(part) > ELEMENT_LIMIT for part in others)
+        self.element = len(others[-1]) if others else self.element + len(first)
+        return is_large
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self.stream:
@@ -262,12 +281,20 @@ def name_test_result_uploaders(self: Any, restrict_modify: Any = None) -> list[s
     return [":AUTHENTICATED:" if name == ":ANONYMOUS:" else name for name in allowed]
 
 
+def is_test_result(request: Any) -> bool:
+    return bool(request.method == "POST" and "/+f/" in request.path_info)
+
+
 def needs_user(request: Any) -> bool:
     """Return whether a request may only be sent by a user: it changes an index, or has devpi send requests to other hosts."""
-    is_test_result = request.method == "POST" and "/+f/" in request.path_info
-    if is_test_result and os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
+    if is_test_result(request) and os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
         return False
     return views.is_mutating_http_method(request.method) and request.path_info.strip("/").count("/") > 0
+
+
+def is_large(request: Any) -> bool:
+    """Return whether a request has more than a log-in or a user's settings, which devpi reads into memory for any client."""
+    return views.is_mutating_http_method(request.method) and (request.content_length or 0) > BODY_LIMIT
 
 
 def make_user_tween(handler: Any, registry: Any) -> Callable[[Any], Any]:
@@ -284,9 +311,17 @@ def make_user_tween(handler: Any, registry: Any) -> Callable[[Any], Any]:
             if user is None:
                 headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
                 return HTTPUnauthorized("This needs the credentials of a user.", headers=headers)
+        elif is_large(request) and not is_test_result(request):
+            return HTTPRequestEntityTooLarge(f"This can have {BODY_LIMIT} bytes.")
         return handle(request)
 
     return check_user
+
+
+def check_password_in_turn(*arguments: Any, **options: Any) -> Any:
+    """Compare a password with its hash, while few others are compared."""
+    with comparisons:
+        return check_password(*arguments, **options)
 
 
 @asynccontextmanager
@@ -382,16 +417,6 @@ def open_remote(stage: Any, url: Any) -> BinaryIO:
         return whole
 
 
-def read_wheel(stream: BinaryIO) -> bytes | None:
-    """Return the core metadata in a wheel, or None if it has none. Raises BadZipFile."""
-    with LimitedZipFile(stream) as wheel:
-        for name in wheel.namelist():
-            # Packages inside of the package have such folders too, further down.
-            if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
-                return wheel.read(name)
-    return None
-
-
 def read_metadata(stage: Any, url: Any) -> bytes:
     """Return the core metadata in a wheel at the upstream. Raises BadGateway and HTTPInsufficientStorage."""
     with open_remote(stage, url) as stream:
@@ -402,15 +427,6 @@ def read_metadata(stage: Any, url: Any) -> bytes:
     if content is None:
         raise BadGateway(f"no metadata in {url}", code=404, url=url)
     return content
-
-
-def get_core_metadata(wheel: BinaryIO, project: str, version: str, basename: str) -> bytes | None:
-    """Return the core metadata of a wheel that devpi has, or None if it is corrupt or that of another package or version."""
-    with suppress(zipfile.BadZipFile):
-        content = read_wheel(wheel)
-        if content is not None and is_of_wheel(content, basename):
-            return content
-    return None
 
 
 def limited(pieces: Iterable[bytes], url: Any) -> bytes:
@@ -435,18 +451,6 @@ def fetch_metadata(stage: Any, url: Any) -> bytes:
         return limited([zlib.decompressobj(zlib.MAX_WBITS + 16).decompress(content, METADATA_LIMIT + 1)], url)
     except zlib.error as exc:
         raise BadGateway(f"{exc}, getting {url}", url=url) from exc
-
-
-def is_of_wheel(metadata: bytes, wheel: str) -> bool:
-    """Return whether core metadata has the name and the version that the file name of a wheel has."""
-    found = BytesHeaderParser().parsebytes(headers_of(metadata))
-    name, version, *_tags = [*wheel.split("-"), ""]
-    return (
-        canonicalize_name(str(found["Name"])) == canonicalize_name(name)
-        # A file name has an underscore for each hyphen.
-        and canonicalize_version(str(found["Version"]).replace("_", "-"))
-        == canonicalize_version(version.replace("_", "-"))
-    )
 
 
 def find_metadata(stage: Any, url: Any, wheel: Any) -> bytes:
@@ -531,6 +535,7 @@ if __name__ == "__main__":
     HTTPClient.async_client = async_client
     httpx.Response.iter_raw = iter_raw
     views.tween_keyfs_transaction = make_user_tween
+    users.verify_and_update_password_hash = check_password_in_turn
     views.get_core_metadata = get_core_metadata
     views.PyPIView._pkgserv = serve_and_prefetch
     views.PyPIView.simple_list_project = serve_compressed

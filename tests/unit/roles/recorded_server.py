@@ -19,7 +19,7 @@ from pathlib import Path
 import devpi_server.main
 import httpx
 from devpi_common.url import URL
-from devpi_server import keyfs, views
+from devpi_server import keyfs, model, views
 from devpi_server.httpclient import HTTPClient
 from devpi_server.keyfs_sqlite import Writer
 from pluggy import HookCaller
@@ -33,7 +33,7 @@ REPLACED = [
     (URL, "joinpath"),
     (HTTPClient, "async_client"),
     (httpx.Response, "iter_raw"),
-    (views, "get_core_metadata"),
+    (model, "verify_and_update_password_hash"),
     (views, "tween_keyfs_transaction"),
     (views.PyPIView, "_pkgserv"),
     (views.PyPIView, "simple_list_project"),

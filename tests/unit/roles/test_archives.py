@@ -7,10 +7,12 @@ import io
 import lzma
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import pytest
-from devpi_server import filestore
 from zips import CORRUPT, OWN, metadata_of, with_size, zip_of, zip_with_directory
+
+WHEEL = "alpha-1.0-py3-none-any.whl"
 
 
 @pytest.fixture
@@ -107,6 +109,44 @@ def test_other_compression_is_refused(open_zip, monkeypatch, compression):
 
 
 @pytest.mark.parametrize("content", CORRUPT)
-def test_a_corrupt_wheel_in_the_store_has_no_metadata(archives, monkeypatch, content):
-    monkeypatch.setattr(filestore, "ZipFile", archives.LimitedZipFile)
-    assert filestore.get_core_metadata(content, "alpha", "1.0") is None
+def test_a_corrupt_wheel_in_the_store_has_no_metadata(archives, content):
+    assert archives.get_core_metadata(content, "alpha", "1.0") is None
+
+
+def zip_of_two(*names: str) -> bytes:
+    """Return an archive whose first file has the metadata of a vendored package."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, metadata_of("alpha" if name == OWN else "vendored", "1.0"))
+    return stream.getvalue()
+
+
+def test_metadata_is_parsed_up_to_its_description(archives, monkeypatch):
+    parsed = []
+    parser = archives.BytesHeaderParser
+    monkeypatch.setattr(
+        archives,
+        "BytesHeaderParser",
+        lambda: SimpleNamespace(parsebytes=lambda text: parsed.append(text) or parser().parsebytes(text)),
+    )
+    content = metadata_of("alpha", "1.0") + b"\n" + b"Name: beta\n" * 1_000_000
+    assert archives.is_of_wheel(content, WHEEL)
+    assert parsed == [metadata_of("alpha", "1.0")[:-1]]
+    # Without a blank line.
+    assert archives.is_of_wheel(content.replace(b"\n\n", b"\n"), WHEEL)
+    assert len(parsed[1]) == 256_000
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (zip_of(metadata_of("alpha", "1.0")), metadata_of("alpha", "1.0")),
+        (zip_of_two("alpha/_vendor/METADATA", OWN), metadata_of("alpha", "1.0")),
+        (zip_of(b"Name: beta", "Alpha-1.0.dist-info/METADATA"), None),
+        (zip_of(metadata_of("beta", "1.0")), None),
+        (b"no archive", None),
+    ],
+)
+def test_metadata_of_a_stored_wheel_is_its_own(archives, content, found):
+    assert archives.get_core_metadata(io.BytesIO(content), "alpha", "1.0", basename=WHEEL) == found

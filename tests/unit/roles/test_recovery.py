@@ -12,7 +12,7 @@ from zips import zip_of
 def recovery(load, monkeypatch):
     for storage in (filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile):
         monkeypatch.setattr(storage, "_perform_crash_recovery", storage._perform_crash_recovery)
-    monkeypatch.setattr(filestore, "ZipFile", filestore.ZipFile)
+    monkeypatch.setattr(filestore, "get_core_metadata", filestore.get_core_metadata)
     return load("recovery")
 
 

@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import io
 import re
+import threading
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ import pytest
 from devpi_common.url import URL
 from devpi_server import httpclient, views
 from pyramid.response import Response
-from zips import CORRUPT, OWN, metadata_of, zip_of
+from zips import CORRUPT, OWN, metadata_of
 
 
 @pytest.fixture
@@ -207,7 +209,10 @@ def test_larger_pages_and_other_encodings_are_errors_of_the_upstream(
         fetch_page(server, monkeypatch, (status, headers, content))
 
 
-@pytest.mark.parametrize("content", [b"{}," * 20, b"1," * 101, b"<a>" * 20, gzip.compress(b"[]," * 20)])
+@pytest.mark.parametrize(
+    "content",
+    [b"{}," * 50, b"1," * 101, b"<a>" * 20, b"<a" + b" x" * 40_000, gzip.compress(b"[]," * 50)],
+)
 def test_pages_with_too_many_values_are_errors_of_the_upstream(server, monkeypatch, content):
     monkeypatch.setattr(server, "COMPLEXITY_LIMIT", 100)
     headers = GZIP if content.startswith(b"\x1f") else {}
@@ -241,6 +246,22 @@ def test_a_redirect_to_a_file_is_limited_and_the_file_is_not(server, monkeypatch
         pass
     with pytest.raises(views.BadGateway, match="more than"):
         client.post("http://upstream/large")
+
+
+def test_few_passwords_are_compared_at_a_time(server, monkeypatch):
+    running, most = [], []
+
+    def compare(_password):
+        running.append(True)
+        most.append(len(running))
+        arrived.wait(0.05)
+        running.pop()
+
+    arrived = threading.Event()
+    monkeypatch.setattr(server, "check_password", compare)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(server.check_password_in_turn, range(10)))
+    assert max(most) == server.PASSWORDS
 
 
 @pytest.mark.parametrize(
@@ -366,36 +387,6 @@ def test_metadata_that_is_not_of_the_wheel_is_refused(server, content, is_refuse
 )
 def test_names_and_versions_are_compared_as_file_names_spell_them(server, wheel, version):
     assert server.is_of_wheel(metadata_of(wheel.split("-")[0], version), wheel)
-
-
-def test_metadata_is_parsed_up_to_its_description(server, monkeypatch):
-    parsed = []
-    parser = server.BytesHeaderParser
-    monkeypatch.setattr(
-        server,
-        "BytesHeaderParser",
-        lambda: SimpleNamespace(parsebytes=lambda text: parsed.append(text) or parser().parsebytes(text)),
-    )
-    content = metadata_of("alpha", "1.0") + b"\n" + b"Name: beta\n" * 1_000_000
-    assert server.is_of_wheel(content, WHEEL.basename)
-    assert parsed == [metadata_of("alpha", "1.0")[:-1]]
-    # Without a blank line.
-    assert server.is_of_wheel(content.replace(b"\n\n", b"\n"), WHEEL.basename)
-    assert len(parsed[1]) == 256_000
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (wheel([OWN]), metadata_of("alpha", "1.0")),
-        (wheel(["alpha/_vendor/METADATA", OWN]), metadata_of("alpha", "1.0")),
-        (wheel(["Alpha-1.0.dist-info/METADATA"]), None),
-        (zip_of(metadata_of("beta", "1.0")), None),
-        (b"no archive", None),
-    ],
-)
-def test_metadata_of_a_stored_wheel_is_its_own(server, content, found):
-    assert server.get_core_metadata(io.BytesIO(content), "alpha", "1.0", basename=WHEEL.basename) == found
 
 
 @pytest.mark.parametrize("content", CORRUPT)
