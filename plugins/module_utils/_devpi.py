@@ -93,6 +93,11 @@ class Answer:
     def is_devpi(self) -> bool:
         return "x-devpi-server-version" in self.headers
 
+    @property
+    def is_upstream_failure(self) -> bool:
+        """Whether devpi reports a failure of its upstream. A 503 that is not devpi's own comes from a proxy in front of it."""
+        return self.status in (502, 504) or (self.status == 503 and self.is_devpi)
+
 
 class Trouble(Exception):
     """A look that ended early. ``kind`` and ``detail`` are those of :class:`Seen`."""
@@ -346,7 +351,7 @@ def _project(client: Client, index: str, project: str, known: Dict[str, Any]) ->
     answer = client.get(page, SIMPLE_JSON)
     if answer.status in (401, 403):
         raise Trouble(UNAUTHORISED, "index %s wants a log-in" % index)
-    if answer.status in (502, 504):
+    if answer.is_upstream_failure:
         raise Trouble(UPSTREAM, "its upstream gives no page of %s (%d)" % (project, answer.status))
     if answer.status == 404:
         raise Trouble(NO_PROJECT, "index %s does not know %s" % (index, project))
@@ -395,7 +400,7 @@ def _file(client: Client, files: List[Dict[str, Any]], known: Dict[str, Any]) ->
     answer = client.get(wanted["url"], "*/*", [algorithm])
     if answer.status in (401, 403):
         raise Trouble(UNAUTHORISED, "%s wants a log-in" % wanted["filename"])
-    if answer.status in (502, 504):
+    if answer.is_upstream_failure:
         raise Trouble(UPSTREAM, "its upstream does not give %s (%d)" % (wanted["filename"], answer.status))
     if answer.status != 200:
         raise Trouble(SERVER_ERROR, "it answers %d for %s" % (answer.status, wanted["filename"]))

@@ -148,7 +148,7 @@ limits:
 requests:
   description:
     - How many answers since its start it had (C(hit), C(stale)) or had not (C(miss)).
-    - What it fetches ahead by itself is no answer.
+    - Prefetching is not counted.
   returned: with an image of this collection
   type: dict
   sample: {"hit": 812, "stale": 40, "miss": 31}
@@ -161,6 +161,21 @@ store_bytes:
   description: The bytes of devpi's database.
   returned: with an image of this collection
   type: int
+removed_projects:
+  description: The projects that the upstreams of mirror indexes have removed within a day.
+  returned: with an image of this collection
+  type: list
+  elements: dict
+  contains:
+    index:
+      description: The mirror index, as V(user/index).
+      type: str
+    project:
+      description: The normalized name of the project.
+      type: str
+    at:
+      description: When it was removed.
+      type: str
 last_scrub:
   description: When all files were last compared with their hashes, and what was found. V(null) if never.
   returned: with an image of this collection
@@ -189,7 +204,7 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 
 # The label of the image that the devpi_server role builds, which containers have from it.
 IMAGE_LABEL = "devpi.mirror.image"
-LOOK = ["/opt/devpi/bin/python", "/opt/devpi/etc/caretaker.py", "look"]
+LOOK = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "look"]
 # What the inspection returns: types, and for objects their keys. An image of another release of the collection can lack a part.
 INSPECTION: Dict[str, Any] = {
     "troubles": list,
@@ -197,6 +212,7 @@ INSPECTION: Dict[str, Any] = {
     "limits": dict,
     "disk": dict,
     "store_bytes": int,
+    "removed_projects": list,
     "scrub": {"at": "moment"},
     "backup": {"at": "moment"},
     "cache": dict,
@@ -230,6 +246,10 @@ def lacking(found: Dict[str, Any]) -> List[str]:
         for key, expected in sorted(INSPECTION.items())
         if key not in found or not (is_like(found[key], expected) or (found[key] is None and key in NULLABLE))
     ]
+
+
+def is_removal(item: Any) -> bool:
+    return is_like(item, {"index": str, "project": str, "at": "moment"})
 
 
 def moment(seconds: Optional[float]) -> Optional[str]:
@@ -270,6 +290,7 @@ def from_inside(inside: Dict[str, Any]) -> Dict[str, Any]:
         "requests": requests,
         "hit_rate": round((total - requests["miss"]) / total, 3) if total else None,
         "store_bytes": inside["store_bytes"],
+        "removed_projects": [dated(item) for item in inside["removed_projects"] if is_removal(item)],
         "last_scrub": dated(inside["scrub"]),
         "last_backup": dated(inside["backup"]),
         "disk": inside["disk"],
@@ -299,9 +320,8 @@ def inspect(docker: Docker, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
         return None, "its output is not JSON: %s" % exc
     if not isinstance(found, dict):
         return None, "its output is not a JSON object"
-    if lacking(found):
-        return None, "its output lacks %s" % ", ".join(lacking(found))
-    return found, ""
+    missing = lacking(found)
+    return (None, "its output lacks %s" % ", ".join(missing)) if missing else (found, "")
 
 
 def why(

@@ -151,31 +151,51 @@ def mirror(name: str, image: str, upstream: str, *options: str) -> Server:
 
 
 PLAIN = """
-if [ ! -e /data/server ]; then /opt/devpi/bin/devpi-init --serverdir /data/server; fi
-exec /opt/devpi/bin/devpi-server --serverdir /data/server --host 0.0.0.0 --port 3141
+if [ ! -e /data/server ]; then /opt/devpi/bin/python /plain.py devpi-init --serverdir /data/server; fi
+exec /opt/devpi/bin/python /plain.py devpi-server --serverdir /data/server --host 0.0.0.0 --port 3141
 """
 
 
 def plain(name: str, image: str) -> Server:
     """devpi-server with its own defaults."""
-    return Server(
-        name, 3141, "/root/pypi/+simple/", ["--init", "--entrypoint", "/bin/sh", image, "-ec", PLAIN], "/data"
-    )
+    script = ["--volume", f"{HERE / 'plain.py'}:/plain.py:ro"]
+    command = ["--init", *script, "--entrypoint", "/bin/sh", image, "-ec", PLAIN]
+    return Server(name, 3141, "/root/pypi/+simple/", command, "/data")
+
+
+def call(server: Server, method: str, path: str, body: Any, token: str = "") -> Any:
+    """Send devpi a request as its own client does, with root's token if there is one. Returns the result of its JSON."""
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    if token:
+        headers["X-Devpi-Auth"] = base64.b64encode(f"root:{token}".encode()).decode()
+    with OPENER.open(Request(server.base + path, json.dumps(body).encode(), headers, method=method)) as response:
+        return json.loads(response.read()).get("result")
+
+
+def log_in(server: Server, password: str) -> str:
+    """Return a token of devpi's root."""
+    token: str = call(server, "POST", "/+login", {"user": "root", "password": password})["password"]
+    return token
 
 
 def point_plain(server: Server, upstream: str) -> None:
     """Give a plain devpi its upstream, as ``devpi index root/pypi mirror_url=...`` does."""
-
-    def call(method: str, path: str, body: Any, token: str = "") -> Any:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        if token:
-            headers["X-Devpi-Auth"] = base64.b64encode(f"root:{token}".encode()).decode()
-        with OPENER.open(Request(server.base + path, json.dumps(body).encode(), headers, method=method)) as response:
-            return json.loads(response.read()).get("result")
-
     await_answer(server.base + "/+api")
-    token = call("POST", "/+login", {"user": "root", "password": ""})["password"]
-    call("PATCH", "/root/pypi", [f"mirror_url={upstream}"], token)
+    call(server, "PATCH", "/root/pypi", [f"mirror_url={upstream}"], log_in(server, ""))
+
+
+def create_private_index(server: Server) -> str:
+    """Create a private index of a mirror that has the public index as its base. Returns the URL of its simple pages."""
+    token = log_in(server, docker("exec", server.name, "cat", "/data/root-password"))
+    call(server, "PUT", "/root/private", {"bases": ["root/pypi"]}, token)
+    return f"{server.base}/root/private/+simple/"
+
+
+def sizes(server: Server) -> tuple[int, int]:
+    """Return the bytes of a devpi's database, and of all its data."""
+    said = docker("exec", server.name, "sh", "-c", "cat /data/server/.sqlite* | wc -c; du -s -B 1 /data | cut -f 1")
+    database, everything = said.split()
+    return int(database), int(everything)
 
 
 def proxpi(name: str, image: str, packages: Path, upstream: str) -> Server:

@@ -281,11 +281,12 @@ def measure_warm(stage: Stage) -> dict[str, Any]:
     ways: dict[str, list[Any]] = {"wheelhouse": ["--no-index", "--find-links", RECORDING / "wheelhouse"]}
     ways |= {"upstream": index(stage.replay), "line": index(stage.line)}
     ways |= {way: index(server) for way, server in stage.warmed.items()}
-    # What the role has fetched ahead, and nobody has installed yet.
-    ahead = stage.up(stage.mirror("ahead"))
-    stage.ready(ahead, MIRROR)
-    stage.install.uv(index(ahead))
-    ways[f"{MIRROR}, fetched ahead"] = index(ahead)
+    ways[f"{MIRROR}, private index"] = ["--index-url", servers.create_private_index(stage.warmed[MIRROR])]
+    # What the role has prewarmed, and no client has installed yet.
+    prewarmed = stage.up(stage.mirror("prewarmed"))
+    stage.ready(prewarmed, MIRROR)
+    stage.install.uv(index(prewarmed))
+    ways[f"{MIRROR}, prewarmed"] = index(prewarmed)
     return {
         f"{name}, warm": in_turns(WARM_ROUNDS, {way: partial(run, args) for way, args in ways.items()}, f"{name}, warm")
         for name, run in stage.install.both().items()
@@ -295,7 +296,13 @@ def measure_warm(stage: Stage) -> dict[str, Any]:
 def measure_load(stage: Stage) -> dict[str, Any]:
     answers = under_load({way: server for way, server in stage.warmed.items() if way != "proxpi"})
     memory = {way: [server.memory() / 1e6] for way, server in stage.warmed.items() if way != "nginx static"}
-    return {"requests a second": answers, "memory": memory}
+    stored = {way: servers.sizes(stage.warmed[way]) for way in ("plain devpi", MIRROR)}
+    return {
+        "requests a second": answers,
+        "memory": memory,
+        "database": {way: [database / 1e6] for way, (database, _all) in stored.items()},
+        "data directory": {way: [everything / 1e6] for way, (_database, everything) in stored.items()},
+    }
 
 
 def measure_start(stage: Stage) -> dict[str, Any]:
@@ -325,6 +332,8 @@ ROWS = {
     "pip, warm": ("s", "upstream"),
     "uv, warm": ("s", "nginx static"),
     "memory": ("MB", "plain devpi"),
+    "database": ("MB", "plain devpi"),
+    "data directory": ("MB", "plain devpi"),
     "start": ("s", "plain devpi"),
     "image": ("MB", MIRROR),
     "converged": ("s", "empty play"),

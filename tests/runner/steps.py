@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 from .catalog import Scenario, scenarios
-from .environment import BIN, COLLECTIONS, DIST, MODULE_LIBRARY, PYTHONS, ROOT, TREE, archive, find_pythons
+from .environment import BIN, CACHE, COLLECTIONS, DIST, MODULE_LIBRARY, PYTHONS, ROOT, TREE, archive, find_pythons
 from .prerequisites import IMAGE, IMAGE_7, prerequisite_steps, test_host
 from .step import Step
 
@@ -19,17 +19,21 @@ ANSIBLE_TEST_LOCK = "ansible-test"
 NEEDS_IMAGE_7 = ("backups",)
 # What runs on the controller's Python alone, and what on every Python that modules support.
 CONTROLLER_TESTS = ("tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
+IMAGE_TESTS = "tests/unit/image"
+# The releases of devpi-server that the image can have.
+DEVPI_RELEASES = ("6", "7")
+IMAGE_FILES = TREE / "roles" / "devpi_server" / "files" / "image"
 MODULE_TESTS = ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules")
 # Seconds on two cores, measured with three steps at a time. Only the order of the steps depends on them.
 SECONDS = {
+    "faults": 840,
+    "backups": 800,
     "default": 776,
-    "faults": 781,
+    "cache": 585,
     "bare": 520,
-    "backups": 520,
     "clients": 488,
     "image": 450,
     "sysvinit": 390,
-    "cache": 357,
     "openrc": 310,
     "bullseye": 294,
     "runit": 243,
@@ -53,6 +57,8 @@ class Options:
 
 def lint_steps() -> list[Step]:
     mypy = ["mypy", "--config-file", str(TREE / "pyproject.toml"), "-p", "ansible_collections.devpi.mirror.plugins"]
+    # The cache must not become a part of the collection.
+    image_mypy = ["mypy", "--strict", "--config-file", str(TREE / "pyproject.toml"), "--cache-dir", str(CACHE / "mypy")]
     build = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(DIST)]
     importer = {"GALAXY_IMPORTER_CONFIG": str(TREE / "tests" / "galaxy-importer.cfg")}
     return [
@@ -60,6 +66,7 @@ def lint_steps() -> list[Step]:
         Step("lint", "ruff format", ["ruff", "format", "--check", "."], seconds=1),
         Step("lint", "yamllint", ["yamllint", "--strict", "."], seconds=2),
         Step("lint", "mypy", mypy, folder=COLLECTIONS, seconds=5),
+        Step("lint", "mypy, image's package", [*image_mypy, "-p", "devpi_mirror"], folder=IMAGE_FILES, seconds=10),
         Step("lint", "changelog", ["antsibull-changelog", "lint"], seconds=1),
         Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST_LOCK, seconds=50),
         Step("lint", "build", build, lock=ANSIBLE_TEST_LOCK, seconds=1),
@@ -71,12 +78,25 @@ def lint_steps() -> list[Step]:
 
 
 def unit_steps(selection: list[str]) -> list[Step]:
-    """Return the steps of the unit tests. With a selection for pytest, they run on the Python of the tests alone."""
+    """Return the steps of the unit tests.
+
+    With a selection for pytest, they run on the Python of the tests alone, which has devpi-server 6.
+    """
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     env = {"PYTHONPATH": str(COLLECTIONS)}
     if selection:
         return [Step("unit", "selected tests", [PYTHON, *pytest, "-v", *selection, "tests/unit"], env=env)]
     steps = [Step("unit", "controller", [PYTHON, *pytest, *CONTROLLER_TESTS], seconds=40, env=env)]
+    for release in DEVPI_RELEASES:
+        name = f"environment of devpi-server {release}"
+        python = str(ROOT / ".venv" / f"image-tests-{release}" / "bin" / "python")
+        steps += [
+            Step("prerequisite", name, ["requirements/venv", f"image-tests-{release}"], seconds=15, folder=ROOT),
+            Step(
+                "unit", f"image's package with devpi-server {release}", [python, *pytest, IMAGE_TESTS],
+                needs=(name,), seconds=50,
+            ),
+        ]  # fmt: skip
     for version in find_pythons():
         name = f"environment of Python {version}"
         python = str(ROOT / ".venv" / f"units-{version}" / "bin" / "python")

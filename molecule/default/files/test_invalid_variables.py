@@ -45,6 +45,9 @@ CASES = {
         ["devpi_server_base_mirror is 'http://***@example.com/debian'", "without credentials"],
     ),
     "network-of-the-host": Case({"devpi_server_network": "host"}, ["devpi_server_network is 'host'"]),
+    "negative-max-stale": Case(
+        {"devpi_server_max_stale": -1}, ["devpi_server_max_stale is '-1'", "a number of seconds, as in 3600"]
+    ),
     "no-freshness": Case(
         {"devpi_server_freshness": 0}, ["devpi_server_freshness is '0'", "a number of seconds, as in 300"]
     ),

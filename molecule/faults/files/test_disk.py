@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import count
 
-from conversation import JSON, PUBLIC, Mirror, on_host, publish_upstream, set_upstream_mode, until
+from conversation import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
 
 MEGABYTE = 1_000_000
 # It has a small disk, see disk.yml.
@@ -31,8 +32,8 @@ def test_full_disk() -> None:
     assert mirror.page("bulk1001").status == 200
     assert len(mirror.page("many").body) > 200_000
     free = mirror.state()["disk"]["free"]
-    on_host(f"fallocate -l {free - 90 * MEGABYTE} /srv/room/filling")
-    # 20 MB fit into 90, but not three times with what must stay free.
+    on_host(f"fallocate -l {free - 75 * MEGABYTE} /srv/room/filling")
+    # 20 MB fit into 75, but not with what must stay free.
     (file,) = mirror.files("bulk1001").values()
     answer = mirror.ask(file["path"])
     assert answer.status == 507
@@ -67,7 +68,7 @@ def serves_what_is_cached() -> None:
         fill_disk()
         assert get("alpha") == 200
         assert mirror.page("many").status == 200
-        assert mirror.ask(f"{PUBLIC}{next(unseen)}/").status in (500, 502, 503, 507)
+        assert mirror.ask(f"{PUBLIC}{next(unseen)}/").status in (200, 503, 507)
 
 
 def until_logged(text: str) -> str:
@@ -105,18 +106,16 @@ def list_cache() -> str:
 
 
 def test_compact() -> None:
-    """A database with every state of a page is compacted to the last one, and everything else stays the same."""
+    """A database with every state of an index is compacted to the last one, and everything else stays the same."""
     set_upstream_mode("well")
     assert mirror.state()["limits"]["database"] == 1024**4
     carol = mirror.create_user("carol")
     carol.upload("ours", "1.0")
     own_page = "/carol/private/+simple/ours/"
-    for number in range(5):
-        publish_upstream("many", f"2.{number}")
-        until(
-            lambda number=number: f"many-2.{number}-" in mirror.page("many", Cache_Control="no-cache").text,
-            "a new release does not appear",
-        )
+    root = mirror.log_in_root()
+    for _change in range(20):
+        description = f"description={random.randbytes(50_000).hex()}"
+        mirror.call("PATCH", "/carol/private", [description], root.auth)
     assert get("bulk2004") == 200
     before, cached, page_before = mirror.state(), list_cache(), mirror.ask(own_page, Accept=JSON).text
     with ThreadPoolExecutor() as pool:
@@ -131,7 +130,6 @@ def test_compact() -> None:
     assert list_cache() == cached
     assert mirror.ask(own_page, Accept=JSON).text == page_before
     carol.upload("ours", "2.0")
-    until(lambda: "many-2.4-" in mirror.page("many", Cache_Control="no-cache").text, "a page lacks what it had")
     assert get("new2001") == 200
     # It has not grown since.
     assert "took" not in mirror.maintain(DATABASE_MAX_SIZE="1m")

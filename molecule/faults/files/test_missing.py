@@ -13,7 +13,7 @@ from conversation import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upst
 mirror = Mirror()
 CHECK = (
     "docker run --rm --interactive --network none --read-only --tmpfs /tmp --cap-drop ALL --entrypoint /opt/devpi/bin/python "
-    "$(docker inspect --format '{{.Config.Image}}' devpi) /opt/devpi/etc/store.py check"
+    "$(docker inspect --format '{{.Config.Image}}' devpi) -m devpi_mirror.store check"
 )
 numbers = itertools.count(3001)
 
@@ -91,7 +91,7 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
         assert mirror.page(f"new{next(numbers)}").status == 200
     damage(find(name))
     restart()
-    on_host(f"docker exec --interactive devpi /opt/devpi/bin/python /opt/devpi/etc/store.py backup | {CHECK}")
+    on_host(f"docker exec --interactive devpi /opt/devpi/bin/python -m devpi_mirror.store backup | {CHECK}")
     project = name.partition("-")[0]
     set_upstream_mode("well")
 
@@ -107,7 +107,7 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
 @pytest.mark.parametrize("damage", [remove, empty])
 def test_the_database_is_compacted_although_the_last_file_is_missing(dave: User, damage: Callable[[str], None]) -> None:
     damage(find(download(dave)))
-    mirror.run("/opt/devpi/bin/python /opt/devpi/etc/store.py compact")
+    mirror.run("/opt/devpi/bin/python -m devpi_mirror.store compact")
     assert mirror.page(f"new{next(numbers)}").status == 200
 
 

@@ -169,13 +169,13 @@ class Mirror:
 
     def state(self) -> dict[str, Any]:
         """Return what the mirror reports about itself."""
-        state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python /opt/devpi/etc/caretaker.py look"))
+        state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python -m devpi_mirror.maintenance look"))
         return state
 
     def maintain(self, **limits: str) -> str:
         """Run all of the mirror's maintenance now, with limits by the names of their variables, and return its output."""
         settings = " ".join(f"DEVPI_MIRROR_{name}={value}" for name, value in limits.items())
-        return self.run(f"{settings} /opt/devpi/bin/python /opt/devpi/etc/caretaker.py all")
+        return self.run(f"{settings} /opt/devpi/bin/python -m devpi_mirror.maintenance all")
 
     def log(self) -> str:
         return on_host(f"docker logs {self.container} 2>&1")

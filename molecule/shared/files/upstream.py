@@ -5,9 +5,10 @@ page of ``elsewhere`` links.
 
 ``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered), ``failing`` (503), ``reset`` (connections are
 reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset) or
-``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` has a release appear. ``GET /+seen`` lists the paths that were asked
-for, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization`` headers of all
-requests, each once.
+``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` publishes a release, ``/+yank/NAME/VERSION`` yanks one,
+``/+status/NAME/STATUS`` sets the status of a project, and ``/+remove/NAME`` removes it. ``GET /+seen`` lists the paths that
+were requested, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization``
+headers of all requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
 expands to 1.5 GB, and so does the core metadata of ``expanding``. That of ``crowded`` has 8 million empty objects. ``greedy``
@@ -38,6 +39,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 PROJECTS = "alpha beta gamma delta epsilon large apart whole elsewhere source expanding greedy"
 RELEASES = {name: ["1.0"] for name in PROJECTS.split()}
 # What has a page that is larger than what a server has in memory.
+YANKED: set[tuple[str, str]] = set()
+STATUS: dict[str, str] = {}
 RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 # What has another wheel for each of these; the others have one for all.
 TAGS = {
@@ -70,8 +73,9 @@ def releases(name: str) -> list[str]:
 
 
 @lru_cache(2000)
-def digest(project: str, version: str, tag: str) -> str:
-    return hashlib.sha256(wheel(project, version, tag)).hexdigest()
+def digest_and_size(project: str, version: str, tag: str) -> tuple[str, int]:
+    content = wheel(project, version, tag)
+    return hashlib.sha256(content).hexdigest(), len(content)
 
 
 @lru_cache(20)
@@ -100,11 +104,49 @@ def wheel(name: str, version: str, tag: str) -> bytes:
     return stream.getvalue()
 
 
+def metadata_apart(name: str, version: str) -> bytes:
+    """Return core metadata that differs from what is in the wheel."""
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: apart\n".encode()
+
+
 @lru_cache(1)
 def bomb() -> bytes:
     """Return 1.5 GB, compressed with gzip."""
     compressor = zlib.compressobj(wbits=zlib.MAX_WBITS + 16)
     return b"".join(compressor.compress(bytes(1_000_000)) for _piece in range(1500)) + compressor.flush()
+
+
+def file_of(name: str, version: str, tag: str, host: str) -> dict[str, object]:
+    """Return what the page of a project lists of a file, for a request to this host."""
+    filename = f"{name}-{version}" + (".tar.gz" if name in SOURCES else f"-{tag}.whl")
+    url = f"/files/{name}/{version}/{tag}/{filename}"
+    if name == "elsewhere":
+        address, _colon, own_port = host.rpartition(":")
+        url = f"http://{address}:{int(own_port) - 1}{url}"
+    digest, size = digest_and_size(name, version, tag)
+    file: dict[str, object] = {
+        "filename": filename,
+        "url": url,
+        "hashes": {"sha256": digest},
+        "size": size,
+        # A release for each year, beginning with 2020 for version 1.0.
+        "upload-time": f"{2019 + int(version.split('.')[0])}-06-01T00:00:00Z",
+    }
+    if name in APART:
+        file["core-metadata"] = {"sha256": hashlib.sha256(metadata_apart(name, version)).hexdigest()}
+    if (name, version) in YANKED:
+        file["yanked"] = "broken"
+    return file
+
+
+def page_of(name: str, host: str) -> dict[str, object]:
+    """Return the page of a project."""
+    versions = [] if STATUS.get(name) == "quarantined" else releases(name)
+    files = [file_of(name, version, tag, host) for version in versions for tag in TAGS.get(name, ["py3-none-any"])]
+    page: dict[str, object] = {"meta": {"api-version": "1.4"}, "name": name, "files": files}
+    if name in STATUS:
+        page["project-status"] = {"status": STATUS[name], "reason": "malware"}
+    return page
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -157,8 +199,7 @@ class Handler(BaseHTTPRequestHandler):
             if project not in APART:
                 self.answer(404, b"no such thing\n", "text/plain")
                 return
-            # As only these can be told from what is in the wheel.
-            told = f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\nSummary: apart\n".encode()
+            told = metadata_apart(project, version)
             if "gzip" in self.headers.get("Accept-Encoding", ""):
                 self.answer(200, gzip.compress(told), Content_Encoding="gzip")
             else:
@@ -177,6 +218,12 @@ class Handler(BaseHTTPRequestHandler):
             MODE[0] = parts[1]
         elif parts[0] == "+release":
             RELEASES.setdefault(parts[1], []).append(parts[2])
+        elif parts[0] == "+yank":
+            YANKED.add((parts[1], parts[2]))
+        elif parts[0] == "+status":
+            STATUS[parts[1]] = parts[2]
+        elif parts[0] == "+remove":
+            RELEASES[parts[1]] = []
         else:
             SEEN.append(self.path)
         self.answer(200, b"done\n", "text/plain")
@@ -203,17 +250,12 @@ class Handler(BaseHTTPRequestHandler):
         elif parts == ["simple", "bomb"]:
             self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
         elif parts[0] == "simple" and len(parts) == 2 and releases(parts[1]):
-            files = []
-            for version in releases(parts[1]):
-                for tag in TAGS.get(parts[1], ["py3-none-any"]):
-                    name = f"{parts[1]}-{version}" + (".tar.gz" if parts[1] in SOURCES else f"-{tag}.whl")
-                    url = f"/files/{parts[1]}/{version}/{tag}/{name}"
-                    if parts[1] == "elsewhere":
-                        host, _colon, own_port = self.headers["Host"].rpartition(":")
-                        url = f"http://{host}:{int(own_port) - 1}{url}"
-                    files.append({"filename": name, "url": url, "hashes": {"sha256": digest(parts[1], version, tag)}})
-            page = {"meta": {"api-version": "1.0"}, "name": parts[1], "files": files}
-            self.answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
+            page = json.dumps(page_of(parts[1], self.headers["Host"])).encode()
+            tag = f'"{hashlib.md5(page).hexdigest()}"'
+            if self.headers.get("If-None-Match") == tag:
+                self.answer(304, b"", ETag=tag)
+            else:
+                self.answer(200, page, "application/vnd.pypi.simple.v1+json", ETag=tag)
         elif parts[0] == "files" and len(parts) == 5:
             if parts[1] == "large":
                 # So that a crowd comes while it is on its way.

@@ -27,6 +27,7 @@ INSIDE = {
     "disk": {"free": 5, "total": 9},
     "limits": {"size": 0, "age": 0, "database": 0},
     "store_bytes": 77,
+    "removed_projects": [{"index": "root/pypi", "project": "evil", "at": 1780000000.0}, {"project": "malformed"}],
     "backup": None,
     "cache": {"files": 3, "bytes": 99},
     "devpi": {"role": "standalone", "uuid": "c0ffee", "serial": 4, "versions": {"devpi-server": "6.20.3"}},
@@ -64,6 +65,7 @@ def test_a_mirror_that_is_well(run_module, host):
     assert result["last_scrub"]["at"] == "1970-01-01T00:00:00Z"
     assert result["last_backup"] is None
     assert result["versions"] == {"devpi-server": "6.20.3"}
+    assert result["removed_projects"] == [{"index": "root/pypi", "project": "evil", "at": "2026-05-28T20:26:40Z"}]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,10 @@ def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_mod
         ({**INSIDE, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
         ({**INSIDE, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
         ("[" * 100_000, "is not JSON"),
-        ({"troubles": []}, "lacks backup, cache, devpi, disk, limits, requests, scrub, store_bytes, upstream"),
+        (
+            {"troubles": []},
+            "lacks backup, cache, devpi, disk, limits, removed_projects, requests, scrub, store_bytes, upstream",
+        ),
     ],
 )
 def test_an_inspection_that_fails_is_reported(run_module, host, inside, why):

@@ -1,0 +1,1 @@
+"""What the collection's image adds to devpi-server."""

@@ -1,0 +1,68 @@
+"""Who may send a request that changes something. devpi checks that while it has its write lock, in part after other work."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from devpi_server.views import is_mutating_http_method
+from pyramid.httpexceptions import (  # type: ignore[import-untyped]
+    HTTPRequestEntityTooLarge,
+    HTTPUnauthorized,
+)
+
+# Bytes of a request without a user: a log-in, or the settings of a user, which devpi reads into memory.
+BODY_LIMIT = 65_536
+# Passwords that are compared at a time, each of which takes 64 MB of memory.
+PASSWORDS = 2
+
+
+def is_change(request: Any) -> bool:
+    return bool(is_mutating_http_method(request.method))  # type: ignore[no-untyped-call]
+
+
+def is_test_result(request: Any) -> bool:
+    return bool(request.method == "POST" and "/+f/" in request.path_info)
+
+
+def needs_user(request: Any) -> bool:
+    """Return whether a request may only be sent by a user: it changes an index, or has devpi send requests to other hosts."""
+    if is_test_result(request) and os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
+        return False
+    return is_change(request) and request.path_info.strip("/").count("/") > 0
+
+
+def is_large(request: Any) -> bool:
+    return is_change(request) and (request.content_length or 0) > BODY_LIMIT
+
+
+def has_credentials(request: Any) -> bool:
+    return "Authorization" in request.headers or "X-Devpi-Auth" in request.headers
+
+
+def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
+    comparisons = threading.BoundedSemaphore(PASSWORDS)
+
+    def get_user(request: Any) -> Any:
+        """Return the name of the user who sends a request, or None. Pyramid keeps it for the rest of the request."""
+        if not has_credentials(request):
+            return None
+        with comparisons, registry["xom"].keyfs.read_transaction():
+            return request.authenticated_userid
+
+    def tween(request: Any) -> Any:
+        user = get_user(request)
+        if needs_user(request):
+            if user is None:
+                headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
+                return HTTPUnauthorized("This needs the credentials of a user.", headers=headers)
+        elif is_large(request) and not is_test_result(request):
+            return HTTPRequestEntityTooLarge(f"This can have {BODY_LIMIT} bytes.")
+        is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
+        with comparisons if is_login else nullcontext():
+            return handler(request)
+
+    return tween

@@ -1,0 +1,67 @@
+"""Read zip archives of unknown authors: no more of one is read and expanded than fits into memory."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from typing import Any
+
+from .config import DIRECTORY_LIMIT, METADATA_LIMIT
+
+# What zipfile and zlib raise, besides BadZipFile, for archives that are corrupt, encrypted or of an unknown kind.
+CORRUPT = (zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
+
+
+class LimitedReader:
+    """A file of which no more than ``left`` bytes can be read, unless that is None. Raises BadZipFile."""
+
+    def __init__(self, stream: Any, left: int) -> None:
+        self.stream = stream
+        self.left: int | None = left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and offset < 0:
+            raise zipfile.BadZipFile("an offset before the start of the file")
+        return int(self.stream.seek(offset, whence))
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left is None:
+            return bytes(self.stream.read(size))
+        if size > self.left:
+            raise zipfile.BadZipFile(f"more than {DIRECTORY_LIMIT} bytes of central directory")
+        content = bytes(self.stream.read(self.left if size < 0 else size))
+        self.left -= len(content)
+        return content
+
+
+class LimitedZipFile(zipfile.ZipFile):
+    """A zip archive in a stream, of which devpi reads core metadata. Raises BadZipFile for a corrupt or a large one."""
+
+    def __init__(self, stream: Any, *arguments: Any, **options: Any) -> None:
+        reader = LimitedReader(stream, DIRECTORY_LIMIT)
+        try:
+            super().__init__(reader, *arguments, **options)
+        except CORRUPT as exc:
+            raise zipfile.BadZipFile(str(exc)) from exc
+        reader.left = None
+
+    def open(self, name: Any, *arguments: Any, **options: Any) -> Any:
+        info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
+        # Python expands bzip2 and LZMA without a limit. Wheels have neither.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile(f"{info.filename} has the compression type {info.compress_type}")
+        return super().open(info, *arguments, **options)
+
+    def read(self, name: Any, pwd: bytes | None = None) -> bytes:
+        try:
+            with self.open(name, pwd=pwd) as member:
+                content: bytes = member.read(METADATA_LIMIT + 1)
+        except CORRUPT as exc:
+            raise zipfile.BadZipFile(str(exc)) from exc
+        if len(content) > METADATA_LIMIT:
+            raise zipfile.BadZipFile(f"more than {METADATA_LIMIT} bytes of metadata in {self.filename}")
+        return content

@@ -1,0 +1,136 @@
+"""What differs between the releases of devpi-server. The rest of the package knows the names of devpi 6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from devpi_server import __version__
+from devpi_server.normalized import normalize_name
+
+from . import pages
+
+MAJOR = int(__version__.split(".")[0])
+
+# Options, as variables of the environment, and settings of indexes. What is None is always on, or gone.
+NEW: dict[str, str | None] = {
+    "DEVPISERVER_MIRROR_CACHE_EXPIRY": "DEVPISERVER_REMOTE_REFRESH_DELAY",
+    "DEVPISERVER_ENABLE_CORE_METADATA": None,
+    "DEVPISERVER_KEYFS_CACHE_SIZE": None,
+    "mirror_no_project_list": "remote_no_project_list",
+    "mirror_provides_core_metadata": None,
+    "mirror_url": "remote_url",
+}
+
+# The file of its database, and the table that has its changes by number.
+DATABASE, CHANGES = (".sqlite", "changelog") if MAJOR < 7 else (".sqlite_alchemy", "ulid_changelog")
+MIRROR_TYPE = "mirror" if MAJOR < 7 else "remote"
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options or settings with the names that this devpi knows, without those that it does not know."""
+    if MAJOR < 7:
+        return dict(values)
+    names = {name: NEW.get(name, name) for name in values}
+    return {new: values[name] for name, new in names.items() if new}
+
+
+def is_mirror(stage: Any) -> bool:
+    return bool(stage.ixconfig["type"] == MIRROR_TYPE)
+
+
+def stages_with(stage: Any, project: str) -> list[Any]:
+    """Return the indexes that an index takes a project from, in order: itself and its bases, unless they are blocked."""
+    if MAJOR < 7:
+        return [found for found, _has in stage.op_sro_check_mirror_whitelist("has_project_perstage", project=project)]
+    info = stage.index_bases.get_project_inheritance_info(normalize_name(project))
+    return [traversed.index for traversed in info.iter_indexes("get_simplelinks")]
+
+
+def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
+    """Return what devpi calls the links of a project of a mirror index, for its page."""
+    if MAJOR < 7:
+        links: list[Any] = []
+        for file in page["files"]:
+            digest = pages.digest_of(file)
+            href = f"{stage.name}/{pages.path_of(file)}" + (f"#{algorithm_of(file)}={digest}" if digest else "")
+            links.append((file["filename"], href, file.get("requires-python"), file.get("yanked")))
+        return stage.SimpleLinks(links, core_metadata=True)
+    from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
+    from devpi_server.model.links import SimplelinkMeta  # type: ignore[import-not-found, unused-ignore]
+
+    name = normalize_name(project)
+    return stage.SimpleLinks(
+        [
+            SimplelinkMeta(
+                basename=file["filename"],
+                hashes=Digests({algorithm_of(file): pages.digest_of(file)} if pages.digest_of(file) else {}),
+                index=stage.index,
+                project=name,
+                relpath=pages.path_of(file),
+                require_python=file.get("requires-python"),
+                size=file.get("size"),
+                upload_time=file.get("upload-time"),
+                user=stage.username,
+                yanked=file.get("yanked"),
+            )
+            for file in page["files"]
+            if has_version(name, file["filename"])
+        ]
+    )
+
+
+def has_version(project: Any, filename: str) -> bool:
+    """Return whether devpi 7 finds the version in a file name. It fails for a whole project if one file has none."""
+    from devpi_server.filestore import split_name_version_pyversion_ext  # type: ignore[attr-defined, unused-ignore]
+
+    try:
+        split_name_version_pyversion_ext(project, filename, checkarch=False)
+    except ValueError:
+        return False
+    return True
+
+
+def algorithm_of(file: pages.File) -> str:
+    """Return the name of the hash that a file's path has."""
+    digest = pages.digest_of(file)
+    return next((name for name, value in (file.get("hashes") or {}).items() if str(value).lower() == digest), "")
+
+
+def private_files(stage: Any, project: str) -> list[pages.File]:
+    """Return the files of a project that an index which is no mirror has itself."""
+    files = []
+    for link in stage.get_simplelinks_perstage(project):
+        if MAJOR < 7:
+            path, _hash, fragment = link.href.partition("#")
+            algorithm, _equals, digest = fragment.partition("=")
+            name, hashes = link.key, {algorithm: digest} if digest else {}
+            more: pages.File = {"core-metadata": True if link.core_metadata else None}
+        else:
+            name, path, hashes = link.basename, link.path, dict(link.hashes)
+            # Metadata without a hash is an empty object for devpi.
+            has_metadata = None if link.core_metadata is None else link.core_metadata or True
+            more = {"core-metadata": has_metadata, "size": link.size, "upload-time": link.upload_time}
+        more |= {"requires-python": link.require_python, "yanked": None if link.yanked is False else link.yanked}
+        file: pages.File = {"filename": name, "url": pages.link_to(path), "hashes": hashes}
+        files.append(file | {key: value for key, value in more.items() if value is not None})
+    return files
+
+
+def mirror_url(stage: Any) -> str:
+    """Return the URL of a mirror index's upstream, with the credentials in it."""
+    (name,) = renamed({"mirror_url": None})
+    return str(stage.ixconfig.get(name, ""))
+
+
+def file_key(xom: Any, path: str) -> Any:
+    """Return the key of a file's entry in the database, which need not exist. Call it in a transaction."""
+    if MAJOR < 7:
+        return xom.keyfs.get_key_instance("STAGEFILE" if "/+f/" in path else "PYPIFILE_NOMD5", path)
+    schema = xom.keyfs.schema
+    return xom.keyfs.match_key(path, schema.FILE_NOHASH, schema.FILE).with_resolved_parent()
+
+
+def set_content(entry: Any, content: Any, hashes: Mapping[str, str], size: int) -> None:
+    """Give an entry its file."""
+    entry.file_set_content(content, hashes=hashes, **({} if MAJOR < 7 else {"size": size}))

@@ -1,0 +1,44 @@
+"""The credentials in the URL of an upstream.
+
+devpi reports the URL to all clients and writes it to its log, so the credentials are taken out of it. They are sent with
+requests to the upstream's origin, and to no other one that a page links or redirects to.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+
+
+class Credentials(NamedTuple):
+    """The ``Authorization`` header for an origin, which is empty without credentials."""
+
+    url: str
+    authorization: str
+
+    def authenticate(self, request: Any) -> None:
+        """Add the credentials to a request to their origin. httpx calls it for each redirect too."""
+        if not self.authorization:
+            return
+        if origin(urlsplit(str(request.url))) == origin(urlsplit(self.url)):
+            request.headers["Authorization"] = self.authorization
+        elif request.headers.get("Authorization") == self.authorization:
+            # httpx keeps it when a host redirects from http to https.
+            del request.headers["Authorization"]
+
+
+def split_credentials(url: str) -> Credentials:
+    """Return a URL without its credentials, and the header that they make."""
+    parts = urlsplit(url)
+    # A password can contain an @ that is not encoded. A host name can't.
+    credentials, _at, host = parts.netloc.rpartition("@")
+    user, _colon, password = credentials.partition(":")
+    basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")
+    return Credentials(parts._replace(netloc=host).geturl(), f"Basic {basic}" if credentials else "")

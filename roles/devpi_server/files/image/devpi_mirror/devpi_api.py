@@ -1,0 +1,52 @@
+"""Send requests to this container's devpi, on the Unix socket that only its own user can open."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+from .config import SOCKET
+
+
+class Unavailable(OSError):
+    """devpi does not answer, as while it starts."""
+
+
+class StatusError(OSError):
+    """devpi answers with an error. ``status`` is the HTTP status."""
+
+    def __init__(self, method: str, path: str, status: int) -> None:
+        super().__init__(f"devpi answers {status} to {method} {path}")
+        self.status = status
+
+
+def send(method: str, path: str, body: Any = None, auth: str = "", limit: float = 60) -> Any:
+    """Return the JSON of an answer, or None if it has another type.
+
+    ``body`` is sent as JSON, ``auth`` as ``X-Devpi-Auth``. ``limit`` is the seconds that devpi has for each part of the answer.
+    Raises Unavailable, StatusError and ValueError.
+    """
+    # It is a third of the memory of the maintenance, which seldom needs it.
+    from http.client import HTTPConnection, HTTPException
+
+    headers = {
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        **({"X-Devpi-Auth": auth} if auth else {}),
+    }
+    connection = HTTPConnection("localhost")
+    with socket.socket(socket.AF_UNIX) as connection.sock:
+        connection.sock.settimeout(limit)
+        try:
+            connection.sock.connect(SOCKET)
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            content = b""
+            while chunk := response.read(65536):
+                content += chunk if response.headers.get_content_type() == "application/json" else b""
+        except (OSError, HTTPException) as exc:
+            raise Unavailable(str(exc)) from exc
+    if response.status >= 400:
+        raise StatusError(method, path, response.status)
+    return json.loads(content) if content else None

@@ -1,0 +1,290 @@
+"""Files of mirror indexes: one download of each, which is sent to all clients while it grows.
+
+The upstream's response is written to a temporary file, which each client reads at its own pace. A client that disconnects does
+not stop it. If the upstream disconnects, the download is resumed. The last bytes are sent when the file is known to have the
+size and the hash that the upstream's page promised: no client gets a whole response with another content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from . import config
+from .upstream import Upstream, UpstreamError, without_secrets
+
+# Bytes of a piece that is sent to a client, and of the end that waits for the hash where the size is unknown.
+PIECE = 65_536
+# Disconnections in a row, without a byte between them, after which a download fails.
+DISCONNECTIONS = 5
+# Seconds that a client waits for the first byte or the next one. The upstream's own limit comes first.
+PATIENCE = 60.0
+# Downloads at a time that clients wait for, and that are prefetched.
+THREADS = 20
+PREFETCHING = 2
+ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
+
+
+class Source(NamedTuple):
+    """What the upstream's page says of a file: its URL, its size or None, and its hash, both parts of which can be empty."""
+
+    url: str
+    size: int | None = None
+    algorithm: str = ""
+    digest: str = ""
+
+
+class Unusable(UpstreamError):
+    """The upstream sends another file than its page lists, or sends it in another way than was requested."""
+
+
+class Incomplete(Exception):
+    """A response that has begun can't be completed."""
+
+
+class NoRoom(Exception):
+    """The disk has no room for a file."""
+
+
+def free_bytes(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+class Download:
+    """A file that comes from the upstream. ``store`` is called with its path and size when it is whole."""
+
+    def __init__(self, upstream: Upstream, source: Source, path: Path, store: Callable[[Path], None]) -> None:
+        self.upstream = upstream
+        self.source = source
+        self.path = path
+        self.store = store
+        self.changed = threading.Condition()
+        # Bytes of the file, None if they are not known, and how many are on the disk.
+        self.size: int | None = None
+        self.received = 0
+        self.has_started = self.is_responding = self.is_whole = False
+        self.error: Exception | None = None
+        self.hash = hashlib.new(source.algorithm) if source.algorithm in ALGORITHMS else None
+        self.stream = path.open("xb")
+        # Of which clients read, also when the temporary file is removed.
+        self.reading = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.reading)
+
+    def run(self) -> None:
+        """Download the file and store it. Does nothing at the second call."""
+        with self.changed:
+            if self.has_started:
+                return
+            self.has_started = True
+        try:
+            with self.stream:
+                self.receive()
+            self.verify()
+            self.store(self.path)
+        # Whatever it is, the clients have to know.
+        except Exception as exc:
+            self.finish(exc)
+            print(f"Could not download a file: {self.description_of(exc)}", flush=True)
+        else:
+            self.finish()
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def finish(self, error: Exception | None = None) -> None:
+        with self.changed:
+            self.error = error
+            self.is_whole = error is None
+            self.changed.notify_all()
+
+    def description_of(self, error: Exception) -> str:
+        """Return one line about an error, without credentials: those of a database list the stored values in further lines."""
+        if isinstance(error, (UpstreamError, NoRoom)):
+            return str(error)
+        return f"{': '.join([type(error).__name__, *str(error).splitlines()[:1]])}, getting {self.name}"
+
+    def receive(self) -> None:
+        """Write the upstream's response to the disk, in as many parts as it takes. Raises UpstreamError and NoRoom."""
+        failures = 0
+        while True:
+            before = self.received
+            try:
+                self.receive_part()
+            except UpstreamError as exc:
+                failures = 0 if self.received > before else failures + 1
+                if not self.received or failures == DISCONNECTIONS or exc.status != 503 or isinstance(exc, Unusable):
+                    raise
+                continue
+            if self.size is None or self.received >= self.size:
+                return
+            failures = 0 if self.received > before else failures + 1
+            if failures == DISCONNECTIONS:
+                raise UpstreamError(f"the upstream sent {self.received} of {self.size} bytes, getting {self.name}")
+
+    def receive_part(self) -> None:
+        """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and NoRoom."""
+        headers = {"Range": f"bytes={self.received}-"} if self.received else {}
+        with self.upstream.stream(self.source.url, headers) as response:
+            if response.status_code not in (200, 206):
+                raise UpstreamError(f"the upstream answers {response.status_code}, getting {self.name}")
+            skipped = self.begin(response)
+            for piece in response.iter_raw():
+                part = piece[skipped:]
+                skipped = max(skipped - len(piece), 0)
+                if part:
+                    self.append(part)
+
+    def begin(self, response: httpx.Response) -> int:
+        """Note the size of a file, and return how many bytes of the response are on the disk already."""
+        if response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+            raise Unusable(f"the upstream sends an encoding that was not requested, getting {self.name}")
+        if response.status_code == 206:
+            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            if not found or int(found[1]) != self.received:
+                raise Unusable(f"the upstream sends another part than was requested, getting {self.name}")
+            size = None if found[2] == "*" else int(found[2])
+        else:
+            length = response.headers.get("Content-Length", "")
+            size = int(length) if length.isdecimal() else None
+        if self.is_responding and size != self.size:
+            raise Unusable(f"the file has changed at the upstream, getting {self.name}")
+        if self.source.size is not None and size is not None and size != self.source.size:
+            raise Unusable(f"the file has {size} bytes instead of {self.source.size}, getting {self.name}")
+        if not self.is_responding:
+            self.require_room(size or 0)
+            with self.changed:
+                self.size = size
+                self.is_responding = True
+                self.changed.notify_all()
+        return self.received if response.status_code == 200 else 0
+
+    def append(self, piece: bytes) -> None:
+        if self.size is None:
+            self.require_room(len(piece))
+        elif self.received + len(piece) > self.size:
+            raise Unusable(f"the upstream sends more than {self.size} bytes, getting {self.name}")
+        self.stream.write(piece)
+        self.stream.flush()
+        if self.hash:
+            self.hash.update(piece)
+        with self.changed:
+            self.received += len(piece)
+            self.changed.notify_all()
+
+    def require_room(self, size: int) -> None:
+        """Raise NoRoom if the disk has no room for so many bytes."""
+        free = free_bytes(self.path.parent)
+        if free < size + config.RESERVE:
+            name = self.name.rpartition("/")[2]
+            raise NoRoom(f"The mirror has no room for {name}: {free // 10**6} MB are free on its disk.")
+
+    def verify(self) -> None:
+        if self.source.size is not None and self.received != self.source.size:
+            raise UpstreamError(
+                f"the file has {self.received} bytes instead of {self.source.size}, getting {self.name}", 502
+            )
+        if self.hash and self.hash.hexdigest() != self.source.digest:
+            raise UpstreamError(
+                f"the file has the {self.source.algorithm} {self.hash.hexdigest()} instead of {self.source.digest}, "
+                f"getting {self.name}",
+            )
+
+    @property
+    def name(self) -> str:
+        return without_secrets(httpx.URL(self.source.url))
+
+    def await_response(self) -> None:
+        """Wait until the upstream responds. Raises what the download raised, and UpstreamError if that takes too long."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.is_responding or self.error or self.is_whole, PATIENCE)
+            if self.error:
+                raise self.error
+            if not self.is_responding:
+                raise UpstreamError(f"the upstream has not responded after {PATIENCE:.0f} s, getting {self.name}")
+
+    def await_end(self) -> None:
+        """Wait until the file is stored. Raises what the download raised, and UpstreamError if no byte arrives for too long."""
+        with self.changed:
+            while not self.is_whole and not self.error:
+                before = self.received
+                if not self.changed.wait(PATIENCE) and self.received == before:
+                    raise UpstreamError(f"no byte has arrived for {PATIENCE:.0f} s, getting {self.name}")
+            if self.error:
+                raise self.error
+
+    @property
+    def sendable(self) -> int:
+        """How many bytes may be sent: all but the last ones, until the hash is known to be right."""
+        if self.is_whole:
+            return self.received
+        return min(self.received, self.size - 1) if self.size is not None else max(self.received - PIECE, 0)
+
+    def read(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the file's bytes from ``start`` to before ``end``, as they arrive. Raises Incomplete."""
+        position = start
+        while end is None or position < end:
+            available = self.await_bytes(position)
+            if available <= position:
+                return
+            wanted = min(available if end is None else min(available, end), position + PIECE) - position
+            piece = os.pread(self.reading, wanted, position)
+            position += len(piece)
+            yield piece
+
+    def await_bytes(self, position: int) -> int:
+        """Return up to where bytes may be sent, which is more than ``position`` unless that is the end. Raises Incomplete."""
+        with self.changed:
+            while self.sendable <= position and not self.is_whole and not self.error:
+                before = self.received
+                if not self.changed.wait(PATIENCE) and self.received == before:
+                    raise Incomplete(f"no byte has arrived for {PATIENCE:.0f} s, getting {self.name}")
+            if self.sendable <= position and self.error:
+                raise Incomplete(str(self.error)) from None
+            return self.sendable
+
+
+class Downloads:
+    """The downloads that are under way, by the path of the file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = threading.RLock()
+        self.running: dict[str, Download] = {}
+        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="downloads")
+        self.prefetching = ThreadPoolExecutor(PREFETCHING, thread_name_prefix="prefetching")
+        self.count = 0
+
+    def start(
+        self, path: str, upstream: Upstream, source: Source, store: Callable[[Path], None], *, prefetch: bool = False
+    ) -> Download:
+        """Return the download of a file, which is started if it is not under way."""
+        with self.lock:
+            download = self.running.get(path)
+            if download is None:
+                self.count += 1
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary = self.folder / f"{os.getpid()}-{self.count}.part"
+                temporary.unlink(missing_ok=True)
+                download = self.running[path] = Download(upstream, source, temporary, store)
+            elif prefetch or download.has_started:
+                return download
+        (self.prefetching if prefetch else self.pool).submit(self.run, path, download)
+        return download
+
+    def run(self, path: str, download: Download) -> None:
+        if download.has_started:
+            return
+        try:
+            download.run()
+        finally:
+            with self.lock:
+                self.running.pop(path, None)

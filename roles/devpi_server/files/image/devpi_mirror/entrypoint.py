@@ -1,0 +1,207 @@
+"""Prepare the store on the volume, and become the supervisor.
+
+At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of
+the mirror index change, they are applied before a client can reach devpi: nginx, which alone connects to it, runs later.
+
+Everything comes from the environment: DEVPISERVER_* is devpi's own, DEVPI_MIRROR_* is for this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from supervisor import supervisord  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+from .compat import renamed
+from .config import (
+    ALLOWED_HOSTS_CONF,
+    BIN,
+    DATA,
+    ETC,
+    INDEX,
+    LISTEN_CONF,
+    RESPONSES,
+    SETTINGS_FAILED,
+    SOCKET,
+    SOCKET_DIRECTORY,
+    STORE,
+    TEMPORARY,
+    THREADS,
+    UPSTREAM_CONF,
+)
+from .credentials import split_credentials
+from .devpi_api import Unavailable, send
+
+SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
+START_LIMIT = 120.0
+
+
+def settle_environment(environ: MutableMapping[str, str]) -> None:
+    """Add the settings that make this the collection's devpi, where the operator has not chosen otherwise."""
+    # An option that the operator chose for one release goes on to mean the same in the next.
+    chosen = {name: environ.pop(name) for name in list(environ) if name.startswith("DEVPISERVER_")}
+    environ.update(renamed(chosen))
+    own: dict[str, str] = {}
+    # A stretched secret costs 5 s and half a gigabyte at every start. This one is random and needs no stretching.
+    own["DEVPISERVER_ARGON2_TIME_COST"] = "1"
+    own["DEVPISERVER_ARGON2_MEMORY_COST"] = "8192"
+    own["DEVPISERVER_ARGON2_PARALLELISM"] = "1"
+    own["DEVPISERVER_KEYFS_CACHE_SIZE"] = "10"
+    own["DEVPISERVER_THREADS"] = str(THREADS)
+    # Connections of nginx, some of which wait for their next request.
+    own["DEVPISERVER_CONNECTION_LIMIT"] = str(4 * THREADS)
+    own["DEVPISERVER_ENABLE_CORE_METADATA"] = "true"
+    own["DEVPISERVER_RESTRICT_MODIFY"] = "root"
+    for name, value in renamed(own).items():
+        environ.setdefault(name, value)
+    environ["DEVPISERVER_SERVERDIR"] = str(STORE)
+    environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
+    # No port, which other processes in this container's network could connect to, or listen on while devpi restarts.
+    environ["DEVPISERVER_UNIX_SOCKET"] = SOCKET
+
+
+def keep_random(path: Path, size: int) -> str:
+    """Return the text in ``path``, made of ``size`` random bytes at first. It appears whole, for its owner alone."""
+    if not path.exists():
+        fresh = path.with_name(path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(base64.urlsafe_b64encode(secrets.token_bytes(size)).decode("ascii"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.rename(path)
+    return path.read_text()
+
+
+def prepare_store(environ: Mapping[str, str]) -> None:
+    """Make the secret, the root password and the store, unless they are there."""
+    for folder in (TEMPORARY, DATA / "nginx" / "tmp", RESPONSES):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_random(DATA / "secret", 64)
+    password = keep_random(DATA / "root-password", 24)
+    if (STORE / ".nodeinfo").exists():
+        return
+    # In the environment and not on the command line, which everybody on the machine can list.
+    init = {name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_")}
+    init.update(DEVPISERVER_SERVERDIR=environ["DEVPISERVER_SERVERDIR"], DEVPISERVER_ROOT_PASSWD=password)
+    subprocess.run([BIN / "devpi-init"], env=init, check=True)
+
+
+def remove_old_responses() -> None:
+    """Remove the responses that earlier releases cached."""
+    for path in RESPONSES.parent.iterdir():
+        if path.is_dir() and path.name not in ("tmp", RESPONSES.name):
+            # What can't be removed is not served either.
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the mirror index, as devpi names them."""
+    settings: dict[str, Any] = {"mirror_no_project_list": True}
+    upstream = split_credentials(environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""))
+    if upstream.url:
+        settings["mirror_url"] = upstream.url
+    return renamed(settings)
+
+
+def await_server(process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers. Raises RuntimeError if it ends or takes too long."""
+    deadline = time.monotonic() + START_LIMIT
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            send("GET", "/+api", limit=30)
+        except Unavailable:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("devpi-server did not start; what it said is above")
+
+
+def apply_settings(environ: Mapping[str, str]) -> None:
+    """Give the mirror index its settings, if they have changed since they were last given."""
+    settings = wanted_settings(environ)
+    marker = DATA / "settings-applied"
+    stamp = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    if marker.exists() and marker.read_text() == stamp:
+        return
+    process = subprocess.Popen(SERVER, env=environ)
+    try:
+        await_server(process)
+        password = (DATA / "root-password").read_text()
+        token = send("POST", "/+login", {"user": "root", "password": password})["result"]["password"]
+        auth = base64.b64encode(f"root:{token}".encode()).decode("ascii")
+        send("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in settings.items()], auth)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    marker.write_text(stamp)
+
+
+def configure_nginx(environ: Mapping[str, str]) -> None:
+    """Write the files that nginx.conf includes: the forwarded socket, allowed host names, and what identifies the upstream."""
+    socket = f"listen unix:{SOCKET_DIRECTORY}/http.sock;\n" if SOCKET_DIRECTORY.is_dir() else ""
+    LISTEN_CONF.write_text(socket)
+    names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
+    ALLOWED_HOSTS_CONF.write_text(
+        # The backslash, itself escaped, makes a name of what would be a keyword of the map.
+        "".join(f'"\\\\{name}" "";\n' for name in sorted(set(names) - {"localhost"}))
+    )
+    upstream = split_credentials(environ.get("DEVPI_MIRROR_UPSTREAM_URL", "")).url
+    UPSTREAM_CONF.write_text(f"set $upstream_id {hashlib.sha256(upstream.encode()).hexdigest()[:16]};\n")
+
+
+class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
+    """A supervisor that starts its programs at once, and stops them without a second's pause between two."""
+
+    def runforever(self) -> None:
+        poller = self.options.poller
+        poll = poller.poll
+        poller.poll = lambda timeout: poll(timeout if self.options.mood > 0 else 0.05)
+        for group in sorted(self.process_groups.values()):
+            group.transition()
+        super().runforever()
+
+
+def main() -> None:
+    os.umask(0o077)
+    settle_environment(os.environ)
+    configure_nginx(os.environ)
+    if (DATA / "incoming").exists():
+        # What it needs would stay in memory, as this process becomes the supervisor.
+        subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "take-place"], check=True)
+    prepare_store(os.environ)
+    remove_old_responses()
+    try:
+        apply_settings(os.environ)
+        SETTINGS_FAILED.unlink(missing_ok=True)
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as exc:
+        # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
+        report = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's password?"
+        print(report, file=sys.stderr)
+        # If the disk is full, that is reported too.
+        with suppress(OSError):
+            SETTINGS_FAILED.write_text(report)
+    supervisord.Supervisor = Supervisor
+    supervisord.main(["-c", str(ETC / "supervisord.conf")])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Simple pages of mirror indexes: the upstream's page with other links, and nothing else changed.
+
+A page is the JSON object of the simple repository API (PEP 691) with absolute URLs. One that the upstream has as HTML (PEP 503)
+is converted to it. All fields are preserved, those that this module does not know included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from email.message import Message
+from html import escape
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+import orjson
+from packaging.utils import canonicalize_name
+
+JSON = "application/vnd.pypi.simple.v1+json"
+HTML = "application/vnd.pypi.simple.v1+html"
+TEXT_HTML = "text/html"
+# What is requested of an upstream. One that knows neither JSON nor HTML by these names has text/html.
+ACCEPT = f"{JSON}, {HTML};q=0.2, {TEXT_HTML};q=0.01"
+
+# What pip and its predecessors take for a file of a project. Other links of an HTML page lead to other pages.
+EXTENSIONS = (
+    *(
+        ".whl",
+        ".egg",
+        ".zip",
+        ".tar",
+        ".tar.gz",
+        ".tgz",
+        ".tar.bz2",
+        ".tbz",
+        ".tar.Z",
+        ".tar.xz",
+        ".txz",
+        ".tar.lz",
+        ".tlz",
+    ),
+    *(".tar.lzma", ".exe", ".msi", ".rpm", ".deb", ".dmg"),
+)
+# Attributes of a link in HTML, without "data-", that have another key in JSON, and keys that have no attribute.
+ATTRIBUTES = {"dist-info-metadata": "core-metadata"}
+WITHOUT_ATTRIBUTE = ("filename", "url", "hashes", "size", "upload-time", "dist-info-metadata")
+STATUS = "pypi:project-status"
+
+# What parsing a page takes: 1 for each value, 2 for each object or list, 8 for each element of HTML. That of ddtrace takes up
+# to 1.7 million, depending on what an index says of files. 3 million take 300 MB of memory.
+COMPLEXITY_LIMIT = 3_000_000
+# Bytes of HTML between the start of an element and that of the next.
+ELEMENT_LIMIT = 65_536
+
+Page = dict[str, Any]
+File = dict[str, Any]
+
+
+class PageError(ValueError):
+    """The upstream's response is no simple page. The text says why."""
+
+
+def parse(content: bytes, content_type: str, url: str) -> Page:
+    """Return the page that the upstream has at ``url``. Raises PageError."""
+    header = Message()
+    header["Content-Type"] = content_type
+    kind = header.get_content_type()
+    charset = str(header.get_content_charset("utf-8"))
+    require_simplicity(content)
+    if kind == "application/json" or kind.endswith("+json"):
+        page = parse_json(content)
+    elif kind in (TEXT_HTML, HTML, "application/xhtml+xml"):
+        page = parse_html(content, charset, url)
+    else:
+        raise PageError(f"the response has the content type {kind}, which is not that of a simple page")
+    page["files"] = [dict(file, url=absolute(file["url"], url)) for file in page["files"] if is_safe(file["filename"])]
+    return page
+
+
+def absolute(url: str, base: str) -> str:
+    # Most are, and urljoin takes half of the time that a page takes.
+    return url if url.startswith(("https://", "http://")) else urljoin(base, url)
+
+
+def require_simplicity(content: bytes) -> None:
+    """Raise PageError for a page that takes too much memory to be parsed, which can be a few bytes if they are compressed."""
+    values = content.count(b",") + content.count(b":")
+    containers = content.count(b"{") + content.count(b"[")
+    elements = content.count(b"<")
+    if values + 2 * containers + 8 * elements > COMPLEXITY_LIMIT:
+        raise PageError("the response has too many values to be parsed")
+    # The start of an element of HTML can have any number of attributes.
+    if elements and max(map(len, content.split(b"<"))) > ELEMENT_LIMIT and not content.lstrip().startswith(b"{"):
+        raise PageError("the response has an element that is too large to be parsed")
+
+
+def is_safe(filename: str) -> bool:
+    """Return whether a file name can be the last part of a path."""
+    return bool(filename) and not re.search(r"[/\\\x00-\x1f\x7f]|^\.\.?$", filename)
+
+
+def parse_json(content: bytes) -> Page:
+    try:
+        page = orjson.loads(content)
+    except ValueError as exc:
+        raise PageError(f"the response is not JSON ({exc})") from exc
+    files = page.get("files") if isinstance(page, dict) else None
+    if not isinstance(files, list):
+        raise PageError("the response is JSON, but not a simple page")
+    if not all(
+        isinstance(file, dict) and {type(file.get("filename")), type(file.get("url"))} == {str} for file in files
+    ):
+        raise PageError("the response lists a file that has no name or no URL")
+    meta = page.get("meta")
+    version = str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0"
+    if version.partition(".")[0] != "1":
+        raise PageError(f"the response has version {version} of the simple repository API, and only version 1 is known")
+    return dict(page)
+
+
+class Anchors(HTMLParser):
+    """Collects the links of an HTML page, its base URL and its ``pypi:`` meta elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = ""
+        self.links: list[dict[str, str]] = []
+        self.metas: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes)
+        elif tag == "base" and not self.base:
+            self.base = attributes.get("href", "")
+        elif tag == "meta" and attributes.get("name", "").startswith("pypi:"):
+            self.metas.append((attributes["name"], attributes.get("content", "")))
+
+
+def parse_html(content: bytes, charset: str, url: str) -> Page:
+    try:
+        text = content.decode(charset)
+    except (LookupError, UnicodeDecodeError) as exc:
+        raise PageError(f"the response can't be decoded ({exc})") from exc
+    anchors = Anchors()
+    anchors.feed(text)
+    anchors.close()
+    files = [file for file in (file_of(link, urljoin(url, anchors.base)) for link in anchors.links) if file]
+    metas = dict(anchors.metas)
+    if not files and not metas:
+        # As that of a proxy that asks for a password. PyPI and devpi mark theirs.
+        raise PageError("the response is an HTML page without links to files")
+    page: Page = {"meta": {"api-version": metas.get("pypi:repository-version", "1.0")}, "files": files}
+    if STATUS in metas:
+        reason = metas.get(f"{STATUS}-reason")
+        page["project-status"] = {"status": metas[STATUS], **({"reason": reason} if reason else {})}
+    for name, place, key in (
+        ("pypi:tracks", page["meta"], "tracks"),
+        ("pypi:alternate-locations", page, "alternate-locations"),
+    ):
+        values = [value for found, value in anchors.metas if found == name]
+        if values:
+            place[key] = values
+    return page
+
+
+def file_of(link: dict[str, str], base: str) -> File | None:
+    """Return the file that a link of an HTML page leads to, or None if it leads to something else."""
+    url = urljoin(base, link["href"].strip())
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    filename = unquote(parts.path.rpartition("/")[2])
+    if parts.scheme not in ("http", "https") or not filename.lower().endswith(tuple(map(str.lower, EXTENSIONS))):
+        return None
+    algorithm, _equals, digest = parts.fragment.partition("=")
+    is_hash = re.fullmatch(r"[a-z0-9_]+", algorithm) and re.fullmatch(r"[0-9a-fA-F]{16,}", digest)
+    file: File = {
+        "filename": filename,
+        "url": parts._replace(fragment="").geturl(),
+        "hashes": {algorithm: digest.lower()} if is_hash else {},
+    }
+    for name, value in link.items():
+        if name.startswith("data-"):
+            key = name.removeprefix("data-")
+            file[ATTRIBUTES.get(key, key)] = value_of(key, value)
+    return file
+
+
+def value_of(key: str, text: str) -> Any:
+    """Return what the text of an attribute is in JSON."""
+    if key == "yanked":
+        return text or True
+    if key == "gpg-sig":
+        return text == "true"
+    if key in ("core-metadata", "dist-info-metadata"):
+        algorithm, equals, digest = text.partition("=")
+        return {algorithm: digest} if equals else text == "true"
+    return text
+
+
+def digest_of(file: File) -> str:
+    """Return the digest that a file's path has, in lower-case hexadecimal digits, or an empty text."""
+    hashes = file.get("hashes")
+    if not isinstance(hashes, dict) or not hashes:
+        return ""
+    digest = hashes.get("sha256") or hashes.get("md5") or next(iter(hashes.values()))
+    return digest.lower() if isinstance(digest, str) and re.fullmatch(r"[0-9a-fA-F]{16,}", digest) else ""
+
+
+def path_of(file: File) -> str:
+    """Return the path of a file below its index, as devpi names it: it does not change if the upstream moves the file."""
+    digest = digest_of(file)
+    if digest:
+        return f"+f/{digest[:3]}/{digest[3:16]}/{file['filename']}"
+    parts = urlsplit(file["url"])
+    folder = "_".join([parts.scheme, *parts.netloc.split("/"), *parts.path.strip("/").split("/")[:-1]])
+    return f"+e/{unquote(re.sub('[^a-zA-Z0-9_.-]', '_', folder))}/{file['filename']}"
+
+
+def has_core_metadata(file: File) -> bool:
+    return bool(file.get("core-metadata") or file.get("dist-info-metadata"))
+
+
+def link_to(path: str) -> str:
+    """Return a link to a path of this mirror from the page of a project of any index."""
+    return quote(f"../../../../{path}", safe="/+!~")
+
+
+def merged(found: list[Page]) -> Page:
+    """Return the page of an index that takes a project from several: of files with the same name, the first counts."""
+    files: dict[str, File] = {}
+    for page in found:
+        for file in page["files"]:
+            files.setdefault(file["filename"], file)
+    return {**(found[-1] if found else {}), "files": list(files.values())}
+
+
+def rewritten(page: Page, index: str, *, provides_metadata: bool = True) -> Page:
+    """Return a page whose links lead to this mirror: from the page of a project of any index to the files of ``index``.
+
+    pip takes half as long again for a link that has a plus sign, so ``-f`` stands for devpi's ``+f``. With
+    ``provides_metadata``, the core metadata of a wheel is promised, of which the upstream does not have it.
+    """
+    files = []
+    for file in page["files"]:
+        path = path_of(file)
+        file = dict(file, url=link_to(f"{index}/{'-' + path[1:] if path.startswith('+f/') else path}"))
+        if provides_metadata and file["filename"].endswith(".whl") and not has_core_metadata(file):
+            file["core-metadata"] = True
+        files.append(file)
+    return dict(page, files=files)
+
+
+def render_json(page: Page) -> bytes:
+    return orjson.dumps(page)
+
+
+def attributes_of(file: File) -> Iterator[tuple[str, str]]:
+    """Yield the attributes that a file's link has in HTML."""
+    for key, value in file.items():
+        if key in WITHOUT_ATTRIBUTE or value is None or (value is False and key != "gpg-sig"):
+            continue
+        if key == "yanked":
+            yield "data-yanked", value if isinstance(value, str) else ""
+        elif key == "core-metadata":
+            text = (
+                next((f"{name}={digest}" for name, digest in value.items()), "true")
+                if isinstance(value, dict)
+                else "true"
+            )
+            yield "data-core-metadata", text
+            # As pip before 23.2.1 and others call it.
+            yield "data-dist-info-metadata", text
+        elif isinstance(value, bool):
+            yield f"data-{key}", str(value).lower()
+        elif isinstance(value, str):
+            yield f"data-{key}", value
+
+
+def metas_of(page: Page) -> Iterator[tuple[str, str]]:
+    """Yield the names and contents of the meta elements that a page has in HTML."""
+    meta = page.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    yield "pypi:repository-version", str(meta.get("api-version", "1.0"))
+    status = page.get("project-status")
+    if isinstance(status, dict):
+        yield STATUS, str(status.get("status", ""))
+        if status.get("reason"):
+            yield f"{STATUS}-reason", str(status["reason"])
+    for name, values in (("tracks", meta.get("tracks")), ("alternate-locations", page.get("alternate-locations"))):
+        for value in values if isinstance(values, list) else ():
+            yield f"pypi:{name}", str(value)
+
+
+def render_html(page: Page, name: str) -> bytes:
+    """Return a page as HTML, from the same data as its JSON."""
+    title = escape(f"Links for {name}")
+    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">']
+    lines += [f'<meta name="{escape(key)}" content="{escape(text)}">' for key, text in metas_of(page)]
+    lines += [f"<title>{title}</title>", "</head>", "<body>", f"<h1>{title}</h1>"]
+    for file in page["files"]:
+        hashes = file.get("hashes")
+        best = "sha256" if isinstance(hashes, dict) and "sha256" in hashes else next(iter(hashes or {}), "")
+        url = file["url"] + (f"#{best}={hashes[best]}" if best else "")
+        attributes = "".join(f' {key}="{escape(text)}"' for key, text in attributes_of(file))
+        lines.append(f'<a href="{escape(url)}"{attributes}>{escape(file["filename"])}</a><br>')
+    return "\n".join([*lines, "</body>", "</html>", ""]).encode()
+
+
+def empty(name: str) -> Page:
+    return {"meta": {"api-version": "1.0"}, "name": canonicalize_name(name), "files": []}

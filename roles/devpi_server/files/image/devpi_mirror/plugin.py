@@ -1,0 +1,389 @@
+"""The plugin of devpi-server that serves simple pages, files and core metadata of mirror indexes.
+
+devpi still decides who may read what, which indexes there are and what private ones have. Of a mirror index it knows the files
+that were downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from devpi_common.metadata import splitbasename
+from packaging.utils import canonicalize_name
+from pluggy import HookimplMarker
+from pyramid.response import Response  # type: ignore[import-untyped]
+
+from . import compat, config, pages, patches
+from .core_metadata import get_core_metadata
+from .credentials import split_credentials
+from .downloads import Download, Downloads, NoRoom, Source
+from .flights import Flights
+from .page_cache import PageCache, Served
+from .prefetch import INSTALLERS, Prefetcher
+from .store_file import store_file
+from .upstream import Upstream, UpstreamError
+
+hookimpl = HookimplMarker("devpiserver")
+
+PAGE = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+simple/(?P<project>[^/]+)(?P<slash>/?)")
+FILE = re.compile(
+    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>\+f/[0-9a-f]{3}/[0-9a-f]{13}/[^/]+?|\+e/[^/]+/[^/]+?)(?P<metadata>\.metadata)?"
+)
+# What users write instead of the URL of an index: PyPI's, or one without the plus sign.
+GUESSED = re.compile(rf"(?P<index>/{config.INDEX})?/simple/(?:[^/]+/?)?|/simple")
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+METADATA_THREADS = 20
+# Seconds that a client waits for metadata, for which the upstream may have to send a whole wheel.
+METADATA_WAIT = 60.0
+LATEST_JSON = "application/vnd.pypi.simple.latest+json"
+# The level of gzip from which on a page takes more time and hardly less room.
+COMPRESSION = 3
+IMMUTABLE = "max-age=365000000, immutable, public"
+
+
+class Mirror(NamedTuple):
+    """A mirror index: its name, as ``user/index``, and what it has of its upstream."""
+
+    name: str
+    upstream: Upstream
+    cache: PageCache
+    prefetcher: Prefetcher
+
+
+@hookimpl
+def devpiserver_pyramid_configure(config: Any, pyramid_config: Any) -> None:
+    transaction = "devpi_server.views.tween_keyfs_transaction"
+    logging = "devpi_server.views.tween_request_logging"
+    access = "devpi_mirror.access.tween_factory"
+    pyramid_config.add_tween(access, under=logging, over=transaction)
+    pyramid_config.add_tween("devpi_mirror.push.tween_factory", under=access, over=transaction)
+    pyramid_config.add_tween("devpi_mirror.plugin.tween_factory", under=transaction)
+
+
+# devpi loads this module in the server and in all of its commands.
+patches.apply()
+
+
+def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
+    service = registry["xom"].devpi_mirror = Service(registry["xom"])
+
+    def tween(request: Any) -> Any:
+        response = service.respond(request)
+        return handler(request) if response is None else response
+
+    return tween
+
+
+class Service:
+    """Responds to requests for what mirror indexes have."""
+
+    def __init__(self, xom: Any) -> None:
+        self.xom = xom
+        self.mirrors: dict[tuple[str, str], Mirror] = {}
+        self.lock = threading.Lock()
+        self.downloads = Downloads(config.TEMPORARY)
+        self.metadata: Flights[bytes] = Flights(METADATA_THREADS, "metadata")
+
+    def respond(self, request: Any) -> Any:
+        """Return the response to a request, or None if it is devpi's to respond."""
+        if request.method not in ("GET", "HEAD"):
+            return None
+        path = request.path_info
+        found = PAGE.fullmatch(path)
+        if found:
+            return self.respond_with_page(request, found)
+        found = FILE.fullmatch(path)
+        if found:
+            return self.respond_with_file(request, found)
+        found = GUESSED.fullmatch(path)
+        return self.respond_to_guess(request, found) if found else None
+
+    def respond_to_guess(self, request: Any, found: re.Match[str]) -> Any:
+        """Return the URL of the index that a client seems to mean, unless a user or a project has this name."""
+        if not found["index"] and self.xom.model.get_user("simple") is not None:
+            return None
+        url = f"{request.scheme}://{request.host}/{config.INDEX}/+simple/"
+        return failure(UpstreamError(f"This is not the URL of an index. The index has the URL {url}", 404))
+
+    def simple_links(self, stage: Any, project: str) -> Any:
+        """Return the links of a project of a mirror index for devpi, which raises what devpi expects."""
+        mirror = self.mirror_of(stage.name)
+        try:
+            if mirror is None:
+                raise UpstreamError(f"{stage.name} is no mirror index")
+            project = canonicalize_name(project)
+            return compat.simple_links(stage, project, mirror.cache.get(project).load())
+        except UpstreamError as exc:
+            error = stage.UpstreamNotFoundError if exc.status in (404, 410) else stage.UpstreamError
+            raise error(str(exc)) from exc
+
+    def mirror_of(self, name: str) -> Mirror | None:
+        """Return the mirror index of a name, or None if there is no such index or it is no mirror."""
+        stage = self.xom.model.getstage(name)
+        if stage is None or not compat.is_mirror(stage):
+            return None
+        url = compat.mirror_url(stage)
+        with self.lock:
+            mirror = self.mirrors.get((name, url))
+            if mirror is None:
+                mirror = self.mirrors[name, url] = self.make_mirror(name, url)
+            return mirror
+
+    def make_mirror(self, name: str, url: str) -> Mirror:
+        credentials = split_credentials(url)
+        # Those of the public index are in no database, see config.py.
+        own = split_credentials(os.environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""))
+        if name == config.INDEX and own.url.rstrip("/") == credentials.url.rstrip("/"):
+            credentials = own
+        upstream = Upstream(credentials.url, credentials.authorization)
+        cache = PageCache(upstream, config.PAGES / name, float(config.seconds("FRESHNESS", 300)))
+        return Mirror(name, upstream, cache, Prefetcher(cache.get))
+
+    def respond_with_page(self, request: Any, found: re.Match[str]) -> Any:
+        stage = self.xom.model.getstage(found["index"])
+        if stage is None or (request.method == "HEAD" and not compat.is_mirror(stage)):
+            return None
+        name = found["project"]
+        if not NAME.fullmatch(name):
+            return failure(UpstreamError(f"{name!r} is not the name of a project", 404))
+        project = canonicalize_name(name)
+        if name != project or not found["slash"]:
+            # nginx makes the location relative: which address the client used, this does not know.
+            return Response(status=302, location=f"/{found['index']}/+simple/{project}/", vary=["Accept"])
+        mirror = self.mirror_of(found["index"])
+        try:
+            if mirror is None:
+                return self.inherited_page_response(request, stage, project)
+            return page_response(request, mirror, project, self.get_page(request, mirror, project))
+        except UpstreamError as exc:
+            return failure(exc)
+
+    def get_page(self, request: Any, mirror: Mirror, project: str) -> Served:
+        """Return a page of a mirror index. Raises UpstreamError."""
+        return mirror.cache.get(project, reload="no-cache" in request.headers.get("Cache-Control", ""))
+
+    def inherited_page_response(self, request: Any, stage: Any, project: str) -> Any:
+        """Return a page that an index takes from mirror indexes in part, or None if it does not. Raises UpstreamError."""
+        stages = compat.stages_with(stage, project)
+        mirrors = [mirror for mirror in (self.mirror_of(found.name) for found in stages) if mirror]
+        own = [found for found in stages if not compat.is_mirror(found)]
+        if not mirrors:
+            return None
+        if not own and len(mirrors) == 1:
+            if mirrors[0].name == config.INDEX and request.headers.get("X-Shared-Pages"):
+                # nginx has it, or requests it as a page of that index.
+                return Response(headerlist=[("X-Accel-Redirect", f"/+shared/{project}/")])
+            return page_response(request, mirrors[0], project, self.get_page(request, mirrors[0], project))
+        found_pages = [pages.empty(project) | {"files": compat.private_files(found, project)} for found in own]
+        for mirror in mirrors:
+            try:
+                page = self.get_page(request, mirror, project).load()
+            except UpstreamError as exc:
+                if exc.status in (404, 410) and found_pages:
+                    continue
+                raise
+            found_pages.append(pages.rewritten(page, mirror.name))
+        response = Response(vary=["Accept"])
+        fill(request, response, pages.merged(found_pages), project)
+        return response
+
+    def respond_with_file(self, request: Any, found: re.Match[str]) -> Any:
+        mirror = self.mirror_of(found["index"])
+        if mirror is None:
+            return None
+        path = found["path"]
+        try:
+            if found["metadata"]:
+                return self.metadata_response(request, mirror, path)
+            stored = config.FILES / mirror.name / path
+            if stored.is_file():
+                # devpi knows its type and its date.
+                return None if self.has_entry(mirror, path) else stored_response(request, stored)
+            return self.download_response(request, mirror, path)
+        except (UpstreamError, NoRoom) as exc:
+            return failure(exc)
+
+    def has_entry(self, mirror: Mirror, path: str) -> bool:
+        entry = self.xom.filestore.get_file_entry(f"{mirror.name}/{path}")
+        return entry is not None and bool(entry.meta)
+
+    def find(self, mirror: Mirror, path: str) -> tuple[str, pages.File]:
+        """Return the project of a file, and what the upstream's page says of it. Raises UpstreamError."""
+        error = UpstreamError(f"the upstream lists no file {path}", 404)
+        for project in projects_of(path.rpartition("/")[2]):
+            try:
+                file = mirror.cache.find(project, path)
+            except UpstreamError as exc:
+                error = exc
+                continue
+            if file:
+                return project, file
+        raise error
+
+    def metadata_response(self, request: Any, mirror: Mirror, path: str) -> Any:
+        project, file = self.find(mirror, path)
+        if not file["filename"].endswith(".whl"):
+            raise UpstreamError(f"{file['filename']} is no wheel", 404)
+        stored = config.FILES / mirror.name / path
+        try:
+            content = self.metadata.run(
+                (mirror.name, path), lambda: get_core_metadata(mirror.upstream, file, stored), METADATA_WAIT
+            )
+        except TimeoutError:
+            raise UpstreamError(f"the metadata of {file['filename']} has not arrived in time") from None
+        # nginx sends no header of a client's with a request whose response it caches, but for installers this one.
+        if request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or ""):
+            mirror.prefetcher.metadata_was_requested(
+                project, content, lambda: self.download(mirror, path, project, file, prefetch=True)
+            )
+        return Response(
+            body=content, content_type="application/octet-stream", headerlist=[("Cache-Control", IMMUTABLE)]
+        )
+
+    def download(
+        self, mirror: Mirror, path: str, project: str, file: pages.File, *, prefetch: bool = False
+    ) -> Download:
+        """Start the download of a file, or return the one that is under way."""
+        store = partial(store_file, self.xom, mirror.name, path, project, file)
+        return self.downloads.start(f"{mirror.name}/{path}", mirror.upstream, source_of(file), store, prefetch=prefetch)
+
+    def download_response(self, request: Any, mirror: Mirror, path: str) -> Any:
+        project, file = self.find(mirror, path)
+        if request.method == "HEAD":
+            size = file.get("size")
+            if not isinstance(size, int):
+                with mirror.upstream.stream(file["url"], method="HEAD") as response:
+                    size = response.headers.get("Content-Length")
+            return file_response([], None if size is None else int(size))
+        download = self.download(mirror, path, project, file)
+        download.await_response()
+        start, end = requested_range(request, download.size)
+        response = file_response(download.read(start, end), download.size)
+        if (start, end) != (0, None) and download.size is not None:
+            last = download.size if end is None else end
+            response.status = 206
+            response.content_length = last - start
+            response.headers["Content-Range"] = f"bytes {start}-{last - 1}/{download.size}"
+        return response
+
+
+def source_of(file: pages.File) -> Source:
+    size, hashes = file.get("size"), file.get("hashes") or {}
+    algorithm = "sha256" if "sha256" in hashes else next(iter(hashes), "")
+    return Source(
+        file["url"], size if isinstance(size, int) else None, algorithm, str(hashes.get(algorithm, "")).lower()
+    )
+
+
+def projects_of(filename: str) -> list[str]:
+    """Return the projects that can have a file of this name, the most likely one first."""
+    try:
+        likely = [canonicalize_name(splitbasename(filename)[0])]  # type: ignore[no-untyped-call]
+    except ValueError:
+        likely = []
+    hyphens = [index for index, character in enumerate(filename) if character == "-"]
+    others = [canonicalize_name(filename[:index]) for index in hyphens]
+    return list(dict.fromkeys([*likely, *others]))
+
+
+def requested_range(request: Any, size: int | None) -> tuple[int, int | None]:
+    """Return the part of a file that a client wants, from the first byte to before the last one, or all of it."""
+    found = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if not found or size is None or not any(found.groups()) or "If-Range" in request.headers:
+        return 0, None
+    first, last = found.groups()
+    if not first:
+        return max(size - int(last), 0), None
+    if int(first) >= size or (last and int(last) < int(first)):
+        return 0, None
+    return int(first), min(int(last) + 1, size) if last else None
+
+
+def accepted_form(request: Any) -> str:
+    """Return the content type of a page that a client prefers."""
+    offers = request.accept.acceptable_offers([pages.TEXT_HTML, pages.HTML, pages.JSON, LATEST_JSON])
+    best = offers[0][0] if offers else pages.TEXT_HTML
+    return pages.JSON if best == LATEST_JSON else best
+
+
+def page_response(request: Any, mirror: Mirror, project: str, served: Served) -> Any:
+    """Return a page in the form that the client prefers. Raises UpstreamError."""
+    form = "json" if accepted_form(request) == pages.JSON else "html"
+    # If nginx revalidates a page, it replaces its headers only together with the page.
+    tag = f"{served.header.tag}-{form}{'-stale' if served.error else ''}"
+    response = Response(vary=["Accept"])
+    response.etag = tag
+    if served.header.serial:
+        response.headers["X-PyPI-Last-Serial"] = served.header.serial
+    # No stale-if-error: for nginx, the removal of a project is such an error. It serves stale pages while devpi is unavailable,
+    # and this does while the upstream is.
+    stale = config.seconds("MAX_STALE", 3600)
+    response.headers["Cache-Control"] = f"max-age={max(int(served.fresh_for), 1)}, stale-while-revalidate={stale}"
+    if served.error:
+        response.headers["Warning"] = '110 - "Response is Stale"'
+        print(f"The page of {project} in {mirror.name} is stale: {served.error}", flush=True)
+    if tag in (request.if_none_match or ()):
+        response.status = 304
+        return response
+    with mirror.cache.one_if_large(served.header.size):
+        fill(request, response, pages.rewritten(served.load(), mirror.name), project)
+    return response
+
+
+def fill(request: Any, response: Any, page: pages.Page, project: str) -> None:
+    """Set the body of a response to a page, in the form and the encoding that the client prefers."""
+    form = accepted_form(request)
+    response.content_type = form
+    response.charset = "utf-8" if form == pages.TEXT_HTML else None
+    body = pages.render_json(page) if form == pages.JSON else pages.render_html(page, project)
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        body = gzip.compress(body, COMPRESSION, mtime=0)
+        response.content_encoding = "gzip"
+    response.body = body
+
+
+def file_response(body: Iterator[bytes] | list[bytes], size: int | None) -> Any:
+    response = Response(content_type="application/octet-stream", app_iter=body)
+    response.content_length = size
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["Cache-Control"] = IMMUTABLE
+    return response
+
+
+def stored_response(request: Any, path: Path) -> Any:
+    """Return a file on the disk of which devpi has no entry."""
+    response = file_response([], path.stat().st_size)
+    response.headers["Last-Modified"] = formatdate(path.stat().st_mtime, usegmt=True)
+    if request.method != "HEAD":
+        response.app_iter = read(path)
+    return response
+
+
+def read(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while piece := stream.read(65_536):
+            yield piece
+
+
+def failure(error: UpstreamError | NoRoom) -> Any:
+    """Return the response to a request that failed, which the client is told of."""
+    if isinstance(error, NoRoom):
+        print(error, flush=True)
+        return Response(text=f"{error}\n", status=507, content_type="text/plain")
+    response = Response(text=f"{error}\n", status=error.status, content_type="text/plain")
+    if error.retry_after:
+        response.headers["Retry-After"] = error.retry_after
+    if error.status in (404, 410):
+        response.headers["Cache-Control"] = f"max-age={config.ABSENT_FRESHNESS}"
+    else:
+        print(error, flush=True)
+    return response

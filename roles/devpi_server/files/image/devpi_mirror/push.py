@@ -1,0 +1,100 @@
+"""Downloads a release of a mirror index before devpi pushes it to another index: devpi can only push files that have an entry.
+
+This happens before devpi opens its write transaction, because each download is stored in one of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from packaging.utils import canonicalize_name
+
+from . import compat, config, pages
+from .access import BODY_LIMIT
+from .downloads import NoRoom
+from .plugin import Mirror, Service, failure
+from .upstream import UpstreamError
+
+INDEX = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/?")
+
+
+class Release(NamedTuple):
+    """A version of a project, as the client names it, and the index that has it."""
+
+    source: str
+    project: str
+    version: str
+
+
+def pushed_release(request: Any) -> Release | None:
+    """Return the release that a request pushes, or None if the request is no push. devpi responds to invalid requests."""
+    found = INDEX.fullmatch(request.path_info)
+    # devpi-client uses the method PUSH.
+    if not found or request.method not in ("POST", "PUSH") or not 0 < (request.content_length or 0) <= BODY_LIMIT:
+        return None
+    try:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
+    project, version = body.get("name"), body.get("version")
+    if not isinstance(project, str) or not isinstance(version, str):
+        return None
+    return Release(found["index"], project, version)
+
+
+def download_release(service: Service, release: Release) -> None:
+    """Download the files of a release that devpi does not have. Raises UpstreamError and NoRoom."""
+    keyfs = service.xom.keyfs
+    with keyfs.read_transaction():
+        mirror = service.mirror_of(release.source)
+    if mirror is None:
+        return
+    project = canonicalize_name(release.project)
+    page = mirror.cache.get(project).load()
+    with keyfs.read_transaction():
+        files = missing_files(service, mirror, release, page)
+    # One at a time, so that other clients' downloads do not wait for those of a large release.
+    for file in files:
+        service.download(mirror, pages.path_of(file), project, file).await_end()
+
+
+def missing_files(service: Service, mirror: Mirror, release: Release, page: pages.Page) -> list[pages.File]:
+    """Return the files of a release that devpi does not have. Call it in a transaction."""
+    stage = service.xom.model.getstage(mirror.name)
+    if stage is None:
+        return []
+    links = compat.simple_links(stage, release.project, page)
+    paths = {link.path for link in links if link.version == release.version}
+    return [
+        file
+        for file in page["files"]
+        if (path := f"{mirror.name}/{pages.path_of(file)}") in paths
+        and not ((config.FILES / path).is_file() and service.has_entry(mirror, pages.path_of(file)))
+    ]
+
+
+def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
+    xom = registry["xom"]
+
+    def tween(request: Any) -> Any:
+        # A replica forwards the request to its primary.
+        release = None if xom.is_replica() else pushed_release(request)
+        if release is not None:
+            try:
+                download_release(xom.devpi_mirror, release)
+            except (UpstreamError, NoRoom) as exc:
+                response = failure(exc)
+                # devpi-client prints the message of a JSON object.
+                response.content_type = "application/json"
+                reason = str(exc).rstrip(".")
+                message = f"Could not push {release.project} {release.version}: {reason}. Nothing was pushed."
+                response.json_body = {"message": message}
+                return response
+        return handler(request)
+
+    return tween

@@ -1,0 +1,41 @@
+"""A file that was downloaded becomes one of devpi's, with an entry in its database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from devpi_common.metadata import splitbasename
+from devpi_server.filestore import DEFAULT_HASH_TYPES, get_hashes
+
+from . import compat, pages
+from .downloads import ALGORITHMS
+
+
+def store_file(xom: Any, index: str, path: str, project: str, file: pages.File, downloaded: Path) -> None:
+    """Give devpi a file and its entry, together in one short transaction. The file is linked, not copied.
+
+    An existing entry is updated: its file may have been evicted.
+    """
+    if xom.is_replica():
+        # It gets the file from its primary.
+        return
+    algorithm = compat.algorithm_of(file)
+    with downloaded.open("rb") as stream:
+        hashes = get_hashes(stream, hash_types=(*DEFAULT_HASH_TYPES, *({algorithm} & set(ALGORITHMS))))
+        # devpi links the file with this attribute.
+        stream.devpi_srcpath = downloaded  # type: ignore[attr-defined]
+        with xom.keyfs.write_transaction():
+            entry = xom.filestore.get_file_entry_from_key(compat.file_key(xom, f"{index}/{path}"))
+            entry.url = file["url"].partition("#")[0]
+            entry.project = project
+            entry.version = version_of(file["filename"])
+            compat.set_content(entry, stream, hashes, downloaded.stat().st_size)
+
+
+def version_of(filename: str) -> str | None:
+    """Return the version in a file name, or None if there is none that devpi finds."""
+    try:
+        return str(splitbasename(filename)[1])  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None

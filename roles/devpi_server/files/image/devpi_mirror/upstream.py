@@ -1,0 +1,250 @@
+"""Requests to the upstream of a mirror index: its connections, limits and errors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import ssl
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import BinaryIO, NamedTuple
+
+import httpx
+
+from . import config
+from .credentials import Credentials
+
+# What the upstream says about a request, which the client is to know. Anything else is a failure of the upstream.
+PASSED_ON = (401, 403, 404, 410, 429)
+# Of a host whose name can't be resolved for a moment, or that is being restarted.
+ATTEMPTS = 3
+# Bytes of the body of a redirect.
+REDIRECT_LIMIT = 100_000
+# Bytes that are expanded at a time.
+STEP = 1_000_000
+PAUSE = 0.3
+
+
+class UpstreamError(Exception):
+    """The upstream has no response that can be used.
+
+    ``status`` is the one for the client, ``retry_after`` the value of that header or an empty text. The text says what failed,
+    and has no credentials.
+    """
+
+    def __init__(self, text: str, status: int = 503, retry_after: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.retry_after = retry_after or ("" if status in PASSED_ON else str(config.FAILURE_FRESHNESS))
+
+
+class Response(NamedTuple):
+    """A response that was read to its end. ``url`` is where it comes from after redirects, without credentials."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    url: str
+
+
+class Received(NamedTuple):
+    """A response whose body is in a file, as it was received: possibly compressed, with an encoding that ``expanded`` knows.
+
+    ``size`` and ``digest`` are the bytes and the SHA-256 of the expanded body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: BinaryIO
+    encoding: str
+    size: int
+    digest: str
+    url: str
+
+
+def ssl_context() -> ssl.SSLContext:
+    """Return the context that devpi uses: its bundle of certificate authorities is that of the host."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return ssl.create_default_context(cafile=bundle if bundle and os.path.exists(bundle) else None)
+
+
+def without_secrets(url: httpx.URL) -> str:
+    """Return a URL without what can be a secret: its user, and the query, which signs the URLs of object stores."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def expanded(pieces: Iterable[bytes], encoding: str, limit: int) -> Iterator[bytes]:
+    """Yield the pieces of a body, expanded if it is compressed. Raises ValueError for more than ``limit`` bytes."""
+    if encoding in ("", "identity"):
+        steps = iter(pieces)
+    elif encoding in ("gzip", "x-gzip"):
+        steps = decompressed(limited(pieces, limit))
+    else:
+        raise ValueError(f"the encoding {encoding!r} was not requested")
+    return limited(steps, limit)
+
+
+def limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise ValueError(f"the response has more than {limit // 10**6} MB")
+        yield piece
+
+
+def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what pieces of gzip expand to, in steps of at most ``STEP`` bytes. Raises ValueError."""
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS + 16)
+    received = False
+    for piece in pieces:
+        received = True
+        while piece and not decompressor.eof:
+            try:
+                yield decompressor.decompress(piece, STEP)
+            except zlib.error as exc:
+                raise ValueError(f"the response is corrupt ({exc})") from exc
+            piece = decompressor.unconsumed_tail
+    if received and not decompressor.eof:
+        raise ValueError("the response is truncated")
+
+
+class Truncated(httpx.SyncByteStream):
+    """The start of a body, which httpx reads to its end for each redirect, and which nothing uses."""
+
+    def __init__(self, stream: httpx.SyncByteStream) -> None:
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self.stream:
+            yield piece
+            size += len(piece)
+            if size > REDIRECT_LIMIT:
+                return
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def limit_redirect(response: httpx.Response) -> None:
+    """Limit what httpx reads and expands of a redirect."""
+    if response.has_redirect_location and isinstance(response.stream, httpx.SyncByteStream):
+        response.headers.pop("Content-Encoding", None)
+        response.stream = Truncated(response.stream)
+
+
+class Upstream:
+    """One HTTP client for the upstream of an index, whose connections are used again and are limited in number."""
+
+    def __init__(self, url: str, authorization: str = "") -> None:
+        self.url = url.rstrip("/") + "/"
+        self.credentials = Credentials(self.url, authorization)
+        self.client = httpx.Client(
+            verify=ssl_context(),
+            follow_redirects=True,
+            headers={"User-Agent": "devpi.mirror", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(config.READ_LIMIT, connect=config.CONNECT_LIMIT),
+            limits=httpx.Limits(max_connections=config.CONNECTIONS, max_keepalive_connections=config.CONNECTIONS),
+            event_hooks={"request": [self.credentials.authenticate], "response": [limit_redirect]},
+        )
+
+    def close(self) -> None:
+        self.client.close()
+
+    @contextmanager
+    def stream(
+        self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> Iterator[httpx.Response]:
+        """Open a response with status 200, 206, 304 or 416, whose body is read with ``iter_raw``. Raises UpstreamError."""
+        response = self.send(url, headers or {}, method)
+        try:
+            if response.status_code not in (200, 206, 304, 416):
+                raise UpstreamError(
+                    f"the upstream answers {response.status_code} {response.reason_phrase} to {without_secrets(response.url)}",
+                    response.status_code if response.status_code in PASSED_ON else 503,
+                    retry_after(response.headers.get("Retry-After", "")),
+                )
+            yield response
+        except httpx.HTTPError as exc:
+            raise failure(exc, url) from exc
+        finally:
+            response.close()
+
+    def send(self, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
+        """Send a request, and again if no connection can be made. Raises UpstreamError."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                request = self.client.build_request(method, url, headers=dict(headers))
+                return self.client.send(request, stream=True)
+            except httpx.ConnectError as exc:
+                if attempt == ATTEMPTS:
+                    raise failure(exc, url) from exc
+                time.sleep(PAUSE * attempt)
+            except httpx.InvalidURL as exc:
+                # Its text can have a part of the credentials.
+                raise UpstreamError("the upstream has a link that is no URL") from exc
+            except httpx.HTTPError as exc:
+                raise failure(exc, url) from exc
+        raise AssertionError("unreachable")
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None, limit: int = config.PAGE_LIMIT) -> Response:
+        """Return a response of at most ``limit`` bytes. Raises UpstreamError."""
+        with self.stream(url, {"Accept-Encoding": "gzip", **(headers or {})}) as response:
+            content = b"".join(self.pieces_of(response, limit))
+            return Response(response.status_code, response.headers, content, own_url(response))
+
+    def receive(self, url: str, headers: Mapping[str, str], body: BinaryIO, limit: int = config.PAGE_LIMIT) -> Received:
+        """Return a response whose body, which is written to a file, expands to at most ``limit`` bytes.
+
+        Raises UpstreamError, and OSError if the file has no room for it.
+        """
+        digest = hashlib.sha256()
+        size = 0
+        with self.stream(url, {"Accept-Encoding": "gzip", **headers}) as response:
+            for piece in self.pieces_of(response, limit, body):
+                digest.update(piece)
+                size += len(piece)
+        body.seek(0)
+        encoding = encoding_of(response)
+        return Received(
+            response.status_code, response.headers, body, encoding, size, digest.hexdigest(), own_url(response)
+        )
+
+    def pieces_of(self, response: httpx.Response, limit: int, copy: BinaryIO | None = None) -> Iterator[bytes]:
+        """Yield the expanded body of a response, and write it to ``copy`` as it is received. Raises UpstreamError."""
+        if response.status_code == 304:
+            return
+        try:
+            yield from expanded(copied(response.iter_raw(), copy), encoding_of(response), limit)
+        except ValueError as exc:
+            raise UpstreamError(f"{exc}, getting {without_secrets(response.url)}") from exc
+
+
+def copied(pieces: Iterable[bytes], copy: BinaryIO | None) -> Iterator[bytes]:
+    for piece in pieces:
+        if copy:
+            copy.write(piece)
+        yield piece
+
+
+def encoding_of(response: httpx.Response) -> str:
+    return str(response.headers.get("Content-Encoding", "")).strip().lower()
+
+
+def own_url(response: httpx.Response) -> str:
+    """Return where a response comes from, without credentials."""
+    return str(response.url.copy_with(userinfo=b""))
+
+
+def retry_after(value: str) -> str:
+    """Return the value of a Retry-After header if it is one, in seconds or as a date."""
+    return value if re.fullmatch(r"\d{1,9}|[A-Za-z]{3}, [0-9A-Za-z: ]{1,40}", value) else ""
+
+
+def failure(exc: Exception, url: str) -> UpstreamError:
+    text = str(exc) or type(exc).__name__
+    return UpstreamError(f"the upstream can't be reached ({text}), getting {without_secrets(httpx.URL(url))}")

@@ -1,0 +1,181 @@
+"""Which requests the image's access.py refuses, and how many passwords it has devpi compare at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+from devpi_mirror import access
+
+TEST_RESULT = "/alice/private/+f/012/3456789abcdef/a.whl"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    monkeypatch.delenv("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS", raising=False)
+
+
+class FakeRequest:
+    """A request of ``user``, whose password is compared when Pyramid returns the user."""
+
+    def __init__(self, method, path, user=None, size=0, compare=lambda: None, **headers):
+        self.method = method
+        self.path_info = path
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.content_length = size
+        self.user = user
+        self.compare = compare
+
+    @property
+    def authenticated_userid(self):
+        self.compare()
+        return self.user
+
+
+@pytest.fixture
+def devpi():
+    """devpi: ``send`` sends a request to it. ``transactions`` counts the open ones, ``handle`` is how it responds."""
+    state = SimpleNamespace(transactions=Counter(), handle=lambda _request: "handled")
+
+    @contextmanager
+    def read_transaction():
+        state.transactions["open"] += 1
+        yield
+        state.transactions["open"] -= 1
+
+    keyfs = SimpleNamespace(read_transaction=read_transaction)
+    registry = {"xom": SimpleNamespace(keyfs=keyfs)}
+
+    def handle(request):
+        return state.handle(request)
+
+    state.send = access.tween_factory(handle, registry)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("path", "anonymous", "is_needed"),
+    [
+        ("/+login", "", False),
+        ("/alice", "", False),
+        ("/alice/private", "", True),
+        ("/root/pypi/", "", True),
+        (TEST_RESULT, "", True),
+        (TEST_RESULT, "1", False),
+        ("/root/pypi/+e/http_a/a.zip", "1", True),
+    ],
+)
+def test_who_may_change_an_index(devpi, monkeypatch, path, anonymous, is_needed):
+    monkeypatch.setenv("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS", anonymous)
+    for method, is_change in (("GET", False), ("HEAD", False), ("POST", True)):
+        response = devpi.send(FakeRequest(method, path))
+        if is_needed and is_change:
+            assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, 'Basic realm="pypi"')
+        else:
+            assert response == "handled"
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Basic x"}, {"X_Devpi_Auth": "x"}])
+def test_credentials_have_to_be_right(devpi, headers):
+    def compare():
+        assert devpi.transactions["open"] == 1
+
+    assert devpi.send(FakeRequest("PUT", "/alice/private", "alice", compare=compare, **headers)) == "handled"
+    response = devpi.send(FakeRequest("PUT", "/alice/private", None, compare=compare, **headers))
+    assert response.status_code == 401
+    assert devpi.transactions["open"] == 0
+
+
+def test_a_request_without_credentials_has_no_user(devpi):
+    # devpi opens a transaction of its own.
+    assert devpi.send(FakeRequest("GET", "/root/pypi/+simple/alpha/")) == "handled"
+    assert devpi.send(FakeRequest("PUT", "/alice/private", "alice")).status_code == 401
+    assert not devpi.transactions
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "user", "size", "status"),
+    [
+        ("POST", "/+login", None, access.BODY_LIMIT, None),
+        ("POST", "/+login", None, access.BODY_LIMIT + 1, 413),
+        ("PATCH", "/alice", None, access.BODY_LIMIT + 1, 413),
+        ("PATCH", "/alice", "alice", access.BODY_LIMIT + 1, 413),
+        ("GET", "/alice", None, access.BODY_LIMIT + 1, None),
+        ("POST", "/alice/private/", "alice", 10**9, None),
+        ("POST", "/alice/private/", None, 10**9, 401),
+        ("POST", "/alice/+login", "alice", None, None),
+    ],
+)
+def test_a_request_that_needs_no_user_is_small(devpi, method, path, user, size, status):
+    headers = {"Authorization": "Basic x"} if user else {}
+    response = devpi.send(FakeRequest(method, path, user, size, **headers))
+    assert getattr(response, "status_code", None) == status
+    assert status or response == "handled"
+
+
+def test_a_test_result_can_be_large(devpi, monkeypatch):
+    monkeypatch.setenv("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS", "1")
+    assert devpi.send(FakeRequest("POST", TEST_RESULT, size=10**6)) == "handled"
+
+
+class Comparisons:
+    """Passwords that are compared: each comparison waits until as many as are allowed run, and counts them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.running = self.most = self.done = 0
+        self.full = threading.Barrier(access.PASSWORDS)
+
+    def compare(self) -> None:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        self.full.wait(30)
+        with self.lock:
+            self.running -= 1
+            self.done += 1
+
+
+@pytest.mark.parametrize("path", ["/root/pypi/+simple/alpha/", "/alice/private/"])
+def test_few_passwords_are_compared_at_a_time(devpi, path):
+    comparisons = Comparisons()
+    requests = [
+        FakeRequest("GET", path, "alice", compare=comparisons.compare, Authorization="Basic x")
+        for _client in range(5 * access.PASSWORDS)
+    ]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        assert list(pool.map(devpi.send, requests)) == ["handled"] * len(requests)
+    assert (comparisons.most, comparisons.done) == (access.PASSWORDS, len(requests))
+
+
+@pytest.mark.parametrize("path", ["/+login", "/+login/"])
+def test_few_users_log_in_at_a_time(devpi, path):
+    comparisons = Comparisons()
+    devpi.handle = lambda _request: comparisons.compare() or "handled"
+    requests = [FakeRequest("POST", path) for _client in range(5 * access.PASSWORDS)]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        assert list(pool.map(devpi.send, requests)) == ["handled"] * len(requests)
+    assert (comparisons.most, comparisons.done) == (access.PASSWORDS, len(requests))
+
+
+def test_other_requests_do_not_wait_for_log_ins(devpi):
+    go_on = threading.Event()
+    arrived = threading.Semaphore(0)
+
+    def log_in(_request):
+        arrived.release()
+        return go_on.wait(30)
+
+    devpi.handle = log_in
+    with ThreadPoolExecutor(access.PASSWORDS) as pool:
+        log_ins = [pool.submit(devpi.send, FakeRequest("POST", "/+login")) for _client in range(access.PASSWORDS)]
+        for _client in log_ins:
+            assert arrived.acquire(timeout=30)
+        devpi.handle = lambda _request: "handled"
+        assert devpi.send(FakeRequest("GET", "/root/pypi/+simple/alpha/")) == "handled"
+        go_on.set()
+        assert [log_in.result(30) for log_in in log_ins] == [True] * access.PASSWORDS

@@ -1,0 +1,192 @@
+"""Where the image's core_metadata.py takes the metadata of a wheel from."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zipfile
+
+import pytest
+from devpi_mirror import core_metadata
+from devpi_mirror.core_metadata import get_core_metadata, is_of_wheel
+from devpi_mirror.downloads import NoRoom
+from devpi_mirror.upstream import Upstream, UpstreamError
+from fake_upstream import serving
+from zips import CORRUPT, OWN, metadata_of, zip_of
+
+FILENAME = "alpha-1.0-py3-none-any.whl"
+METADATA = metadata_of("alpha", "1.0")
+
+
+def wheel(names: list[str], padding: int = 0) -> bytes:
+    """Return a wheel whose files say what they are called, with bytes that can't be compressed at its end."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, METADATA if name == OWN else name)
+        archive.writestr("padding", bytes(padding))
+    return stream.getvalue()
+
+
+class Files:
+    """Answers requests for files by their paths, and for parts of them if ``ranges`` is true."""
+
+    def __init__(self, files: dict[str, bytes], *, ranges: bool = True, absent: int = 404, compressed: bool = False):
+        self.files = files
+        self.ranges = ranges
+        self.absent = absent
+        self.compressed = compressed
+
+    def __call__(self, handler):
+        content = self.files.get(handler.path)
+        asked = handler.headers.get("Range", "").removeprefix("bytes=")
+        if content is None:
+            handler.send(self.absent)
+        elif asked and self.ranges:
+            first, _minus, last = asked.partition("-")
+            start = int(first) if first else max(len(content) - int(last), 0)
+            end = int(last) + 1 if first else len(content)
+            handler.send(206, content[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(content)}")
+        elif self.compressed:
+            handler.send(200, gzip.compress(content), Content_Encoding="gzip")
+        else:
+            handler.send(200, content)
+
+
+@pytest.fixture
+def stored(tmp_path_factory):
+    """Where the wheel is once it is cached."""
+    return tmp_path_factory.mktemp("files") / FILENAME
+
+
+@pytest.fixture
+def read(tmp_path, stored):
+    """Return a function that reads metadata from an upstream with an answer, and returns it and the requests."""
+
+    def read_from(answer, **fields):
+        with serving(answer) as server:
+            upstream = Upstream(server.url)
+            file = {"filename": FILENAME, "url": f"{server.url}{FILENAME}", **fields}
+            try:
+                content = get_core_metadata(upstream, file, stored, tmp_path)
+            finally:
+                upstream.close()
+            return content, [(path, headers.get("Range")) for _method, path, headers in server.requests]
+
+    yield read_from
+    assert list(tmp_path.iterdir()) == []
+
+
+PATH = f"/simple/{FILENAME}"
+LISTED = {"sha256": hashlib.sha256(METADATA).hexdigest()}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("fields", [{"core-metadata": LISTED}, {"core-metadata": True}, {"dist-info-metadata": LISTED}])
+def test_metadata_that_the_page_lists_is_requested(read, fields, compressed):
+    answer = Files({PATH + ".metadata": METADATA}, compressed=compressed)
+    assert read(answer, **fields) == (METADATA, [(PATH + ".metadata", None)])
+
+
+def test_metadata_with_another_hash_is_an_error(read):
+    with pytest.raises(UpstreamError, match="another sha256"):
+        read(Files({PATH + ".metadata": METADATA + b"\n"}), **{"core-metadata": LISTED})
+
+
+@pytest.mark.parametrize("absent", [403, 404])
+def test_metadata_that_is_listed_and_missing_is_read_from_the_wheel(read, absent):
+    content, requests = read(Files({PATH: wheel([OWN])}, absent=absent), **{"core-metadata": True})
+    assert content == METADATA
+    assert [path for path, _part in requests] == [PATH + ".metadata", PATH]
+
+
+@pytest.mark.parametrize(
+    ("names", "padding", "parts"),
+    [
+        ([OWN, "alpha.py"], 0, 1),
+        (["alpha/_vendor/other-3.0.dist-info/METADATA", OWN], 0, 1),
+        # The metadata is further from the end than the first part reaches.
+        ([OWN], 300_000, 2),
+    ],
+)
+def test_only_the_end_of_a_wheel_is_requested(read, names, padding, parts):
+    content, requests = read(Files({PATH: wheel(names, padding)}))
+    assert content == METADATA
+    assert requests[0] == (PATH, "bytes=-65536")
+    assert len(requests) == parts
+
+
+def test_an_upstream_that_ignores_ranges_sends_the_whole_wheel(read):
+    assert read(Files({PATH: wheel([OWN], 300_000)}, ranges=False))[0] == METADATA
+
+
+def test_a_wheel_that_has_no_room_is_refused(read, monkeypatch):
+    monkeypatch.setattr(core_metadata, "free_bytes", lambda _folder: core_metadata.config.RESERVE)
+    with pytest.raises(NoRoom):
+        read(Files({PATH: wheel([OWN])}, ranges=False))
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+@pytest.mark.parametrize("content", CORRUPT)
+def test_a_wheel_that_can_not_be_read_has_no_metadata(read, content, ranges):
+    with pytest.raises(UpstreamError):
+        read(Files({PATH: content}, ranges=ranges))
+
+
+def test_metadata_that_expands_to_too_much_is_an_error(read):
+    with pytest.raises(UpstreamError, match="more than 16000000 bytes"):
+        read(Files({PATH: zip_of(bytes(100_000_000))}))
+
+
+def test_a_wheel_without_metadata_has_none(read):
+    with pytest.raises(UpstreamError, match="has no metadata") as caught:
+        read(Files({PATH: wheel(["alpha.py"])}))
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("content", [metadata_of("beta", "1.0"), metadata_of("alpha", "2.0"), b"", b"\xff"])
+def test_metadata_of_another_package_is_an_error(read, content):
+    with pytest.raises(UpstreamError, match="another package or version"):
+        read(Files({PATH + ".metadata": content}), **{"core-metadata": True})
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "filename"),
+    [
+        ("Alpha.beta", "1.0", "alpha_beta-1.0-py3-none-any.whl"),
+        ("alpha-beta", "1.0", "Alpha.Beta-1.0.0-py3-none-any.whl"),
+        ("alpha", "1.0+local.1", "alpha-1.0+local_1-py3-none-any.whl"),
+        ("alpha", "1.0-1", "alpha-1.0_1-py3-none-any.whl"),
+    ],
+)
+def test_names_and_versions_are_compared_normalized(name, version, filename):
+    assert is_of_wheel(metadata_of(name, version), filename)
+
+
+@pytest.mark.parametrize("part", [b"x", bytes(70_000)])
+def test_another_part_than_was_requested_is_an_error(read, part):
+    content = wheel([OWN], 300_000)
+
+    def answer(handler):
+        if handler.headers["Range"].startswith("bytes=-"):
+            handler.send(206, content[-65536:], Content_Range=f"bytes 0-1/{len(content)}")
+        else:
+            handler.send(206, part)
+
+    with pytest.raises(UpstreamError):
+        read(answer)
+
+
+@pytest.mark.parametrize("fields", [{"core-metadata": LISTED}, {"core-metadata": True}, {}])
+def test_metadata_of_a_cached_wheel_needs_no_upstream(read, stored, fields):
+    stored.write_bytes(wheel([OWN]))
+    assert read(Files({}), **fields) == (METADATA, [])
+
+
+@pytest.mark.parametrize("content", [b"no archive", wheel([]), wheel([OWN]).replace(b"alpha", b"omega")])
+def test_metadata_of_a_damaged_wheel_comes_from_the_upstream(read, stored, content):
+    stored.write_bytes(content)
+    found, requests = read(Files({PATH + ".metadata": METADATA}), **{"core-metadata": LISTED})
+    assert found == METADATA
+    assert requests == [(PATH + ".metadata", None)]

@@ -1,0 +1,310 @@
+"""How the image's downloads.py sends a file to clients while it arrives."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import re
+import threading
+from types import SimpleNamespace
+
+import pytest
+from devpi_mirror import downloads
+from devpi_mirror.downloads import Download, Downloads, Incomplete, NoRoom, Source
+from devpi_mirror.upstream import Upstream, UpstreamError
+from fake_upstream import serving
+
+CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A registry of downloads, whose upstream answers with ``answer``, and ``stored``, the files that were stored."""
+    monkeypatch.setattr("devpi_mirror.upstream.PAUSE", 0)
+    monkeypatch.setattr(downloads, "free_bytes", lambda _folder: 10**12)
+    state = SimpleNamespace(answer=lambda handler: handler.send(200, CONTENT), stored=[])
+
+    def answer(handler):
+        state.answer(handler)
+
+    with serving(answer) as server:
+        state.server = server
+        upstream = Upstream(server.url)
+        registry = Downloads(tmp_path / "tmp")
+
+        def start(source=None, **options):
+            source = source or Source(server.url + "a.whl", len(CONTENT), "sha256", SHA256)
+            return registry.start(
+                "+f/a", upstream, source, lambda path: state.stored.append(path.read_bytes()), **options
+            )
+
+        state.registry, state.start = registry, start
+        yield state
+        registry.pool.shutdown()
+        registry.prefetching.shutdown()
+        upstream.close()
+    assert registry.running == {}
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def await_end(download) -> None:
+    with download.changed:
+        assert download.changed.wait_for(lambda: download.is_whole or download.error, 30)
+
+
+def in_turn(answers: list):
+    """Return an answer that gives each of these in turn."""
+
+    def answer(handler):
+        answers.pop(0)(handler)
+
+    return answer
+
+
+def in_parts(*sizes: int, total: int | None = None, breaks: bool = True):
+    """Return an answer that sends parts of the content, from where it is asked to, and then disconnects."""
+    remaining = list(sizes)
+
+    def answer(handler):
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        size = remaining.pop(0) if remaining else len(CONTENT)
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        handler.send_header("Content-Length", str((total or len(CONTENT)) - start))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[start : start + size])
+        handler.close_connection = True
+
+    return answer
+
+
+def test_a_file_is_sent_and_stored(mirror):
+    download = mirror.start()
+    download.await_response()
+    assert download.size == len(CONTENT)
+    assert b"".join(download.read()) == CONTENT
+    assert mirror.stored == [CONTENT]
+    assert mirror.server.requests[0][2]["Accept-Encoding"] == "identity"
+
+
+def test_clients_get_bytes_while_the_file_arrives(mirror):
+    go_on = threading.Event()
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:1000])
+        assert go_on.wait(30)
+        handler.wfile.write(CONTENT[1000:])
+
+    mirror.answer = answer
+    clients = [mirror.start() for _client in range(3)]
+    assert len({id(download) for download in clients}) == 1
+    readers = [download.read() for download in clients]
+    early = [next(reader) for reader in readers]
+    assert all(part and CONTENT.startswith(part) for part in early)
+    # One that disconnects does not stop the download.
+    readers[0].close()
+    go_on.set()
+    assert [part + b"".join(reader) for part, reader in zip(early[1:], readers[1:])] == [CONTENT] * 2
+    assert len(mirror.server.requests) == 1
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 6), (1000, None), (len(CONTENT) - 1, None), (0, len(CONTENT))])
+def test_a_part_is_sent(mirror, start, end):
+    assert b"".join(mirror.start().read(start, end)) == CONTENT[start:end]
+
+
+@pytest.mark.parametrize("sizes", [(1000,), (1, 1, 70_000), (len(CONTENT) - 1,)])
+def test_an_interrupted_download_is_resumed(mirror, sizes):
+    mirror.answer = in_parts(*sizes)
+    assert b"".join(mirror.start().read()) == CONTENT
+    ranges = [headers.get("Range") for _method, _path, headers in mirror.server.requests]
+    received = [sum(sizes[:count]) for count in range(1, len(sizes) + 1)]
+    assert ranges == [None, *(f"bytes={count}-" for count in received)]
+    assert mirror.stored == [CONTENT]
+
+
+def test_an_upstream_that_ignores_a_range_is_read_again(mirror):
+    answers = [in_parts(5000), lambda handler: handler.send(200, CONTENT)]
+    mirror.answer = in_turn(answers)
+    assert b"".join(mirror.start().read()) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (in_parts(5000, *[0] * 20), "can't be reached|sent 5000 of"),
+        (lambda handler: handler.send(200, CONTENT[:-1] + b"x"), "has the sha256 .* instead of"),
+        (lambda handler: handler.send(200, CONTENT[:-1]), "instead of 1024000"),
+        (lambda handler: handler.send(200, CONTENT, Content_Encoding="gzip"), "encoding that was not requested"),
+        (lambda handler: handler.send(404), "answers 404"),
+        (lambda handler: handler.send(304), "answers 304"),
+        (lambda handler: handler.send(206, CONTENT, Content_Range="bytes 5-9/10"), "another part"),
+    ],
+)
+def test_no_response_with_other_content_completes(mirror, answer, reason):
+    mirror.answer = answer
+    download = mirror.start()
+    received = []
+    with pytest.raises(Incomplete, match=reason):
+        received.extend(download.read())
+    assert len(b"".join(received)) < len(CONTENT)
+    assert mirror.stored == []
+
+
+def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):
+    answers = [in_parts(5000), lambda handler: handler.send(200, CONTENT + b"x")]
+    mirror.answer = in_turn(answers)
+    with pytest.raises(Incomplete, match="has changed"):
+        b"".join(mirror.start(Source(mirror.server.url + "a.whl", None, "sha256", SHA256)).read())
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_without_a_size_the_end_waits_for_the_hash(mirror, is_right):
+    content = CONTENT if is_right else CONTENT[:-1] + b"x"
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content))
+
+    mirror.answer = answer
+    download = mirror.start(Source(mirror.server.url + "a.whl", None, "sha256", SHA256))
+    if is_right:
+        assert b"".join(download.read()) == CONTENT
+    else:
+        with pytest.raises(Incomplete):
+            b"".join(download.read())
+    assert mirror.stored == ([CONTENT] if is_right else [])
+
+
+def test_an_error_is_known_before_the_response_begins(mirror):
+    mirror.answer = lambda handler: handler.send(429, Retry_After="9")
+    with pytest.raises(UpstreamError) as caught:
+        mirror.start().await_response()
+    assert (caught.value.status, caught.value.retry_after) == (429, "9")
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_a_full_disk_is_reported_before_the_download(mirror, monkeypatch, has_length):
+    monkeypatch.setattr(downloads, "free_bytes", lambda _folder: downloads.config.RESERVE + len(CONTENT) - 1)
+    download = mirror.start()
+    with pytest.raises(NoRoom, match=r"no room for .*a\.whl"):
+        download.await_response()
+    await_end(download)
+    assert download.received == 0
+
+
+def test_a_file_that_can_not_be_stored_does_not_complete(mirror):
+    mirror.stored = None
+    with pytest.raises(Incomplete):
+        b"".join(mirror.start().read())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reported"),
+    [
+        (lambda handler: handler.send(404), None, "the upstream answers 404 Not Found to URL"),
+        (in_parts(5000, *[0] * 20), None, r"the upstream can't be reached \(.*\), getting URL"),
+        (None, OSError(28, "No space left on device"), r"OSError: \[Errno 28\] No space left on device, getting URL"),
+        (None, ValueError("locked\n[parameters: secret]"), "ValueError: locked, getting URL"),
+        (None, KeyError(), "KeyError, getting URL"),
+    ],
+)
+def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, reported):
+    mirror.answer = answer or mirror.answer
+    url = mirror.server.url + "a.whl"
+    source = Source(url.replace("//", "//user:secret@") + "?signature=secret", len(CONTENT), "sha256", SHA256)
+    upstream = Upstream(mirror.server.url)
+
+    def store(_path):
+        raise error
+
+    (tmp_path / "tmp").mkdir()
+    download = Download(upstream, source, tmp_path / "tmp" / "a.part", store)
+    download.run()
+    upstream.close()
+    output = capsys.readouterr().out
+    assert re.fullmatch(f"Could not download a file: {reported.replace('URL', re.escape(url))}\n", output)
+    assert "secret" not in output
+
+
+def test_a_complete_download_reports_nothing(mirror, capsys):
+    mirror.start().await_end()
+    assert capsys.readouterr().out == ""
+
+
+def test_the_end_of_a_download_is_awaited(mirror):
+    mirror.start().await_end()
+    assert mirror.stored == [CONTENT]
+
+
+def test_awaiting_the_end_raises_what_the_download_raised(mirror):
+    mirror.answer = lambda handler: handler.send(404)
+    with pytest.raises(UpstreamError) as caught:
+        mirror.start().await_end()
+    assert caught.value.status == 404
+
+
+def test_awaiting_the_end_gives_up_without_a_byte(mirror, monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", 0.01)
+    go_on = threading.Event()
+
+    def answer(handler):
+        assert go_on.wait(30)
+        handler.send(404)
+
+    mirror.answer = answer
+    try:
+        with pytest.raises(UpstreamError, match="no byte has arrived"):
+            mirror.start().await_end()
+    finally:
+        go_on.set()
+
+
+def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
+    go_on = threading.Event()
+    mirror.registry.prefetching.submit(go_on.wait, 30)
+    mirror.registry.prefetching.submit(go_on.wait, 30)
+    try:
+        queued = mirror.start(prefetch=True)
+        assert not queued.has_started
+        download = mirror.start()
+        assert download is queued
+        assert b"".join(download.read()) == CONTENT
+    finally:
+        go_on.set()
+    assert len(mirror.server.requests) == 1
+
+
+def test_a_file_is_downloaded_again_after_a_failure(mirror):
+    mirror.answer = lambda handler: handler.send(500)
+    first = mirror.start()
+    with pytest.raises(UpstreamError):
+        first.await_response()
+    await_end(first)
+    mirror.answer = lambda handler: handler.send(200, CONTENT)
+
+    def whole():
+        second = mirror.start()
+        return second is not first and b"".join(second.read()) == CONTENT
+
+    # The registry forgets the first one a moment after it has failed.
+    while not whole():
+        pass
+
+
+def test_no_file_stays_open(mirror):
+    before = len(os.listdir("/proc/self/fd"))
+    for _file in range(3):
+        assert b"".join(mirror.start().read()) == CONTENT
+        while mirror.registry.running:
+            pass
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before + 2

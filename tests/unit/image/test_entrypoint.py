@@ -1,0 +1,162 @@
+"""What the image's entrypoint.py prepares before devpi-server and nginx start."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from types import SimpleNamespace
+
+import pytest
+from devpi_mirror import compat
+from devpi_server import config
+
+
+@pytest.fixture
+def entrypoint(load, supervisor, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path / "data"))
+    module = load("entrypoint")
+    for name in ("LISTEN_CONF", "ALLOWED_HOSTS_CONF", "UPSTREAM_CONF"):
+        monkeypatch.setattr(module, name, tmp_path / name)
+    monkeypatch.setattr(module, "SOCKET_DIRECTORY", tmp_path / "socket")
+    return module
+
+
+def test_devpi_has_all_options_that_it_is_given(entrypoint):
+    environ: dict[str, str] = {}
+    entrypoint.settle_environment(environ)
+    parser = config.get_parser(config.get_pluginmanager())
+    options = {name.lstrip("-") for action in parser._actions for name in action.option_strings}
+    assert {name.removeprefix("DEVPISERVER_").lower().replace("_", "-") for name in environ} <= options
+
+
+def test_options_of_the_operator_come_first(entrypoint):
+    chosen = {"DEVPISERVER_THREADS": "7", "DEVPISERVER_SERVERDIR": "/elsewhere", "OTHER": "kept"}
+    environ = {**chosen, "DEVPISERVER_MIRROR_CACHE_EXPIRY": "60"}
+    entrypoint.settle_environment(environ)
+    assert (environ["DEVPISERVER_THREADS"], environ["OTHER"]) == ("7", "kept")
+    # An option of devpi-server 6 means the same in 7.
+    (name,) = compat.renamed({"DEVPISERVER_MIRROR_CACHE_EXPIRY": None})
+    assert environ[name] == "60"
+    assert environ["DEVPISERVER_SERVERDIR"] == str(entrypoint.STORE)
+
+
+def test_a_secret_is_made_once_and_for_its_owner_alone(entrypoint, tmp_path):
+    path = tmp_path / "secret"
+    # Of a start that was interrupted.
+    (tmp_path / "secret.new").write_text("half")
+    made = entrypoint.keep_random(path, 24)
+    assert len(made) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert entrypoint.keep_random(path, 24) == made
+    assert entrypoint.keep_random(tmp_path / "other", 24) != made
+
+
+def test_the_data_directory_is_made_once(entrypoint, monkeypatch):
+    commands = []
+    monkeypatch.setattr(entrypoint.subprocess, "run", lambda command, env, check: commands.append((command, env)))
+    environ = {"DEVPISERVER_SERVERDIR": str(entrypoint.STORE), "DEVPISERVER_THREADS": "7", "OTHER": "kept"}
+    entrypoint.prepare_store(environ)
+    ((command, env),) = commands
+    assert command == [entrypoint.BIN / "devpi-init"]
+    password = (entrypoint.DATA / "root-password").read_text()
+    assert env == {
+        "DEVPISERVER_SERVERDIR": str(entrypoint.STORE), "DEVPISERVER_ROOT_PASSWD": password, "OTHER": "kept",
+    }  # fmt: skip
+    entrypoint.STORE.mkdir()
+    (entrypoint.STORE / ".nodeinfo").touch()
+    entrypoint.prepare_store(environ)
+    assert len(commands) == 1
+
+
+def test_responses_that_earlier_releases_cached_are_removed(entrypoint):
+    folder = entrypoint.RESPONSES.parent
+    for name in ("tmp", entrypoint.RESPONSES.name, "responses-1"):
+        (folder / name / "0").mkdir(parents=True)
+    (folder / "uses.log").touch()
+    entrypoint.remove_old_responses()
+    assert {path.name for path in folder.iterdir()} == {"tmp", entrypoint.RESPONSES.name, "uses.log"}
+
+
+@pytest.mark.parametrize(
+    ("configured", "url"),
+    [("", None), ("https://bob:s3cret@a.example/simple/", "https://a.example/simple/")],
+)
+def test_the_index_gets_a_url_without_credentials(entrypoint, configured, url):
+    settings = {"mirror_no_project_list": True, **({"mirror_url": url} if url else {})}
+    assert entrypoint.wanted_settings({"DEVPI_MIRROR_UPSTREAM_URL": configured}) == compat.renamed(settings)
+
+
+@pytest.fixture
+def devpi(entrypoint, monkeypatch):
+    """A server that starts and answers. ``sent`` has the requests, ``signals`` what it was told to do."""
+    state = SimpleNamespace(sent=[], started=0, ended=None, signals=[], failure=None)
+
+    def start(_command, env):
+        state.started += 1
+        return SimpleNamespace(poll=lambda: state.ended, send_signal=state.signals.append, wait=lambda timeout: 0)
+
+    def send(method, path, body=None, auth="", limit=60):
+        state.sent.append((method, path, body, auth))
+        if state.failure and path != "/+api":
+            raise state.failure
+        return {"result": {"password": "token"}}
+
+    monkeypatch.setattr(entrypoint.subprocess, "Popen", start)
+    monkeypatch.setattr(entrypoint, "send", send)
+    entrypoint.DATA.mkdir()
+    (entrypoint.DATA / "root-password").write_text("password")
+    return state
+
+
+def test_changed_settings_are_applied_once(entrypoint, devpi):
+    environ = {"DEVPI_MIRROR_UPSTREAM_URL": "https://a.example/simple/"}
+    for _start in range(2):
+        entrypoint.apply_settings(environ)
+        assert devpi.started == len(devpi.signals) == 1
+    assert devpi.sent[1] == ("POST", "/+login", {"user": "root", "password": "password"}, "")
+    method, path, settings, auth = devpi.sent[2]
+    assert (method, path, auth) == ("PATCH", "/root/pypi", "cm9vdDp0b2tlbg==")
+    assert sorted(settings) == sorted(f"{name}={value}" for name, value in entrypoint.wanted_settings(environ).items())
+    entrypoint.apply_settings({})
+    assert devpi.started == 2
+
+
+def test_settings_that_fail_are_applied_at_the_next_start(entrypoint, devpi):
+    devpi.failure = OSError("401")
+    with pytest.raises(OSError, match="401"):
+        entrypoint.apply_settings({})
+    assert len(devpi.signals) == 1
+    devpi.failure = None
+    entrypoint.apply_settings({})
+    assert devpi.started == 2
+
+
+def test_a_server_that_ends_is_an_error(entrypoint, devpi):
+    devpi.ended = 1
+    with pytest.raises(RuntimeError, match="did not start"):
+        entrypoint.apply_settings({})
+    assert devpi.sent == []
+
+
+@pytest.mark.parametrize(("is_mounted", "listen"), [(False, ""), (True, "listen unix:{}/http.sock;\n")])
+def test_nginx_listens_on_the_socket_that_systemd_forwards_to(entrypoint, is_mounted, listen):
+    if is_mounted:
+        entrypoint.SOCKET_DIRECTORY.mkdir()
+    entrypoint.configure_nginx({})
+    assert entrypoint.LISTEN_CONF.read_text() == listen.format(entrypoint.SOCKET_DIRECTORY)
+
+
+def test_nginx_gets_the_allowed_hosts_and_nothing_else(entrypoint):
+    entrypoint.configure_nginx({"DEVPI_MIRROR_ALLOWED_HOSTS": 'PyPI.example localhost default b.example; } "c"'})
+    names = ["b.example", "c", "default", "pypi.example"]
+    assert entrypoint.ALLOWED_HOSTS_CONF.read_text() == "".join(f'"\\\\{name}" "";\n' for name in names)
+
+
+def test_responses_of_another_upstream_are_not_served(entrypoint):
+    found = []
+    for url in ("https://a.example/simple/", "https://bob:s3cret@a.example/simple/", "https://b.example/simple/"):
+        entrypoint.configure_nginx({"DEVPI_MIRROR_UPSTREAM_URL": url})
+        found.append(entrypoint.UPSTREAM_CONF.read_text())
+    digest = hashlib.sha256(b"https://a.example/simple/").hexdigest()[:16]
+    assert found[0] == found[1] == f"set $upstream_id {digest};\n"
+    assert found[2] != found[0]

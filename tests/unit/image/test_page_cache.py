@@ -1,0 +1,279 @@
+"""How long the image's page_cache.py serves a page, and what it asks the upstream."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import SimpleNamespace
+
+import pytest
+from devpi_mirror import config, page_cache, pages
+from devpi_mirror.page_cache import PageCache
+from devpi_mirror.pages import JSON
+from devpi_mirror.upstream import Upstream, UpstreamError
+from fake_upstream import serving
+
+FRESHNESS = 300.0
+
+
+def page_of(version: str) -> bytes:
+    return json.dumps({"meta": {}, "files": [{"filename": f"alpha-{version}.zip", "url": "x"}]}).encode()
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A cache with a clock, and its upstream, which answers with ``status``, ``version`` and ``etag``."""
+    monkeypatch.setattr("devpi_mirror.upstream.PAUSE", 0)
+    state = SimpleNamespace(status=200, version="1", etag='"1"', now=1e9, type=JSON)
+
+    def answer(handler):
+        if state.status == 200 and handler.headers.get("If-None-Match") == state.etag:
+            handler.send(304)
+        elif state.status == 200:
+            handler.send(200, page_of(state.version), Content_Type=state.type, ETag=state.etag, X_PyPI_Last_Serial="7")
+        else:
+            handler.send(state.status, b"no", Content_Type="text/plain")
+
+    with serving(answer) as server:
+        state.server = server
+        upstream = Upstream(server.url)
+        state.cache = PageCache(upstream, tmp_path, FRESHNESS, lambda: state.now)
+        yield state
+        upstream.close()
+
+
+def version(served) -> str:
+    (file,) = served.load()["files"]
+    return file["filename"].removeprefix("alpha-").removesuffix(".zip")
+
+
+def test_a_fresh_page_is_not_requested_again(mirror):
+    first = mirror.cache.get("alpha")
+    assert (version(first), first.fresh_for, first.error, first.header.serial) == ("1", FRESHNESS, "", "7")
+    mirror.now += 100
+    again = mirror.cache.get("alpha")
+    assert (version(again), again.fresh_for, again.header) == ("1", FRESHNESS - 100, first.header)
+    assert len(mirror.server.requests) == 1
+
+
+def test_an_outdated_page_is_revalidated(mirror):
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS
+    assert version(mirror.cache.get("alpha")) == "1"
+    assert mirror.server.requests[1][2]["If-None-Match"] == '"1"'
+    mirror.now += 1
+    assert mirror.cache.get("alpha").fresh_for == FRESHNESS - 1
+    mirror.now += FRESHNESS
+    mirror.version, mirror.etag = "2", '"2"'
+    assert version(mirror.cache.get("alpha")) == "2"
+    assert len(mirror.server.requests) == 3
+
+
+def test_a_reload_asks_the_upstream(mirror):
+    tag = mirror.cache.get("alpha").header.tag
+    mirror.version, mirror.etag = "2", '"2"'
+    assert version(mirror.cache.get("alpha")) == "1"
+    reloaded = mirror.cache.get("alpha", reload=True)
+    assert version(reloaded) == "2"
+    assert reloaded.header.tag != tag
+
+
+def test_a_page_survives_a_restart(mirror, tmp_path):
+    mirror.cache.get("alpha")
+    again = PageCache(mirror.cache.upstream, tmp_path, FRESHNESS, lambda: mirror.now)
+    assert version(again.get("alpha")) == "1"
+    assert len(mirror.server.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "type"), [(500, JSON), (403, JSON), (429, JSON), (200, "text/plain")])
+def test_a_failing_upstream_leaves_the_page_stale(mirror, status, type):
+    mirror.status, mirror.type = status, type
+    with pytest.raises(UpstreamError):
+        mirror.cache.get("alpha")
+    mirror.status, mirror.type = 200, JSON
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS
+    mirror.status, mirror.type, mirror.etag = status, type, '"2"'
+    stale = mirror.cache.get("alpha")
+    assert (version(stale), stale.fresh_for) == ("1", config.FAILURE_FRESHNESS)
+    assert stale.error
+    # For a moment, no client waits for the upstream again.
+    requests = len(mirror.server.requests)
+    assert mirror.cache.get("alpha").error == stale.error
+    assert len(mirror.server.requests) == requests
+    mirror.status, mirror.type, mirror.version = 200, JSON, "2"
+    assert version(mirror.cache.get("alpha", reload=True)) == "2"
+    mirror.now += FRESHNESS + config.FAILURE_FRESHNESS
+    mirror.version, mirror.etag = "3", '"3"'
+    assert version(mirror.cache.get("alpha")) == "3"
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_project_is_removed_after_two_answers(mirror, status):
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS
+    mirror.status = status
+    for _client in range(2):
+        stale = mirror.cache.get("alpha")
+        assert (version(stale), stale.fresh_for) == ("1", config.ABSENT_FRESHNESS)
+    mirror.now += page_cache.CONFIRMED_AFTER
+    with pytest.raises(UpstreamError) as caught:
+        mirror.cache.get("alpha")
+    assert caught.value.status == status
+    assert [(item.name, item.at) for item in mirror.cache.removed()] == [("alpha", mirror.now)]
+    mirror.now += page_cache.REMOVED_LISTED
+    assert mirror.cache.removed() == []
+
+
+def test_one_denial_removes_nothing(mirror):
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS
+    mirror.status = 404
+    mirror.cache.get("alpha")
+    mirror.now += 2
+    mirror.status = 200
+    assert mirror.cache.get("alpha").error == ""
+    mirror.now += FRESHNESS
+    mirror.status = 404
+    assert version(mirror.cache.get("alpha")) == "1"
+
+
+def test_a_new_project_is_found_within_ten_seconds(mirror):
+    mirror.status = 404
+    for _client in range(3):
+        with pytest.raises(UpstreamError) as caught:
+            mirror.cache.get("alpha")
+        assert caught.value.status == 404
+    assert len(mirror.server.requests) == 1
+    mirror.status = 200
+    with pytest.raises(UpstreamError):
+        mirror.cache.get("alpha")
+    assert version(mirror.cache.get("alpha", reload=True)) == "1"
+    mirror.cache.purge("alpha")
+    mirror.status = 404
+    with pytest.raises(UpstreamError):
+        mirror.cache.get("alpha")
+    mirror.status = 200
+    mirror.now += config.ABSENT_FRESHNESS
+    assert version(mirror.cache.get("alpha")) == "1"
+
+
+def test_clients_share_a_request(mirror):
+    arrived, go_on = threading.Event(), threading.Event()
+    answer = mirror.server.answer
+
+    def wait(handler):
+        arrived.set()
+        assert go_on.wait(30)
+        answer(handler)
+
+    mirror.server.answer = wait
+    futures = [mirror.cache.flights.start("alpha", lambda: mirror.cache.revalidate("alpha")) for _client in range(5)]
+    assert arrived.wait(30)
+    go_on.set()
+    assert {version(future.result(30)) for future in futures} == {"1"}
+    assert len(mirror.server.requests) == 1
+
+
+def test_who_waits_too_long_gets_the_stale_page(mirror, monkeypatch):
+    monkeypatch.setattr(page_cache, "WAIT", 0.05)
+    go_on = threading.Event()
+    mirror.cache.get("alpha")
+    answer = mirror.server.answer
+    mirror.server.answer = lambda handler: (go_on.wait(30), answer(handler))
+    mirror.now += FRESHNESS
+    try:
+        assert "has not arrived" in mirror.cache.get("alpha").error
+        with pytest.raises(UpstreamError, match="has not arrived"):
+            mirror.cache.get("beta")
+    finally:
+        go_on.set()
+
+
+def test_another_upstream_has_other_pages(mirror, tmp_path):
+    mirror.cache.get("alpha")
+    with serving(lambda handler: handler.send(200, page_of("9"), Content_Type=JSON)) as other:
+        upstream = Upstream(other.url)
+        assert version(PageCache(upstream, tmp_path, FRESHNESS, lambda: mirror.now).get("alpha")) == "9"
+        upstream.close()
+
+
+HEADER = b'{"etag": "", "serial": "", "size": 1, "tag": "", "content_type": "", "encoding": "", "url": ""}\n'
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n", HEADER + b"x"])
+def test_a_damaged_page_is_downloaded_again(mirror, content):
+    mirror.cache.get("alpha")
+    path = mirror.cache.path("alpha")
+    path.write_bytes(content)
+    served = mirror.cache.get("alpha")
+    if content.endswith(b"x"):
+        with pytest.raises(UpstreamError, match="reading the page of alpha"):
+            served.load()
+        served = mirror.cache.get("alpha")
+    assert version(served) == "1"
+
+
+def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
+    def fail(*_paths):
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(page_cache.os, "replace", fail)
+    assert version(mirror.cache.get("alpha")) == "1"
+    assert list(mirror.cache.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("project", ["", "..", "a/b", "-a", "a_b", "Alpha", "a" + "\n", "a.b"])
+def test_only_normalized_names_are_requested(mirror, project):
+    with pytest.raises(UpstreamError) as caught:
+        mirror.cache.get(project)
+    assert caught.value.status == 404
+    assert mirror.server.requests == []
+
+
+@pytest.fixture
+def large(monkeypatch, tmp_path):
+    """Have all pages count as large."""
+    monkeypatch.setattr(page_cache, "LARGE", 10)
+    monkeypatch.setattr(config, "TEMPORARY", tmp_path)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_page_is_served(mirror):
+    assert version(mirror.cache.get("alpha")) == "1"
+    assert version(mirror.cache.get("alpha")) == "1"
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_page_that_is_none_is_an_error_and_replaces_no_other(mirror):
+    mirror.type = "text/plain"
+    with pytest.raises(UpstreamError, match="text/plain"):
+        mirror.cache.get("alpha").load()
+    mirror.type = JSON
+    assert version(mirror.cache.get("alpha")) == "1"
+    mirror.now += FRESHNESS
+    mirror.type, mirror.etag = "text/plain", '"2"'
+    assert version(mirror.cache.get("alpha")) == "1"
+
+
+def test_a_file_is_found_on_a_page_that_is_not_fresh(mirror):
+    (file,) = mirror.cache.get("alpha").load()["files"]
+    path = pages.path_of(file)
+    mirror.now += FRESHNESS
+    mirror.status = 503
+    assert mirror.cache.find("alpha", path) == file
+    assert len(mirror.server.requests) == 1
+    # A path that the page lacks can be that of a new release.
+    assert mirror.cache.find("alpha", path + ".other") is None
+    assert len(mirror.server.requests) == 2
+    mirror.now += 3600
+    mirror.cache.find("alpha", path)
+    assert len(mirror.server.requests) == 3
+
+
+def test_few_pages_are_remembered(mirror, monkeypatch):
+    monkeypatch.setattr(page_cache, "RECENT", 100)
+    for name in ("alpha", "beta", "gamma"):
+        (file,) = mirror.cache.get(name).load()["files"]
+        assert mirror.cache.find(name, pages.path_of(file)) == file
+    assert list(mirror.cache.recent) == ["gamma"]

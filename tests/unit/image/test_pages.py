@@ -1,0 +1,253 @@
+"""What the image's pages.py makes of an upstream's pages."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urljoin
+
+import pytest
+from attrs import evolve
+from devpi_mirror import compat, pages
+
+URL = "https://upstream.example/simple/alpha/"
+SHA256 = "0123456789abcdef" * 4
+MD5 = "f" * 32
+WHEEL = {
+    "filename": "alpha-1.0-py3-none-any.whl",
+    "url": "../../files/alpha-1.0-py3-none-any.whl",
+    "hashes": {"sha256": SHA256, "md5": MD5},
+    "requires-python": ">=3.8",
+    "size": 1234,
+    "upload-time": "2026-01-01T00:00:00.000000Z",
+    "yanked": "broken <build>",
+    "core-metadata": {"sha256": MD5},
+    "provenance": "https://upstream.example/provenance",
+    "of-the-future": {"a": [1]},
+}
+PAGE = {
+    "meta": {"api-version": "1.4", "_last-serial": 7},
+    "name": "alpha",
+    "versions": ["1.0"],
+    "project-status": {"status": "archived", "reason": "no time"},
+    "files": [WHEEL],
+    "of-the-future": True,
+}
+
+
+def parse(page: object, content_type: str = pages.JSON) -> pages.Page:
+    return pages.parse(json.dumps(page).encode(), content_type, URL)
+
+
+def page_of(*files: dict) -> dict:
+    return {"meta": {"api-version": "1.0"}, "name": "alpha", "files": list(files)}
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pages.JSON,
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON;charset=UTF-8",
+        "application/vnd.pypi.simple.latest+json",
+    ],
+)
+def test_all_fields_of_json_are_preserved(content_type):
+    page = parse(PAGE, content_type)
+    assert page == {**PAGE, "files": [{**WHEEL, "url": "https://upstream.example/files/alpha-1.0-py3-none-any.whl"}]}
+    shown = json.loads(pages.render_json(pages.rewritten(page, "root/pypi")))
+    link = shown["files"][0].pop("url")
+    assert link == "../../../../root/pypi/-f/012/3456789abcdef/alpha-1.0-py3-none-any.whl"
+    assert shown == {**PAGE, "files": [{key: value for key, value in WHEEL.items() if key != "url"}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "reason"),
+    [
+        (b"", pages.JSON, "is not JSON"),
+        (b"\xff", pages.JSON, "is not JSON"),
+        (b"[" * 100_000, pages.JSON, "is not JSON"),
+        (b"[]", pages.JSON, "not a simple page"),
+        (b"{}", pages.JSON, "not a simple page"),
+        (b'{"files": {}}', pages.JSON, "not a simple page"),
+        (b'{"files": [1]}', pages.JSON, "no name or no URL"),
+        (b'{"files": [{"filename": "a.whl"}]}', pages.JSON, "no name or no URL"),
+        (b'{"files": [], "meta": {"api-version": "2.0"}}', pages.JSON, "version 2.0"),
+        (b"", "text/html", "without links to files"),
+        (b"<h1>Log in</h1><a href='/login'>here</a>", "text/html", "without links to files"),
+        (b"<a href='a-1.zip'>\xff</a>", "text/html", "can't be decoded"),
+        (b"<a href='a-1.zip'></a>", "text/html; charset=nothing", "can't be decoded"),
+        (b"hello", "text/plain", "content type text/plain"),
+        (b"{}", "image/png", "content type image/png"),
+        (b'{"files": [' + b"{}," * 1_100_000 + b"{}]}", pages.JSON, "too many values"),
+        (b"<a>" * 400_000, "text/html", "too many values"),
+        (b"<a" + b" x" * 40_000 + b">", "text/html", "too large"),
+    ],
+)
+def test_what_is_no_page_is_an_error(content, content_type, reason):
+    with pytest.raises(pages.PageError, match=reason):
+        pages.parse(content, content_type, URL)
+
+
+def test_a_page_without_files_is_no_error():
+    assert pages.parse(b'<meta name="pypi:repository-version" content="1.1">', "text/html", URL)["files"] == []
+    assert parse(page_of())["files"] == []
+
+
+HTML = f"""<!DOCTYPE html><html><head>
+<meta name="pypi:repository-version" content="1.4">
+<meta name="pypi:project-status" content="quarantined">
+<meta name="pypi:project-status-reason" content="malware">
+<meta name="pypi:tracks" content="https://a.example/simple/alpha/">
+<meta name="pypi:alternate-locations" content="https://b.example/simple/alpha/">
+</head><body><a href="../">all projects</a> <a href="mailto:a@example.com">author</a>
+<a href="/f/alpha-1.0-py3-none-any.whl#sha256={SHA256}" data-requires-python="&gt;=3.8" data-yanked="broken &lt;build&gt;"
+   data-dist-info-metadata="sha256={MD5}" data-gpg-sig="false"
+   data-provenance="https://upstream.example/p" data-of-the-future="x">w</a>
+<A HREF='alpha-2.0.tar.gz#md5={MD5}' data-yanked data-core-metadata="true">s</A>
+<a href="https://other.example/alpha%202.tar.xz#egg=alpha">no hash</a>
+</body></html>""".encode()
+
+
+def test_html_has_the_fields_of_json():
+    page = pages.parse(HTML, "text/html; charset=utf-8", URL)
+    assert page == {
+        "meta": {"api-version": "1.4", "tracks": ["https://a.example/simple/alpha/"]},
+        "project-status": {"status": "quarantined", "reason": "malware"},
+        "alternate-locations": ["https://b.example/simple/alpha/"],
+        "files": [
+            {
+                "filename": "alpha-1.0-py3-none-any.whl",
+                "url": "https://upstream.example/f/alpha-1.0-py3-none-any.whl",
+                "hashes": {"sha256": SHA256},
+                "requires-python": ">=3.8",
+                "yanked": "broken <build>",
+                "core-metadata": {"sha256": MD5},
+                "gpg-sig": False,
+                "provenance": "https://upstream.example/p",
+                "of-the-future": "x",
+            },
+            {
+                "filename": "alpha-2.0.tar.gz",
+                "url": "https://upstream.example/simple/alpha/alpha-2.0.tar.gz",
+                "hashes": {"md5": MD5},
+                "yanked": True,
+                "core-metadata": True,
+            },
+            {"filename": "alpha 2.tar.xz", "url": "https://other.example/alpha%202.tar.xz", "hashes": {}},
+        ],
+    }  # fmt: skip
+
+
+def test_html_is_rendered_from_the_same_data():
+    page = pages.parse(HTML, "text/html", URL)
+    again = pages.parse(pages.render_html(page, "alpha"), "text/html", URL)
+    assert again == page
+
+
+@pytest.mark.parametrize("extension", pages.EXTENSIONS)
+def test_links_to_files_of_all_kinds_are_kept(extension):
+    page = pages.parse(f'<a href="alpha-1.0{extension}">x</a>'.encode(), "text/html", URL)
+    assert [file["filename"] for file in page["files"]] == [f"alpha-1.0{extension}"]
+
+
+def test_a_base_element_counts():
+    page = pages.parse(b'<base href="https://c.example/x/"><a href="alpha-1.zip">a</a>', "text/html", URL)
+    assert page["files"][0]["url"] == "https://c.example/x/alpha-1.zip"
+
+
+@pytest.mark.parametrize("filename", ["../alpha-1.0.zip", "a/alpha.zip", "..", ".", "", "a\\b.zip", "a\n.zip"])
+def test_a_file_name_leads_out_of_no_folder(filename):
+    assert parse(page_of({"filename": filename, "url": "x"}))["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("hashes", "url", "path"),
+    [
+        ({"sha256": SHA256, "md5": MD5}, "", "+f/012/3456789abcdef/alpha-1.zip"),
+        ({"sha256": SHA256.upper()}, "", "+f/012/3456789abcdef/alpha-1.zip"),
+        ({"md5": MD5}, "", "+f/fff/fffffffffffff/alpha-1.zip"),
+        ({"sha512": SHA256 * 2}, "", "+f/012/3456789abcdef/alpha-1.zip"),
+        ({}, "", "+e/https_upstream.example_simple_alpha/alpha-1.zip"),
+        ({}, "http://h:81/a/b~c/alpha-1.zip?q=1", "+e/http_h_81_a_b_c/alpha-1.zip"),
+        ({"sha256": "../../etc"}, "", "+e/https_upstream.example_simple_alpha/alpha-1.zip"),
+        ({"sha256": 5}, "", "+e/https_upstream.example_simple_alpha/alpha-1.zip"),
+        (None, "", "+e/https_upstream.example_simple_alpha/alpha-1.zip"),
+    ],
+)
+def test_a_file_has_the_path_that_devpi_gives_it(hashes, url, path):
+    page = parse(page_of({"filename": "alpha-1.zip", "url": url or "alpha-1.zip", "hashes": hashes}))
+    assert pages.path_of(page["files"][0]) == path
+    assert pages.path_of(page["files"][0]) == path
+
+
+def devpi_path(url: str, name: str, digest: str) -> str:
+    """Return the path that devpi gives to a file with a hash, which can be empty."""
+    if compat.MAJOR < 7:
+        from devpi_common.url import URL as Link
+        from devpi_server.filestore import key_from_link
+
+        located = key_from_link(LocatedKeys(), Link(f"{url}#{name}={digest}" if digest else url), "root", "pypi")
+    else:
+        from devpi_server.filestore import Digests
+        from devpi_server.model.simpleapi import SimpleInfo
+
+        info = evolve(SimpleInfo.from_url(url), hashes=Digests({name: digest} if digest else {}))
+        located = info.make_key(LocatedKeys(), None)
+    if digest:
+        return "+f/{hashdir_a}/{hashdir_b}/{filename}".format(**located)
+    return "+e/{dirname}/{basename}".format(**located)
+
+
+class LocatedKeys:
+    """A schema of devpi's database whose keys are the parts of their path."""
+
+    def __getattr__(self, _name):
+        return self
+
+    def __call__(self, **parts):
+        return parts
+
+    locate = __call__
+
+
+@pytest.mark.parametrize(("name", "digest"), [("sha256", SHA256), ("md5", MD5), ("", "")])
+def test_paths_are_those_of_devpi(name, digest):
+    """So that caches and lock files of earlier releases stay valid."""
+    url = "https://h.example/a/b~c/alpha-1.zip"
+    file = {"filename": "alpha-1.zip", "url": url, "hashes": {name: digest} if digest else {}}
+    assert pages.path_of(file) == devpi_path(url, name, digest)
+
+
+def test_links_are_valid_urls():
+    files = [
+        {"filename": name, "url": "x", "hashes": {"sha256": SHA256}}
+        for name in ("a b-1.zip", "a-1+cu118.zip", "é#?-1.zip")
+    ]
+    page = pages.rewritten(parse(page_of(*files)), "root/pypi")
+    links = [file["url"] for file in page["files"]]
+    assert [link.rpartition("/")[2] for link in links] == ["a%20b-1.zip", "a-1+cu118.zip", "%C3%A9%23%3F-1.zip"]
+    for index in ("root/pypi", "alice/private"):
+        assert urljoin(f"http://mirror/{index}/+simple/alpha/", links[0]).startswith("http://mirror/root/pypi/-f/012/")
+
+
+@pytest.mark.parametrize(
+    ("file", "provides", "promised"),
+    [
+        ({"filename": "a-1-py3-none-any.whl"}, True, True),
+        ({"filename": "a-1-py3-none-any.whl", "core-metadata": False}, True, True),
+        ({"filename": "a-1-py3-none-any.whl", "core-metadata": {"sha256": SHA256}}, True, {"sha256": SHA256}),
+        ({"filename": "a-1-py3-none-any.whl", "dist-info-metadata": {"sha256": SHA256}}, True, None),
+        ({"filename": "a-1.tar.gz"}, True, None),
+        ({"filename": "a-1-py3-none-any.whl"}, False, None),
+    ],
+)
+def test_core_metadata_is_promised_for_wheels(file, provides, promised):
+    page = pages.rewritten(parse(page_of({"url": "x", **file})), "root/pypi", provides_metadata=provides)
+    assert page["files"][0].get("core-metadata") == promised
+
+
+def test_a_page_is_escaped():
+    hostile = {"filename": '"><script>-1.zip', "url": "x", "requires-python": '"><script>', "x": "'\"<"}
+    page = pages.rewritten(parse(page_of(hostile)), "root/pypi")
+    assert b"<script" not in pages.render_html(page, "<script>")

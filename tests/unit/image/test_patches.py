@@ -1,0 +1,124 @@
+"""What the image's patches.py replaces in devpi-server, in the devpi-server that the tests have."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from devpi_server import filestore, filestore_fs, filestore_hash_hl
+from devpi_server.keyfs_types import FilePathInfo
+from zips import zip_of
+
+IMAGE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "image"
+STORAGES = [filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile]
+
+
+@pytest.fixture
+def patches(load, monkeypatch, tmp_path):
+    """The module, of which no replacement stays."""
+    monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
+    module = load("patches")
+    for patch in module.PATCHES:
+        owner, name = module.resolve(patch.target)
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    return module
+
+
+def test_devpi_has_all_targets(patches):
+    assert [patches.problem(patch) for patch in patches.PATCHES] == [""] * len(patches.PATCHES)
+    assert patches.main() == 0
+
+
+def test_all_targets_are_replaced(patches):
+    before = [getattr(*patches.resolve(patch.target)) for patch in patches.PATCHES]
+    patches.apply()
+    after = [getattr(*patches.resolve(patch.target)) for patch in patches.PATCHES]
+    assert all(new is not old for new, old in zip(after, before))
+    # The commands of devpi call them as before.
+    for patch, new in zip(patches.PATCHES, after):
+        assert not patch.parameters or tuple(inspect.signature(new).parameters) == patch.parameters
+
+
+@pytest.mark.parametrize(
+    ("target", "parameters", "reason"),
+    [
+        ("devpi_server.nothing:Filestore", (), "does not exist"),
+        ("devpi_server.filestore:Nothing", (), "does not exist"),
+        ("devpi_server.filestore:FileStore.nothing", (), "does not exist"),
+        ("devpi_server.filestore_fs:FSIOFile._perform_crash_recovery", ("self",), "has the parameters (self, infos"),
+    ],
+)
+def test_a_changed_target_is_a_problem(patches, monkeypatch, capsys, target, parameters, reason):
+    patch = patches.Patch(target, parameters, "", lambda replaced: replaced)
+    assert patches.problem(patch).startswith(f"{target} {reason}")
+    monkeypatch.setattr(patches, "PATCHES", (patch,))
+    assert patches.main() == 1
+    assert capsys.readouterr().err.startswith(target)
+
+
+def test_the_build_of_the_image_checks_the_targets():
+    command = [sys.executable, "-m", "devpi_mirror.patches", "--check"]
+    environ = {**os.environ, "PYTHONPATH": str(IMAGE)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def infos_of(*names: str) -> list[tuple]:
+    """Return what devpi recovers files from."""
+    return [
+        (f"+files/alice/{name}-0123-tmp", f"alice/{name}", FilePathInfo(f"alice/{name}", "01" * 32), False)
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_each_missing_file_is_reported(patches, storage, tmp_path, capsys):
+    folder = tmp_path / "+files" / "alice"
+    folder.mkdir(parents=True)
+    (folder / "existing.whl").touch()
+    # As after a crash: devpi moves it.
+    (folder / "staged.whl-0123-tmp").touch()
+    patches.apply()
+    storage(tmp_path, {})._perform_crash_recovery(infos_of("lost.whl", "existing.whl", "staged.whl", "gone.whl"))
+    assert patches.config.SCRUB_REQUESTED.exists()
+    reports = capsys.readouterr().err.splitlines()
+    assert len(reports) == 2
+    for report, name in zip(reports, ("lost.whl", "gone.whl")):
+        assert f"alice/{name}. If it is a mirrored file, it is downloaded again." in report
+    assert (folder / "staged.whl").exists()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_recovery_that_misses_nothing_requests_no_check(patches, storage, tmp_path, capsys):
+    (tmp_path / "+files" / "alice").mkdir(parents=True)
+    (tmp_path / "+files" / "alice" / "existing.whl").touch()
+    patches.apply()
+    storage(tmp_path, {})._perform_crash_recovery(infos_of("existing.whl"))
+    assert not patches.config.SCRUB_REQUESTED.exists()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_check_that_can_not_be_requested_does_not_stop_the_recovery(patches, monkeypatch, storage, tmp_path):
+    monkeypatch.setattr(patches.config, "SCRUB_REQUESTED", tmp_path / "absent" / "scrub-requested")
+    (tmp_path / "+files" / "alice").mkdir(parents=True)
+    patches.apply()
+    storage(tmp_path, {})._perform_crash_recovery(infos_of("lost.whl"))
+
+
+def test_other_errors_of_a_recovery_are_raised(patches):
+    def fail(_self, _infos):
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        patches.tolerate(fail)(None, infos_of("lost.whl"))
+
+
+def test_devpi_reads_no_metadata_that_expands_to_too_much(patches):
+    bomb = zip_of(bytes(100_000_000))
+    patches.apply()
+    assert filestore.get_core_metadata(bomb, "alpha", "1.0") is None

@@ -1,0 +1,629 @@
+"""The image's plugin in a running devpi-server, with an upstream: what clients get."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import HTTPError, URLError
+from urllib.parse import urljoin
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+import pytest
+from devpi_mirror import compat
+from devpi_mirror.pages import JSON
+from fake_upstream import Handler, serving
+from zips import OWN, metadata_of, zip_of
+
+IMAGE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "image"
+ENTRY_POINTS = "[devpi_server]\ndevpi-mirror = devpi_mirror.plugin\n"
+PASSWORD = "for-this-test-alone"
+ARGON2 = ["--argon2-time-cost", "1", "--argon2-memory-cost", "8192", "--argon2-parallelism", "1"]
+METADATA = metadata_of("alpha", "1.0") + b"Requires-Dist: beta\n"
+WHEEL = zip_of(METADATA, OWN)
+
+
+class NoRedirect(HTTPRedirectHandler):
+    def redirect_request(self, *_arguments):
+        return None
+
+
+OPENER = build_opener(ProxyHandler({}), NoRedirect())
+
+
+class Index:
+    """Answers requests for the pages and files of projects, which are made for the test that names them."""
+
+    def __init__(self) -> None:
+        self.files = {}
+        self.status = {}
+        self.fields = {}
+        self.others = {}
+        self.answers = {}
+
+    def __call__(self, handler) -> None:
+        name = handler.path.strip("/").split("/")[-1]
+        if handler.path in self.answers:
+            self.answers[handler.path](handler)
+        elif handler.path in self.status:
+            handler.send(self.status[handler.path])
+        elif handler.path.startswith("/simple/"):
+            filename = f"{name}-1.0-py3-none-any.whl"
+            file = {"filename": filename, "url": f"/files/{filename}"}
+            file["hashes"] = {"sha256": hashlib.sha256(WHEEL).hexdigest()}
+            files = [{**file, **self.fields.get(name, {})}]
+            files += [{**file, "filename": other} for other in self.others.get(name, ())]
+            page = {"meta": {"api-version": "1.4"}, "name": name, "files": files}
+            handler.send(200, json.dumps(page).encode(), Content_Type=JSON, ETag='"1"', X_PyPI_Last_Serial="3")
+        elif handler.path.endswith(".metadata"):
+            handler.send(200, METADATA)
+        else:
+            asked = handler.headers.get("Range", "")
+            if asked.startswith("bytes=-"):
+                handler.send(206, WHEEL, Content_Range=f"bytes 0-{len(WHEEL) - 1}/{len(WHEEL)}")
+            else:
+                handler.send(200, WHEEL)
+
+
+@pytest.fixture(scope="module")
+def index():
+    return Index()
+
+
+@pytest.fixture(scope="module")
+def upstream(index):
+    with serving(index) as server:
+        yield server
+
+
+def choose_port() -> int:
+    """Return a free port that the kernel gives to no other program until devpi-server listens on it."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(10000, first), 100):
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("found no free port")
+
+
+def request(url: str, method: str = "GET", data: object = None, **headers: str) -> SimpleNamespace:
+    """Send a request, and return the status, the headers and the body of the response."""
+    body = None if data is None else json.dumps(data).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with OPENER.open(Request(url, body, names, method=method), timeout=30) as response:
+            return SimpleNamespace(status=response.status, headers=response.headers, body=response.read())
+    except HTTPError as exc:
+        with exc:
+            return SimpleNamespace(status=exc.code, headers=exc.headers, body=exc.read())
+
+
+def wait_until_ready(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if request(f"{url}/+api").status == 200:
+                return
+        except (URLError, OSError):
+            pass
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory, upstream):
+    """A running devpi-server with the plugin. ``folder`` has its data."""
+    folder = tmp_path_factory.mktemp("mirror")
+    info = folder / "site" / "devpi_mirror-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: devpi-mirror\nVersion: 1.0\n")
+    environ = {
+        **os.environ,
+        "DEVPISERVER_ROOT_PASSWD": PASSWORD,
+        "DEVPI_MIRROR_DATA": str(folder),
+        "PYTHONPATH": f"{IMAGE}:{info.parent}",
+        **compat.renamed({"DEVPISERVER_ENABLE_CORE_METADATA": "1"}),
+    }
+    (folder / "tmp").mkdir()
+    store = ["--serverdir", str(folder / "server")]
+    subprocess.run(
+        [str(Path(sys.executable).with_name("devpi-init")), *store], env=environ, check=True, capture_output=True
+    )
+    port = choose_port()
+    url = f"http://127.0.0.1:{port}"
+    log = folder / "log"
+    command = [str(Path(sys.executable).with_name("devpi-server")), *store, *ARGON2]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], env=environ, stdout=stream, stderr=stream
+        )
+    try:
+        wait_until_ready(url, process, log)
+        login = request(f"{url}/+login", "POST", {"user": "root", "password": PASSWORD})
+        token = json.loads(login.body)["result"]["password"]
+        auth = base64.b64encode(f"root:{token}".encode()).decode()
+        renamed = compat.renamed({"mirror_no_project_list": True, "mirror_url": upstream.url})
+        settings = [f"{name}={value}" for name, value in renamed.items()]
+        changed = request(f"{url}/root/pypi", "PATCH", settings, X_Devpi_Auth=auth, Content_Type="application/json")
+        assert changed.status == 200, changed.body
+        yield SimpleNamespace(url=url, log=log, folder=folder, auth=auth, environ=environ)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def page_url(mirror, project: str) -> str:
+    return f"{mirror.url}/root/pypi/+simple/{project}/"
+
+
+def page(mirror, project: str, **headers: str) -> SimpleNamespace:
+    return request(page_url(mirror, project), Accept=JSON, **headers)
+
+
+def file_url(mirror, project: str) -> str:
+    (file,) = json.loads(page(mirror, project).body)["files"]
+    return urljoin(page_url(mirror, project), file["url"]).replace("/-f/", "/+f/")
+
+
+def test_a_page_is_the_upstreams_with_other_links(mirror, index):
+    index.fields["alpha"] = {"size": len(WHEEL), "upload-time": "2026-01-01T00:00:00Z", "of-the-future": [1]}
+    response = page(mirror, "alpha")
+    assert response.status == 200
+    assert response.headers["Content-Type"] == JSON
+    found = json.loads(response.body)
+    (file,) = found.pop("files")
+    assert found == {"meta": {"api-version": "1.4"}, "name": "alpha"}
+    assert file.pop("url").startswith("../../../../root/pypi/-f/")
+    assert file == {
+        "filename": "alpha-1.0-py3-none-any.whl",
+        "hashes": {"sha256": hashlib.sha256(WHEEL).hexdigest()},
+        "core-metadata": True,
+        **index.fields["alpha"],
+    }
+    assert response.headers["X-PyPI-Last-Serial"] == "3"
+    assert "stale-while-revalidate=3600" in response.headers["Cache-Control"]
+    assert page(mirror, "alpha", If_None_Match=response.headers["ETag"]).status == 304
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (JSON, JSON),
+        ("application/vnd.pypi.simple.latest+json", JSON),
+        (f"{JSON}, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01", JSON),
+        ("text/html", "text/html; charset=utf-8"),
+        ("*/*", "text/html; charset=utf-8"),
+        (f"text/html, {JSON};q=0.5", "text/html; charset=utf-8"),
+        ("application/vnd.pypi.simple.v1+html", "application/vnd.pypi.simple.v1+html"),
+        ("image/png", "text/html; charset=utf-8"),
+    ],
+)
+def test_a_page_has_the_form_that_the_client_prefers(mirror, accept, content_type):
+    response = request(page_url(mirror, "alpha"), Accept=accept)
+    assert (response.status, response.headers["Content-Type"]) == (200, content_type)
+
+
+@pytest.mark.parametrize("accept", ["text/html", JSON])
+def test_a_page_is_compressed_for_clients_that_accept_it(mirror, accept):
+    plain = request(page_url(mirror, "alpha"), Accept=accept)
+    compressed = request(page_url(mirror, "alpha"), Accept=accept, Accept_Encoding="gzip")
+    assert plain.headers["Content-Encoding"] is None
+    assert (compressed.status, compressed.headers["Content-Encoding"]) == (200, "gzip")
+    assert compressed.headers["Content-Length"] == str(len(compressed.body))
+    assert gzip.decompress(compressed.body) == plain.body
+
+
+def test_a_page_that_expands_to_too_much_is_an_error_of_the_upstream(mirror, index):
+    bomb = gzip.compress(bytes(100_000_000), 1)
+    index.answers["/simple/bomb/"] = lambda handler: handler.send(200, bomb, Content_Type=JSON, Content_Encoding="gzip")
+    response = page(mirror, "bomb")
+    assert (response.status, response.headers["Retry-After"]) == (503, "10")
+    assert b"more than 64 MB" in response.body
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [("Alpha_Beta.x/", "alpha-beta-x"), ("Alpha.Beta", "alpha-beta"), ("alpha", "alpha")],
+)
+def test_other_names_are_redirected(mirror, path, location):
+    response = request(f"{mirror.url}/root/pypi/+simple/{path}")
+    assert (response.status, response.headers["Location"]) == (302, page_url(mirror, location))
+
+
+def test_no_entry_is_stored_for_a_link(mirror):
+    page(mirror, "unwanted")
+    database = mirror.folder / "server" / ".sqlite"
+    assert all(b"unwanted-1.0" not in path.read_bytes() for path in database.parent.glob(".sqlite*"))
+
+
+def test_a_file_is_downloaded_once_and_stored(mirror, upstream):
+    url = file_url(mirror, "beta")
+    head = request(url, "HEAD")
+    assert (head.status, head.headers["Content-Length"]) == (200, str(len(WHEEL)))
+    for _client in range(2):
+        response = request(url)
+        assert (response.status, response.body) == (200, WHEEL)
+    path = url.partition("/root/pypi/")[2]
+    assert (mirror.folder / "server" / "+files" / "root/pypi" / path).read_bytes() == WHEEL
+    downloads = [entry for entry in upstream.requests if entry[:2] == ("GET", "/files/beta-1.0-py3-none-any.whl")]
+    assert len(downloads) == 1
+    deadline = time.monotonic() + 30
+    while list((mirror.folder / "tmp").iterdir()):
+        assert time.monotonic() < deadline
+
+
+def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
+    url = file_url(mirror, "evicted")
+    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")
+    for downloads in (1, 2):
+        for _client in range(2):
+            response = request(url)
+            assert (response.status, response.body) == (200, WHEEL)
+        assert stored.read_bytes() == WHEEL
+        assert upstream.paths().count("/files/evicted-1.0-py3-none-any.whl") == downloads
+        stored.unlink()
+
+
+@pytest.mark.parametrize("hashes", [{}, {"md5": hashlib.md5(WHEEL).hexdigest()}, {"future": "0" * 64}])
+def test_devpi_has_an_entry_of_a_stored_file(mirror, index, hashes):
+    project = f"stored-{next(iter(hashes), 'none')}"
+    # The last part of the URL is not the name of the file.
+    index.fields[project] = {"filename": f"{project}-1.0.tar.gz", "url": f"/files/get?{project}", "hashes": hashes}
+    url = file_url(mirror, project)
+    assert request(url).body == WHEEL
+    response = request(url)
+    assert (response.body, response.headers["Content-Type"]) == (WHEEL, "application/x-tar")
+    assert response.headers["Last-Modified"]
+    entry = json.loads(request(url, Accept="application/json").body)["result"]
+    assert (entry["project"], entry["version"]) == (project, "1.0")
+    assert entry["url"].endswith(f"/files/get?{project}")
+    assert entry["hashes"]["sha256"] == hashlib.sha256(WHEEL).hexdigest()
+
+
+def test_devpi_finds_stored_files_consistent(mirror):
+    assert request(file_url(mirror, "consistent")).body == WHEEL
+    result = subprocess.run(
+        [str(Path(sys.executable).with_name("devpi-fsck")), "--serverdir", str(mirror.folder / "server")],
+        env=mirror.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert "Finished with a total of" in output
+    assert "consistent-1.0" not in output
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start", "end"), [("bytes=5-9", 5, 10), ("bytes=5-", 5, None), ("bytes=-7", len(WHEEL) - 7, None)]
+)
+def test_a_part_of_a_new_file_is_sent(mirror, index, wanted, start, end):
+    project = f"part{start}to{end or 'end'}"
+    response = request(file_url(mirror, project), Range=wanted)
+    assert (response.status, response.body) == (206, WHEEL[start:end])
+    last = len(WHEEL) if end is None else end
+    assert response.headers["Content-Range"] == f"bytes {start}-{last - 1}/{len(WHEEL)}"
+
+
+def test_core_metadata_is_served(mirror, index, upstream):
+    for project, fields in (("alpha", {}), ("alpha.two", {"core-metadata": True})):
+        index.fields[project] = {"filename": "alpha-1.0-py3-none-any.whl", **fields}
+    response = request(file_url(mirror, "alpha") + ".metadata")
+    assert (response.status, response.body) == (200, METADATA)
+
+
+def test_what_an_installer_requests_next_is_prefetched(mirror, upstream, index):
+    request(file_url(mirror, "alpha") + ".metadata", User_Agent="pip/26.0")
+    wanted = {"/simple/beta/", "/files/alpha-1.0-py3-none-any.whl"}
+    deadline = time.monotonic() + 30
+    while not wanted <= set(upstream.paths()):
+        assert time.monotonic() < deadline, upstream.paths()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, 401), (403, 403), (404, 404), (410, 410), (429, 429), (500, 503)]
+)
+def test_errors_of_the_upstream_keep_their_meaning(mirror, index, status, expected):
+    project = f"error{status}"
+    index.status[f"/simple/{project}/"] = status
+    response = page(mirror, project)
+    assert response.status == expected
+    assert f"answers {status} ".encode() in response.body
+    assert bool(response.headers["Retry-After"]) == (expected == 503)
+
+
+def test_errors_of_files_keep_their_meaning(mirror, index):
+    url = file_url(mirror, "gone")
+    index.status["/files/gone-1.0-py3-none-any.whl"] = 410
+    assert request(url).status == 410
+    assert request(url.replace("gone-1.0", "gone-2.0")).status == 404
+
+
+def test_a_file_that_has_no_room_on_the_disk_is_refused(mirror, index):
+    def promise(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(10**15))
+        handler.end_headers()
+        handler.close_connection = True
+
+    url = file_url(mirror, "huge")
+    index.answers["/files/huge-1.0-py3-none-any.whl"] = promise
+    response = request(url)
+    assert response.status == 507
+    assert b"has no room for " in response.body
+    assert b"huge-1.0-py3-none-any.whl" in response.body
+
+
+@pytest.fixture(scope="module")
+def private(mirror):
+    """A private index that inherits from the mirror index, with one project of its own."""
+    created = request(f"{mirror.url}/alice", "PUT", {"password": "x" * 20}, X_Devpi_Auth=mirror.auth)
+    assert created.status == 201, created.body
+    settings = {"bases": ["root/pypi"], "volatile": True, "acl_upload": ["root"]}
+    if compat.MAJOR < 7:
+        settings["mirror_whitelist"] = ["shared"]
+    created = request(f"{mirror.url}/alice/private", "PUT", settings, X_Devpi_Auth=mirror.auth)
+    assert created.status == 200, created.body
+    for name in ("own", "Own.Two", "shared"):
+        upload(mirror, name)
+    if compat.MAJOR >= 7:
+        rules = {"inheritance_rules": ["allow all"]}
+        changed = request(
+            f"{mirror.url}/alice/private/shared",
+            "PATCH",
+            rules,
+            X_Devpi_Auth=mirror.auth,
+            Content_Type="application/json",
+        )
+        assert changed.status == 200, changed.body
+    return f"{mirror.url}/alice/private/+simple/"
+
+
+def upload(mirror, name: str) -> None:
+    fields = {":action": "file_upload", "name": name, "version": "9.0", "filetype": "bdist_wheel"}
+    parts = [f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
+    file = f'--B\r\nContent-Disposition: form-data; name="content"; filename="{name}-9.0-py3-none-any.whl"\r\n\r\n'
+    body = "".join([*parts, file]).encode() + WHEEL + b"\r\n--B--\r\n"
+    headers = {"X-Devpi-Auth": mirror.auth, "Content-Type": "multipart/form-data; boundary=B"}
+    with OPENER.open(Request(f"{mirror.url}/alice/private/", body, headers, method="POST"), timeout=30) as response:
+        assert response.status == 200
+
+
+def listed(private: str, project: str) -> dict[str, str]:
+    url = f"{private}{project}/"
+    page = json.loads(request(url, Accept=JSON).body)
+    return {file["filename"]: urljoin(url, file["url"]) for file in page["files"]}
+
+
+def test_a_private_index_has_the_pages_of_its_base(mirror, private, index):
+    index.fields["alpha"] = {"upload-time": "2026-01-01T00:00:00Z"}
+    inherited = request(f"{private}alpha/", Accept=JSON)
+    assert (inherited.status, inherited.body) == (200, page(mirror, "alpha").body)
+    assert list(listed(private, "alpha")) == ["alpha-1.0-py3-none-any.whl"]
+
+
+def test_an_inherited_page_has_all_fields(private, index):
+    fields = {"requires-python": ">=3.8", "yanked": "broken", "size": len(WHEEL), "of-the-future": [1]}
+    index.fields["inherited"] = {**fields, "core-metadata": {"sha256": "0" * 64}}
+    (file,) = json.loads(request(f"{private}inherited/", Accept=JSON).body)["files"]
+    assert file.pop("url").startswith("../../../../root/pypi/-f/")
+    name, digest = "inherited-1.0-py3-none-any.whl", hashlib.sha256(WHEEL).hexdigest()
+    assert file == {"filename": name, "hashes": {"sha256": digest}, **index.fields["inherited"]}
+
+
+@pytest.mark.parametrize(
+    ("project", "filename"), [("own", "own-9.0-py3-none-any.whl"), ("own-two", "Own.Two-9.0-py3-none-any.whl")]
+)
+def test_a_public_project_adds_nothing_to_a_private_one(mirror, private, project, filename):
+    # The mirror index has the project, too.
+    assert page(mirror, project).status == 200
+    assert list(listed(private, project)) == [filename]
+    assert b"-1.0-" not in request(f"{private}{project}/", Accept="text/html").body
+
+
+def test_a_public_project_adds_nothing_to_an_inherited_one(mirror, private):
+    settings = {"bases": ["alice/private", "root/pypi"]}
+    created = request(f"{mirror.url}/alice/derived", "PUT", settings, X_Devpi_Auth=mirror.auth)
+    assert created.status == 200, created.body
+    derived = f"{mirror.url}/alice/derived/+simple/"
+    assert list(listed(derived, "own")) == ["own-9.0-py3-none-any.whl"]
+    assert list(listed(derived, "alpha")) == ["alpha-1.0-py3-none-any.whl"]
+
+
+def test_an_uploaded_file_is_served_with_its_metadata(private):
+    (url,) = listed(private, "own").values()
+    assert request(url).body == WHEEL
+    assert request(f"{url}.metadata").body == METADATA
+    (file,) = json.loads(request(f"{private}own/", Accept=JSON).body)["files"]
+    assert file["hashes"] == {"sha256": hashlib.sha256(WHEEL).hexdigest()}
+    assert file["core-metadata"]
+
+
+@pytest.mark.parametrize("name", ["root/pypi", "alice/private"])
+def test_devpi_lists_the_versions_of_a_public_project(mirror, private, name):
+    response = request(f"{mirror.url}/{name}/versions", Accept="application/json")
+    assert response.status == 200, response.body
+    found = json.loads(response.body)["result"]
+    assert list(found) == ["1.0"]
+    (link,) = found["1.0"]["+links"]
+    assert link["href"].partition("#")[0] == file_url(mirror, "versions")
+
+
+@pytest.mark.parametrize("name", ["root/pypi", "alice/private"])
+def test_devpi_tolerates_files_without_a_version(mirror, private, index, name):
+    index.others["odd"] = ["odd.deb", "odd-1.0.whl", "other-1.0-py3-none-any.whl"]
+    response = request(f"{mirror.url}/{name}/odd", Accept="application/json")
+    assert response.status == 200, response.body
+    assert "1.0" in json.loads(response.body)["result"]
+
+
+def test_a_public_project_adds_its_files_if_it_is_allowed(private):
+    files = listed(private, "shared")
+    assert list(files) == ["shared-9.0-py3-none-any.whl", "shared-1.0-py3-none-any.whl"]
+    for url in files.values():
+        assert request(url.replace("/-f/", "/+f/")).body == WHEEL
+    assert b"shared-9.0" in request(f"{private}shared/", Accept="text/html").body
+
+
+def test_an_unknown_project_is_none(mirror, private, index):
+    index.status["/simple/nothing/"] = 404
+    assert request(f"{private}nothing/", Accept=JSON).status == 404
+
+
+def test_changes_need_a_user(mirror, private, upstream):
+    body = {"name": "alpha", "version": "1.0", "posturl": f"{upstream.url}pushed", "username": "a", "password": "b"}
+    for path in ("/root/pypi", "/alice/private/", "/root/pypi/+e/http_a/b-1.0.zip"):
+        response = request(f"{mirror.url}{path}", "POST", body, Content_Type="application/json")
+        assert (response.status, response.headers["WWW-Authenticate"]) == (401, 'Basic realm="pypi"'), path
+    assert "/simple/pushed" not in upstream.paths()
+
+
+def test_a_request_that_needs_no_user_is_small(mirror):
+    body = {"user": "a" * 100_000}
+    outside = {"X-Outside-Url": "http://localhost/outside"}
+    for method, path, headers in (
+        ("POST", "/+login", {}),
+        ("PATCH", "/root", {}),
+        ("POST", "/outside/+login", outside),
+    ):
+        response = request(f"{mirror.url}{path}", method, body, Content_Type="application/json", **headers)
+        assert response.status == 413, path
+
+
+def push(mirror, project: str, *, source: str = "root/pypi", method: str = "POST", **fields: str) -> SimpleNamespace:
+    """Push version 1.0 of a project from an index, to the private index if ``fields`` has no other target."""
+    body = {"name": project, "version": "1.0", **(fields or {"targetindex": "alice/private"})}
+    return request(f"{mirror.url}/{source}", method, body, X_Devpi_Auth=mirror.auth, Content_Type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("method", "source", "hashes"),
+    [
+        ("POST", "root/pypi", {"sha256": hashlib.sha256(WHEEL).hexdigest()}),
+        ("PUSH", "root/pypi/", {"md5": hashlib.md5(WHEEL).hexdigest()}),
+        ("POST", "root/pypi/", {}),
+    ],
+)
+def test_a_release_is_downloaded_and_pushed(mirror, private, upstream, index, method, source, hashes):
+    project = f"pushed-{next(iter(hashes), 'none')}"
+    wheel, sdist, other = (
+        f"{project.replace('-', '_')}-{end}" for end in ("1.0-py3-none-any.whl", "1.0.zip", "2.0.zip")
+    )
+    index.fields[project] = {"filename": wheel, "hashes": hashes}
+    index.others[project] = [sdist, other]
+    # The index is volatile, so the second push replaces the files.
+    for _push in range(2):
+        response = push(mirror, project.replace("-", "_"), method=method, source=source)
+        assert response.status == 200, response.body
+        assert sorted(Path(entry[2]).name for entry in json.loads(response.body)["result"][1:]) == sorted(
+            [wheel, sdist]
+        )
+        # All files of this project have the same URL.
+        assert upstream.paths().count(f"/files/{project}-1.0-py3-none-any.whl") == 2
+    files = listed(private, project)
+    assert sorted(files) == sorted([wheel, sdist])
+    for url in files.values():
+        assert "/alice/private/" in url
+        assert request(url.replace("/-f/", "/+f/")).body == WHEEL
+
+
+@pytest.mark.parametrize("state", ["stored", "evicted", "unrecorded"])
+def test_a_release_of_a_known_file_is_pushed(mirror, private, state):
+    project = f"known{state}"
+    url = file_url(mirror, project)
+    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")
+    if state == "unrecorded":
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_bytes(WHEEL)
+    else:
+        assert request(url).body == WHEEL
+    if state == "evicted":
+        stored.unlink()
+    response = push(mirror, project)
+    assert response.status == 200, response.body
+    assert "/alice/private/" in "".join(listed(private, project).values())
+    assert stored.read_bytes() == WHEEL
+
+
+def test_a_release_is_pushed_to_another_server(mirror, upstream, monkeypatch):
+    received = []
+
+    def receive(handler):
+        received.append(handler.rfile.read(int(handler.headers["Content-Length"])))
+        handler.send(200)
+
+    monkeypatch.setattr(Handler, "do_POST", receive, raising=False)
+    response = push(mirror, "external", posturl=f"{upstream.url}upload", username="a", password="b")
+    assert response.status == 200, response.body
+    (body,) = received
+    assert WHEEL in body
+
+
+@pytest.mark.parametrize(
+    ("project", "path", "status", "expected"),
+    [
+        ("pushabsent", "/simple/pushabsent/", 404, 404),
+        ("pushunavailable", "/simple/pushunavailable/", 500, 503),
+        ("pushremoved", "/files/pushremoved-1.0-py3-none-any.whl", 410, 410),
+        ("pushbroken", "/files/pushbroken-1.0-py3-none-any.whl", 500, 503),
+    ],
+)
+def test_a_push_reports_errors_of_the_upstream(mirror, private, index, project, path, status, expected):
+    index.status[path] = status
+    response = push(mirror, project)
+    assert (response.status, response.headers["Content-Type"]) == (expected, "application/json")
+    message = json.loads(response.body)["message"]
+    assert message.startswith(f"Could not push {project} 1.0: the upstream answers {status} ")
+    assert message.endswith(" Nothing was pushed.")
+
+
+def test_a_push_of_an_unknown_version_is_an_error_of_devpi(mirror, private, upstream):
+    response = push(mirror, "otherversion", version="3.0", targetindex="alice/private")
+    assert response.status == 400
+    assert json.loads(response.body)["message"] == "there are no files for otherversion 3.0 on stage root/pypi"
+    assert not [path for path in upstream.paths() if path.startswith("/files/otherversion")]
+
+
+def test_devpi_does_not_push_what_an_index_inherits(mirror, private, upstream):
+    response = push(mirror, "onlyinherited", source="alice/private", targetindex="alice/private")
+    assert response.status == 400
+    assert "there are no files for onlyinherited 1.0 on stage alice/private" in response.body.decode()
+    assert not [path for path in upstream.paths() if path.startswith("/files/onlyinherited")]
+
+
+def test_a_release_of_a_private_index_is_pushed(mirror, private):
+    created = request(f"{mirror.url}/root/target", "PUT", {"bases": []}, X_Devpi_Auth=mirror.auth)
+    assert created.status == 200, created.body
+    response = push(mirror, "own", source="alice/private", version="9.0", targetindex="root/target")
+    assert response.status == 200, response.body
+
+
+@pytest.mark.parametrize("body", [b'{"name": ', b"\xff", b"{}" + b" " * 100_000 + b"}"])
+def test_a_push_with_an_invalid_body_is_an_error_of_devpi(mirror, body):
+    headers = {"X-Devpi-Auth": mirror.auth, "Content-Type": "application/json"}
+    with pytest.raises(HTTPError) as caught:
+        OPENER.open(Request(f"{mirror.url}/root/pypi", body, headers, method="POST"), timeout=30)
+    with caught.value as response:
+        assert (response.code, b"could not decode json" in response.read()) == (400, True)
+
+
+def test_a_push_without_a_user_downloads_nothing(mirror, upstream):
+    body = {"name": "refused", "version": "1.0", "targetindex": "alice/private"}
+    assert request(f"{mirror.url}/root/pypi", "POST", body, Content_Type="application/json").status == 401
+    assert not [path for path in upstream.paths() if "refused" in path]

@@ -1,0 +1,133 @@
+"""What the image's prefetch.py requests for an installer that requests the metadata of a release."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from devpi_mirror import prefetch
+from devpi_mirror.core_metadata import headers_of
+from devpi_mirror.prefetch import INSTALLERS, Prefetcher, required
+
+METADATA = b"""Metadata-Version: 2.1
+Name: black
+Requires-Dist: click>=8.0.0
+Requires-Dist: Typing_Extensions>=4.0.1; python_version < "3.11"
+Requires-Dist: aiohttp>=3.10; extra == "d"
+Requires-Dist: click!=8.1
+Requires-Dist: not a requirement
+
+Requires-Dist: of-the-description
+"""
+
+
+class Recorded(Prefetcher):
+    """Records what it prefetches; ``now`` is the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seen: list[str] = []
+        super().__init__(self.seen.append, lambda: self.now)
+
+    def request(self, version: str, metadata: bytes, project: str = "black") -> None:
+        """Do what the plugin does when the metadata of a release is requested."""
+        self.metadata_was_requested(project, metadata, lambda: self.seen.append(f"{project}-{version}"))
+
+    def all_seen(self) -> list[str]:
+        for pool in (self.plans, self.pages):
+            pool.shutdown()
+        return sorted(self.seen)
+
+
+@pytest.fixture
+def prefetcher():
+    made = Recorded()
+    yield made
+    made.all_seen()
+
+
+def test_projects_that_metadata_requires():
+    assert required(headers_of(METADATA)) == ["click", "typing-extensions"]
+    assert required(b"") == []
+
+
+def test_pages_and_the_file_are_prefetched(prefetcher):
+    prefetcher.request("26.1", METADATA)
+    assert prefetcher.all_seen() == ["black-26.1", "click", "typing-extensions"]
+
+
+def test_what_was_prefetched_lately_is_not_prefetched_again(prefetcher):
+    for project in ("black", "flake8"):
+        prefetcher.request("1", METADATA, project)
+    # In its turn, so that the others have been planned.
+    prefetcher.plans.submit(lambda: None).result()
+    prefetcher.now += prefetch.ONE_IN
+    prefetcher.request("2", METADATA)
+    assert prefetcher.all_seen() == sorted(["black-1", "black-2", "flake8-1", *["click", "typing-extensions"] * 2])
+
+
+def test_of_a_project_whose_releases_are_tried_one_file_is_prefetched(prefetcher):
+    for version in ("26.1", "25.1"):
+        prefetcher.request(version, b"")
+    prefetcher.plans.submit(lambda: None).result()
+    prefetcher.now += prefetch.ONE_IN + 1
+    prefetcher.request("24.1", b"")
+    assert prefetcher.all_seen() == ["black-24.1", "black-26.1"]
+
+
+def test_a_page_that_fails_does_not_stop_the_others(prefetcher):
+    def fail_once(name):
+        prefetcher.seen.append(name)
+        if name == "click":
+            raise OSError("the upstream does not respond")
+
+    prefetcher.get_page = fail_once
+    prefetcher.request("26.1", METADATA)
+    assert prefetcher.all_seen() == ["black-26.1", "click", "typing-extensions"]
+
+
+def test_metadata_with_many_requirements_is_parsed_in_part_and_in_another_thread(prefetcher):
+    metadata = b"".join(b"Requires-Dist: project%d\n" % number for number in range(5000))
+    assert len(required(metadata)) == prefetch.REQUIREMENTS
+    parsed_by = []
+    prefetcher.plan = lambda *_arguments: parsed_by.append(threading.current_thread())
+    prefetcher.request("26.1", metadata)
+    prefetcher.all_seen()
+    assert len(parsed_by) == 1
+    assert parsed_by != [threading.current_thread()]
+
+
+def test_only_headers_wait_and_not_those_that_are_too_long(prefetcher):
+    waiting = []
+    prefetcher.submit = lambda _pool, _task, _project, headers, _prefetch_file: waiting.append(headers)
+    prefetcher.request("26.1", METADATA + bytes(12_000_000))
+    assert waiting == [METADATA.partition(b"\n\n")[0]]
+    prefetcher.request("25.1", b"Name: black\n" * 1_000_000)
+    assert len(waiting) == 1
+
+
+def test_metadata_that_waits_is_limited(prefetcher):
+    go_on = threading.Event()
+    planned = []
+    prefetcher.plan = lambda project, _headers, _prefetch_file: (go_on.wait(60), planned.append(project))
+    for number in range(2 * prefetch.PLANS):
+        prefetcher.request("1", METADATA, f"project{number}")
+    go_on.set()
+    prefetcher.all_seen()
+    assert len(planned) == prefetch.PLANS
+
+
+def test_pages_that_wait_are_limited(prefetcher):
+    go_on = threading.Event()
+    for number in range(2 * prefetch.TASKS):
+        prefetcher.submit(prefetcher.pages, lambda name: (go_on.wait(60), prefetcher.seen.append(name)), str(number))
+    go_on.set()
+    assert len(prefetcher.all_seen()) == prefetch.TASKS
+
+
+@pytest.mark.parametrize(
+    ("agent", "is_installer"),
+    [('pip/26.0 {"ci":null}', True), ("uv/0.9.1", True), ("poetry/2.0", False), ("curl/8 pip/26", False), ("", False)],
+)
+def test_installers_that_are_known(agent, is_installer):
+    assert bool(INSTALLERS.match(agent)) == is_installer

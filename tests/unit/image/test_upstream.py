@@ -1,0 +1,159 @@
+"""What the image's upstream.py sends to an upstream, and what it makes of its responses."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import socket
+
+import httpx
+import pytest
+from devpi_mirror import upstream
+from devpi_mirror.upstream import Upstream, UpstreamError
+from fake_upstream import serving
+
+BASIC = "Basic " + base64.b64encode(b"bob:s3cr%t@x").decode()
+
+
+@pytest.fixture
+def client():
+    """Return a function that opens an upstream, which is closed at the end."""
+    opened = []
+
+    def connect(server, authorization=""):
+        opened.append(Upstream(getattr(server, "url", server), authorization))
+        return opened[-1]
+
+    yield connect
+    for one in opened:
+        one.close()
+
+
+def test_credentials_are_sent_to_their_origin_alone(client):
+    with serving(lambda handler: handler.send(200)) as other, serving(lambda handler: handler.send(200)) as server:
+        own = client(server, BASIC)
+        own.get(server.url)
+        own.get(other.url)
+        assert server.requests[0][2]["Authorization"] == BASIC
+        assert "Authorization" not in other.requests[0][2]
+
+
+def test_credentials_do_not_follow_a_redirect_to_another_origin(client):
+    with serving(lambda handler: handler.send(200, b"there")) as other:
+        with serving(lambda handler: handler.send(302, Location=other.url)) as server:
+            response = client(server, BASIC).get(server.url)
+        assert (response.content, response.url) == (b"there", other.url)
+        assert "Authorization" not in other.requests[0][2]
+
+
+def test_a_redirect_has_no_body_that_fills_the_memory(client):
+    bomb = gzip.compress(bytes(100_000_000))
+
+    def answer(handler):
+        if handler.path == "/there":
+            handler.send(200, b"there")
+        else:
+            handler.send(302, bomb, Location="/there", Content_Encoding="gzip")
+
+    with serving(answer) as server:
+        assert client(server).get(server.url).content == b"there"
+
+
+def test_connections_are_used_again(client):
+    with serving(lambda handler: handler.send(200, b"x" * 10_000)) as server:
+        own = client(server)
+        for _request in range(5):
+            own.get(server.url)
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+def test_a_compressed_response_is_expanded(client, encoding):
+    with serving(lambda handler: handler.send(200, gzip.compress(b"page"), Content_Encoding=encoding)) as server:
+        assert client(server).get(server.url).content == b"page"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "reason"),
+    [
+        (gzip.compress(bytes(2_000_001)), "gzip", "more than 2 MB"),
+        (bytes(2_000_001), "identity", "more than 2 MB"),
+        (gzip.compress(b"") * 200_000, "gzip", "more than 2 MB"),
+        (gzip.compress(b"page" * 100)[:-9], "gzip", "truncated"),
+        (b"page", "gzip", "corrupt"),
+        (b"page", "br", "'br' was not requested"),
+    ],
+)
+def test_a_body_that_can_not_be_read_is_an_error(client, body, encoding, reason):
+    with serving(lambda handler: handler.send(200, body, Content_Encoding=encoding)) as server:
+        own = client(server)
+        with pytest.raises(UpstreamError, match=reason) as caught:
+            own.get(server.url, limit=2_000_000)
+    assert (caught.value.status, caught.value.retry_after) == (503, "10")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (401, {}, (401, "")),
+        (403, {}, (403, "")),
+        (404, {}, (404, "")),
+        (410, {}, (410, "")),
+        (429, {"Retry_After": "120"}, (429, "120")),
+        (429, {"Retry_After": "Fri, 31 Dec 1999 23:59:59 GMT"}, (429, "Fri, 31 Dec 1999 23:59:59 GMT")),
+        (429, {"Retry_After": "x; y"}, (429, "")),
+        (500, {}, (503, "10")),
+        (503, {"Retry_After": "7"}, (503, "7")),
+        (418, {}, (503, "10")),
+    ],
+)
+def test_what_the_upstream_says_reaches_the_client(client, status, headers, expected):
+    with serving(lambda handler: handler.send(status, b"no", **headers)) as server:
+        own = client(server)
+        with pytest.raises(UpstreamError, match=f"answers {status} ") as caught:
+            own.get(server.url)
+    assert (caught.value.status, caught.value.retry_after) == expected
+
+
+def test_a_connection_is_attempted_again(client, monkeypatch):
+    monkeypatch.setattr(upstream, "PAUSE", 0)
+    attempts = []
+
+    def resolve(*arguments, **options):
+        attempts.append(arguments[0])
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(UpstreamError, match="Temporary failure in name resolution") as caught:
+        client("http://upstream.invalid/simple/").get("http://upstream.invalid/simple/alpha/")
+    assert (caught.value.status, len(attempts)) == (503, upstream.ATTEMPTS)
+
+
+def test_a_body_that_breaks_off_is_an_error(client):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"half")
+        handler.close_connection = True
+
+    with serving(answer) as server, pytest.raises(UpstreamError, match="can't be reached"):
+        client(server).get(server.url)
+
+
+@pytest.mark.parametrize("url", ["http://[/", "nonsense", "ftp://a.example/"])
+def test_a_url_that_can_not_be_requested_is_an_error(client, url):
+    with pytest.raises(UpstreamError):
+        client("http://upstream.invalid/").get(url)
+
+
+def test_errors_have_no_secrets(client, monkeypatch):
+    monkeypatch.setattr(upstream, "PAUSE", 0)
+    for url in ("http://bob:s3cret@127.0.0.1:9/x?signature=s3cret", "http://[bob:s3cret"):
+        with pytest.raises(UpstreamError) as caught:
+            client("http://127.0.0.1:9/").get(url)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_httpx_has_what_is_relied_on():
+    assert issubclass(upstream.Truncated, httpx.SyncByteStream)
