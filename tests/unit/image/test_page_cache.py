@@ -97,10 +97,6 @@ def test_a_failing_upstream_leaves_the_page_stale(mirror, status, type):
     stale = mirror.cache.get("alpha")
     assert (version(stale), stale.fresh_for) == ("1", config.FAILURE_FRESHNESS)
     assert stale.error
-    # For a moment, no client waits for the upstream again.
-    requests = len(mirror.server.requests)
-    assert mirror.cache.get("alpha").error == stale.error
-    assert len(mirror.server.requests) == requests
     mirror.status, mirror.type, mirror.version = 200, JSON, "2"
     assert version(mirror.cache.get("alpha", reload=True)) == "2"
     mirror.now += FRESHNESS + config.FAILURE_FRESHNESS
@@ -121,7 +117,7 @@ def test_a_project_is_removed_after_two_answers(mirror, status):
         mirror.cache.get("alpha")
     assert caught.value.status == status
     assert [(item.name, item.at) for item in mirror.cache.removed()] == [("alpha", mirror.now)]
-    mirror.now += page_cache.REMOVED_LISTED
+    mirror.now += config.REMOVED_LISTED
     assert mirror.cache.removed() == []
 
 
@@ -277,3 +273,33 @@ def test_few_pages_are_remembered(mirror, monkeypatch):
         (file,) = mirror.cache.get(name).load()["files"]
         assert mirror.cache.find(name, pages.path_of(file)) == file
     assert list(mirror.cache.recent) == ["gamma"]
+
+
+def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeypatch):
+    for name in ("alpha", "beta"):
+        mirror.cache.get(name)
+    mirror.now += FRESHNESS
+    error = UpstreamError("no route to host", is_outage=True)
+
+    def fail(*_arguments):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror.cache.upstream, "receive", fail)
+        assert mirror.cache.get("alpha").error == "no route to host"
+    # For a moment, this is true of other projects too.
+    requests = len(mirror.server.requests)
+    assert [mirror.cache.get(name).error for name in ("alpha", "beta")] == ["no route to host"] * 2
+    assert len(mirror.server.requests) == requests
+    mirror.now += config.FAILURE_FRESHNESS
+    assert mirror.cache.get("beta").error == ""
+
+
+def test_a_page_that_fails_leaves_those_of_other_projects_fresh(mirror):
+    for name in ("alpha", "beta"):
+        mirror.cache.get(name)
+    mirror.now += FRESHNESS
+    mirror.status = 403
+    assert mirror.cache.get("alpha").error
+    mirror.status = 200
+    assert mirror.cache.get("beta").error == ""

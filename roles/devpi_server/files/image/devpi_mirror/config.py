@@ -52,8 +52,20 @@ ABSENT_FRESHNESS = 10
 FAILURE_FRESHNESS = 10
 # Requests that devpi handles at a time. A client that downloads a file occupies one of them.
 THREADS = 100
+# Seconds for which projects are listed that an upstream has removed.
+REMOVED_LISTED = 86_400
 
 
 def seconds(name: str, default: int) -> int:
     """Return a setting of the environment, in seconds."""
     return int(os.environ.get(f"DEVPI_MIRROR_{name}") or default)
+
+
+def freshness() -> int:
+    """Return the seconds for which a page is fresh."""
+    return seconds("FRESHNESS", 300)
+
+
+def max_stale() -> int:
+    """Return the seconds for which a page that is no longer fresh is served without waiting for the upstream."""
+    return seconds("MAX_STALE", 3600)

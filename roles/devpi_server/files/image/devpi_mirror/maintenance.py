@@ -44,6 +44,7 @@ from .config import (
     LISTEN_CONF,
     NGINX_PID,
     PAGES,
+    REMOVED_LISTED,
     RESERVE,
     SCRUB_REQUESTED,
     SETTINGS_FAILED,
@@ -67,8 +68,6 @@ ABANDONED = 60
 # Seconds after which it is tried again to make the store small, and how much it has to have grown.
 COMPACT_EVERY = 86400
 COMPACT_GROWN = 1.25
-# Seconds for which projects are listed that an upstream has removed.
-LISTED = 86_400
 # How many damaged files are kept for a person to look at.
 KEPT_DAMAGED = 5
 # Seconds after its last request that the page of a project is removed, and bytes of all pages. Those that were not requested
@@ -297,7 +296,7 @@ def removed_projects() -> list[dict[str, Any]]:
         user, index, *_rest = path.relative_to(PAGES).parts
         with suppress(OSError, ValueError, TypeError):
             for project, at in json.loads(path.read_text()):
-                if time.time() - at < LISTED:
+                if time.time() - at < REMOVED_LISTED:
                     found.append({"index": f"{user}/{index}", "project": project, "at": at})
     return found
 

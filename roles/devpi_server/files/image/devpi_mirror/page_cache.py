@@ -29,8 +29,6 @@ from .upstream import Received, Upstream, UpstreamError, expanded
 
 # Seconds between two answers that a project does not exist, after which it is removed.
 CONFIRMED_AFTER = 5.0
-# Seconds for which removed projects are listed.
-REMOVED_LISTED = 86_400
 # Seconds that a client waits for the upstream's page, for one that is not cached and for one that is. pip gives up after 15.
 WAIT = 14.0
 STALE_WAIT = 10.0
@@ -134,14 +132,16 @@ class PageCache:
             wait = STALE_WAIT if stored else WAIT
             return self.flights.run(project, lambda: self.revalidate(project), wait)
         except TimeoutError:
-            late = UpstreamError(f"the upstream's page of {project} has not arrived after {wait:.0f} s")
+            late = UpstreamError(f"the upstream's page of {project} has not arrived after {wait:.0f} s", is_outage=True)
             return self.without_upstream(project, stored, late)
 
     def without_upstream(self, project: str, stored: Header | None, error: UpstreamError) -> Served:
         """Return a cached page that the upstream does not confirm. Raises the error if there is none."""
         if not stored:
             raise error
-        self.unavailable = (self.clock() + config.FAILURE_FRESHNESS, str(error))
+        # A page that is denied or that can't be parsed says nothing about those of other projects.
+        if error.is_outage:
+            self.unavailable = (self.clock() + config.FAILURE_FRESHNESS, str(error))
         return self.served(project, stored, config.FAILURE_FRESHNESS, str(error))
 
     def find(self, project: str, path: str) -> pages.File | None:
@@ -150,7 +150,7 @@ class PageCache:
         A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
         """
         stored = self.read_header(project)
-        if stored and self.clock() - self.checked(project) < config.seconds("MAX_STALE", 3600):
+        if stored and self.clock() - self.checked(project) < config.max_stale():
             found = self.files_of(project, self.served(project, stored, 0)).get(path)
             if found:
                 return dict(orjson.loads(found))
@@ -287,7 +287,7 @@ class PageCache:
             found = [Removed(*item) for item in json.loads((self.folder / "removed.json").read_text())]
         except (OSError, ValueError, TypeError):
             return []
-        return [item for item in found if self.clock() - item.at < REMOVED_LISTED]
+        return [item for item in found if self.clock() - item.at < config.REMOVED_LISTED]
 
     def note_removal(self, project: str) -> None:
         listed = [*self.removed(), Removed(project, self.clock())][-1000:]

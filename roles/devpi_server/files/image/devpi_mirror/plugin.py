@@ -145,7 +145,7 @@ class Service:
         if name == config.INDEX and own.url.rstrip("/") == credentials.url.rstrip("/"):
             credentials = own
         upstream = Upstream(credentials.url, credentials.authorization)
-        cache = PageCache(upstream, config.PAGES / name, float(config.seconds("FRESHNESS", 300)))
+        cache = PageCache(upstream, config.PAGES / name, float(config.freshness()))
         return Mirror(name, upstream, cache, Prefetcher(cache.get))
 
     def respond_with_page(self, request: Any, found: re.Match[str]) -> Any:
@@ -326,7 +326,7 @@ def page_response(request: Any, mirror: Mirror, project: str, served: Served) ->
         response.headers["X-PyPI-Last-Serial"] = served.header.serial
     # No stale-if-error: for nginx, the removal of a project is such an error. It serves stale pages while devpi is unavailable,
     # and this does while the upstream is.
-    stale = config.seconds("MAX_STALE", 3600)
+    stale = config.max_stale()
     response.headers["Cache-Control"] = f"max-age={max(int(served.fresh_for), 1)}, stale-while-revalidate={stale}"
     if served.error:
         response.headers["Warning"] = '110 - "Response is Stale"'
@@ -375,7 +375,7 @@ def read(path: Path) -> Iterator[bytes]:
 
 
 def failure(error: UpstreamError | NoRoom) -> Any:
-    """Return the response to a request that failed, which the client is told of."""
+    """Return the response to a request that failed, with the reason."""
     if isinstance(error, NoRoom):
         print(error, flush=True)
         return Response(text=f"{error}\n", status=507, content_type="text/plain")

@@ -32,12 +32,13 @@ class UpstreamError(Exception):
     """The upstream has no response that can be used.
 
     ``status`` is the one for the client, ``retry_after`` the value of that header or an empty text. The text says what failed,
-    and has no credentials.
+    and has no credentials. ``is_outage`` is whether the upstream does not respond at all.
     """
 
-    def __init__(self, text: str, status: int = 503, retry_after: str = "") -> None:
+    def __init__(self, text: str, status: int = 503, retry_after: str = "", *, is_outage: bool = False) -> None:
         super().__init__(text)
         self.status = status
+        self.is_outage = is_outage
         self.retry_after = retry_after or ("" if status in PASSED_ON else str(config.FAILURE_FRESHNESS))
 
 
@@ -247,4 +248,6 @@ def retry_after(value: str) -> str:
 
 def failure(exc: Exception, url: str) -> UpstreamError:
     text = str(exc) or type(exc).__name__
-    return UpstreamError(f"the upstream can't be reached ({text}), getting {without_secrets(httpx.URL(url))}")
+    return UpstreamError(
+        f"the upstream can't be reached ({text}), getting {without_secrets(httpx.URL(url))}", is_outage=True
+    )
