@@ -11,14 +11,17 @@ SLOWEST = 10
 LINES_OF_FAILED_TASK = 100
 LINES_OF_END = 60
 FAILED_TASK = re.compile(r"(fatal|failed): \[")
+FAILED_TEST = re.compile(r"\s*(FAILED|ERROR) \S+::")
 NEXT_TASK = re.compile(r"(TASK|PLAY|RUNNING HANDLER) ")
 
 
 def failure_excerpt(lines: list[str]) -> list[str]:
-    """Return the lines of a log that explain a failure: the first failed task with its output, and the end of the log.
+    """Return the lines of a log that explain a failure.
 
-    A task whose failure is ignored is not the cause.
+    These are pytest's summary of failed tests, the first failed task with its output, and the end of the log. A task whose
+    failure is ignored is not the cause.
     """
+    tests = list(dict.fromkeys(line.strip() for line in lines if FAILED_TEST.match(line)))
     for number, line in enumerate(lines):
         if not FAILED_TASK.match(line):
             continue
@@ -28,8 +31,8 @@ def failure_excerpt(lines: list[str]) -> list[str]:
             continue
         head = lines[start : number + 1]
         output = lines[number + 1 : end][-LINES_OF_FAILED_TASK:]
-        return [*head, *output, "[...]", *lines[max(end, len(lines) - LINES_OF_END) :]]
-    return lines[-150:]
+        return [*tests, *head, *output, "[...]", *lines[max(end, len(lines) - LINES_OF_END) :]]
+    return [*tests, *lines[-150:]]
 
 
 class Report:

@@ -51,7 +51,7 @@ class TestPages:
         assert answers[1].text.startswith(start)
         assert "alpha-1.0-py3-none-any.whl" in answers[1].text
         assert answers[1].headers["content-type"].startswith(accept)
-        assert answers[1].headers["x-cached"] in ("HIT", "STALE")
+        assert answers[1].is_cached
 
     def test_an_unchanged_page_is_not_sent_again(self) -> None:
         answer = mirror.page("alpha")
@@ -102,7 +102,8 @@ class TestPages:
 
 
 def cache_with_file(name: str) -> None:
-    """Have the mirror cache a page and its file."""
+    """Have the mirror cache a page, which the upstream has just confirmed, and its file."""
+    assert mirror.page(name, Cache_Control="no-cache").status == 200
     for file in mirror.files(name).values():
         assert mirror.ask(file["path"]).status == 200
 
@@ -181,7 +182,7 @@ class TestUpstream:
         until(lambda: mirror.is_serving(f"{PUBLIC}alpha/", Accept=JSON), "nginx does not answer after a restart")
         assert "kept" not in mirror.run("ls /data/nginx"), "responses of an earlier release are still there"
         answer = mirror.page("alpha")
-        assert answer.headers["x-cached"] == "HIT" or answer.is_outdated
+        assert answer.is_cached
         for file in mirror.files("alpha").values():
             assert mirror.ask(file["path"]).status == 200
         until(lambda: mirror.is_serving("/+api"), "devpi does not answer after a restart")
@@ -227,9 +228,13 @@ class TestFiles:
             assert answer.status == 200
             assert f"Name: {name}\n" in answer.text
             assert ("Summary: apart" in answer.text) == bool(summary)
-        assert answer.headers["x-cached"] == "HIT"
+        # nginx can complete a cached response after the client has all of it.
+        metadata = file["path"] + ".metadata"
+        until(lambda: mirror.ask(metadata).headers["x-cached"] == "HIT", "core metadata is not cached")
         path = wheel_at_upstream(name)
-        assert upstream_requests()[seen:] == [path + part for part in asked]
+        # Pages of earlier tests may be revalidated meanwhile.
+        downloads = [item for item in upstream_requests()[seen:] if item.startswith("/files/")]
+        assert downloads == [path + part for part in asked]
 
     def test_no_header_of_a_client_affects_a_shared_file(self) -> None:
         headers = {"Accept": "application/json", "X_Outside_Url": "http://evil.example", "Range": "bytes=0-9"}
@@ -367,9 +372,9 @@ class TestPrivate:
 
     def test_an_inherited_page_is_the_public_one_until_the_index_has_the_project(self) -> None:
         public = mirror.page("delta")
-        assert mirror.page("delta").headers["x-cached"] in ("HIT", "STALE")
+        assert mirror.page("delta").is_cached
         inherited = self.private_page("/alice/private/+simple/delta/")
-        assert inherited.headers["x-cached"] in ("HIT", "STALE")
+        assert inherited.is_cached
         assert json.loads(inherited.text) == json.loads(public.text)
         assert mirror.ask("/alice/private/+simple/Delta/").headers["location"] == "/alice/private/+simple/delta/"
         assert self.private_page("/+shared/delta/").status == 404

@@ -44,6 +44,11 @@ class Answer(NamedTuple):
         return body.decode()
 
     @property
+    def is_cached(self) -> bool:
+        """Whether nginx sent it from its cache, fresh or not."""
+        return self.headers.get("x-cached") in ("HIT", "STALE", "UPDATING")
+
+    @property
     def is_outdated(self) -> bool:
         """Whether it is a cached page that is no longer fresh, which the mirror refreshes in the background."""
         return self.headers.get("x-cached") in ("STALE", "UPDATING")

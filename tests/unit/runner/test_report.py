@@ -29,6 +29,12 @@ def test_the_first_failed_task_is_shown_with_its_name_and_output():
     assert "TASK [Install] ****" not in excerpt
 
 
+def test_failed_tests_are_shown_first():
+    summary = "FAILED test_cache.py::test_ranges - assert 1 == 2"
+    assert failure_excerpt([*PLAY[:9], f"        {summary}", *PLAY[9:]])[:2] == [summary, "TASK [Start] ****"]
+    assert failure_excerpt(["start", summary])[0] == summary
+
+
 def test_a_log_without_tasks_is_shown_from_its_end():
     lines = [str(number) for number in range(1000)]
     assert failure_excerpt(lines) == lines[-150:]
