@@ -377,9 +377,13 @@ def draw(found: dict[str, Any], target: Path) -> None:
     target.write_text(chart.render(is_unicode=True, pretty_print=True) + "\n")
 
 
-def install_proxpi() -> None:
+def install_proxpi(image: str) -> None:
+    """Install proxpi for the Python of the image."""
+    shutil.rmtree(FOLDER / "proxpi", ignore_errors=True)
+    script = "import sys; print('{}.{}'.format(*sys.version_info))"
+    version = servers.docker("run", "--rm", "--entrypoint", "/usr/bin/python3", image, "-c", script)
     command = [PYTHON.with_name("uv"), "pip", "install", "--quiet", "--target", FOLDER / "proxpi", "--python-version"]
-    command += ["3.11", "--no-config", "--require-hashes", "-r", ROOT / "requirements" / "bench.txt"]
+    command += [version, "--no-config", "--require-hashes", "-r", ROOT / "requirements" / "bench.txt"]
     timed(command, env=os.environ)
 
 
@@ -393,9 +397,9 @@ def main() -> None:
     with engine_left_as_found(), ExitStack() as stack:
         build_test_hosts("bare:bookworm", "bench:bookworm")
         recording.record(RECORDING, PYTHON)
-        install_proxpi()
         # "Loaded image: NAME". The engine may have images of other releases too.
         image = servers.docker("load", "--input", str(CACHE / "devpi.tar")).split()[-1]
+        install_proxpi(image)
         stage = Stage(stack, image, env)
         for name in sys.argv[1:] or MEASUREMENTS:
             found |= MEASUREMENTS[name](stage)

@@ -9,8 +9,6 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import ansible
-
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 LOGS = CACHE / "logs"
@@ -100,12 +98,14 @@ def lay_out() -> None:
 
 def lay_out_module_library() -> None:
     """Provide ``ansible.module_utils`` without the rest of Ansible, as modules have it on a host."""
+    # Benchmarks run in an environment without Ansible.
+    (installed,) = BIN.parent.glob("lib/python*/site-packages/ansible")
     package = MODULE_LIBRARY / "ansible"
     shutil.rmtree(package, ignore_errors=True)
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     for name in ("release.py", "module_utils"):
-        (package / name).symlink_to(Path(ansible.__file__).parent / name)
+        (package / name).symlink_to(installed / name)
 
 
 def archive() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
@@ -273,6 +274,27 @@ def test_few_pages_are_remembered(mirror, monkeypatch):
         (file,) = mirror.cache.get(name).load()["files"]
         assert mirror.cache.find(name, pages.path_of(file)) == file
     assert list(mirror.cache.recent) == ["gamma"]
+
+
+def test_remembered_files_take_as_much_memory_as_their_page():
+    digest = "ab" * 32
+    file = {
+        "filename": "a-1.0-py3-none-any.whl",
+        "url": "https://files.example/a-1.0-py3-none-any.whl",
+        "hashes": {"sha256": digest},
+        "core-metadata": {"sha256": digest},
+        "provenance": "https://files.example/provenance",
+        "size": 1,
+    }
+    tracemalloc.start()
+    try:
+        remembered = [page_cache.remembered(file) for _number in range(100)]
+        allocated, _peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    del file["provenance"]
+    assert json.loads(remembered[0]) == file
+    assert allocated < 100 * (len(remembered[0]) + 100)
 
 
 def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeypatch):

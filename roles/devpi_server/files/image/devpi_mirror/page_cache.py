@@ -35,8 +35,10 @@ STALE_WAIT = 10.0
 THREADS = 20
 # Bytes of a page from which on no other of these is parsed or rendered at the same time, as each takes ten times its size.
 LARGE = 1_000_000
-# Bytes of the pages whose files are remembered.
-RECENT = 24_000_000
+# Bytes of the pages whose files are remembered, in about as much memory.
+RECENT = 8_000_000
+# What requests for a file and for its core metadata need of what its page lists.
+REMEMBERED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata")
 # Bytes of a page that are read at a time.
 PIECE = 65_536
 PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -158,14 +160,14 @@ class PageCache:
         return dict(orjson.loads(found)) if found else None
 
     def files_of(self, project: str, served: Served) -> dict[str, bytes]:
-        """Return the files of a page by their paths, each as JSON, which takes less memory. Raises UpstreamError.
+        """Return the files of a page by their paths, as JSON of some of their keys. Raises UpstreamError.
 
         A resolver requests the metadata of hundreds of releases of one project, so a few pages are remembered.
         """
         with self.lock:
             found = self.recent.get(project)
             if found is None or found.tag != served.header.tag:
-                files = {pages.path_of(file): orjson.dumps(file) for file in served.load()["files"]}
+                files = {pages.path_of(file): remembered(file) for file in served.load()["files"]}
                 found = self.recent[project] = Files(served.header.tag, served.header.size, files)
             self.recent.move_to_end(project)
             while len(self.recent) > 1 and sum(page.size for page in self.recent.values()) > RECENT:
@@ -298,6 +300,12 @@ class PageCache:
         self.absent.pop(project, None)
         self.denied.pop(project, None)
         self.path(project).unlink(missing_ok=True)
+
+
+def remembered(file: pages.File) -> bytes:
+    content = orjson.dumps({key: file[key] for key in REMEMBERED if key in file})
+    # What orjson returns occupies several times its length.
+    return bytes(memoryview(content))
 
 
 def header_of(response: Received) -> Header:
