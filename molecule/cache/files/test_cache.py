@@ -271,6 +271,13 @@ class TestFiles:
         assert not {f"/simple/new{number + 3}/", other} & set(upstream_requests())
         until(lambda: mirror.ask(file["path"]).headers["x-cached"] == "HIT", "prefetched files are not cached")
         assert upstream_requests().count(ours) == 1
+        # The core metadata of the next project, of which the upstream has no more than the wheel.
+        required = f"new{number + 1}"
+        part = f"{wheel_at_upstream(required)} bytes=-65536"
+        until(lambda: part in upstream_requests(), "core metadata is not prefetched")
+        (file,) = mirror.files(required).values()
+        assert f"Name: {required}\n" in mirror.ask(file["path"] + ".metadata").text
+        assert upstream_requests().count(part) == 1
 
     def test_prefetched_files_do_not_count_as_requested(self) -> None:
         before = count_misses()

@@ -81,14 +81,16 @@ def publish(name: str) -> None:
 
 
 def let_page_age(name: str) -> None:
-    """Wait until the mirror no longer serves the cached page without asking the upstream."""
+    """Have the upstream fail until the mirror serves the page as one that the upstream does not confirm.
+
+    The upstream still fails then, as a revalidation that is under way would otherwise confirm what a test is about to change.
+    """
     set_upstream_mode("failing")
     until(
         lambda: "warning" in mirror.page(name).headers,
         f"the page of {name} does not age",
         MAX_STALE + RECOVERY_LIMIT,
     )
-    set_upstream_mode("well")
 
 
 def confirmed_page(name: str) -> str:
@@ -154,6 +156,7 @@ def test_after_a_long_idle_time_the_first_client_gets_the_current_page() -> None
         let_page_age(name)
     change_upstream("/+yank/idleyanked/2.0")
     publish_upstream("idlepublished", "3.0")
+    set_upstream_mode("well")
     # After a failure the mirror does not wait for the upstream for some seconds. The next page without the warning is current.
     for name, text in (("idleyanked", '"yanked":"broken"'), ("idlepublished", "-3.0-")):
         assert text in confirmed_page(name)
@@ -164,7 +167,6 @@ def test_without_the_upstream_an_old_page_is_served_and_marked() -> None:
     publish(name)
     assert "warning" not in mirror.page(name).headers
     let_page_age(name)
-    set_upstream_mode("failing")
     assert f"{name}==2.0" in uv(name)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 from urllib.parse import urljoin
 
 import pytest
-from conversation import JSON, RECOVERY_LIMIT, Mirror, on_host, until, upstream_requests
+from conversation import JSON, PUBLIC, RECOVERY_LIMIT, Mirror, on_host, until, upstream_requests
 
 mirror = Mirror()
 
@@ -24,6 +25,23 @@ def _devpi_goes_on() -> Iterator[None]:
 @pytest.mark.parametrize("name", ["bomb", "crowded"])
 def test_a_page_that_takes_too_much_memory_is_an_error(name: str) -> None:
     assert mirror.page(name).status == 503
+
+
+def test_twenty_of_the_largest_pages_at_once_fit_into_400_megabytes() -> None:
+    limit = "docker update --memory {0} --memory-swap {0} devpi"
+
+    def request_page(number: int) -> int:
+        # An installer tries again too, if the pages before its own take too long.
+        return mirror.ask(f"{PUBLIC}huge{number}/", Accept=JSON, Accept_Encoding="gzip").status
+
+    on_host(limit.format("400m"))
+    try:
+        with ThreadPoolExecutor(20) as clients:
+            until(
+                lambda: set(clients.map(request_page, range(20))) == {200}, "large pages are not served", RECOVERY_LIMIT
+            )
+    finally:
+        on_host(limit.format("768m"))
 
 
 def test_public_metadata_that_expands_to_too_much_is_an_error() -> None:

@@ -11,8 +11,8 @@ were requested, each with the part of it, if not all was. ``GET /+authorizations
 headers of all requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
-expands to 1.5 GB, and so does the core metadata of ``expanding``. That of ``crowded`` has 8 million empty objects. ``greedy``
-requires 5,000 projects.
+expands to 1.5 GB, and so does the core metadata of ``expanding``. That of ``crowded`` has 8 million empty objects. ``hugeN``
+has as many files as the largest project known. ``greedy`` requires 5,000 projects.
 """
 
 from __future__ import annotations
@@ -107,6 +107,29 @@ def wheel(name: str, version: str, tag: str) -> bytes:
 def metadata_apart(name: str, version: str) -> bytes:
     """Return core metadata that differs from what is in the wheel."""
     return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: apart\n".encode()
+
+
+@lru_cache(1)
+def huge() -> bytes:
+    """Return a page as large as that of ddtrace, which lists 46,724 files in 21 MB."""
+    files = []
+    for number in range(46_724):
+        digest = hashlib.sha256(str(number).encode()).hexdigest()
+        filename = f"huge-{number // 100}.{number % 100}.0-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+        file = {
+            "core-metadata": False,
+            "data-dist-info-metadata": False,
+            "filename": filename,
+            "hashes": {"sha256": digest},
+            "provenance": None,
+            "requires-python": ">=3.8",
+            "size": number,
+            "upload-time": "2024-01-01T00:00:00.000000Z",
+            "url": f"/files/{digest[:2]}/{digest[2:4]}/{digest[4:]}/{filename}",
+            "yanked": False,
+        }
+        files.append(file)
+    return json.dumps({"meta": {"api-version": "1.4"}, "name": "huge", "files": files}, separators=(",", ":")).encode()
 
 
 @lru_cache(1)
@@ -247,6 +270,8 @@ class Handler(BaseHTTPRequestHandler):
         elif parts == ["simple", "crowded"]:
             page = b'{"meta": {"api-version": "1.0"}, "files": [' + b"{}," * 8_000_000 + b"{}]}"
             self.answer(200, page, "application/vnd.pypi.simple.v1+json")
+        elif parts[0] == "simple" and re.fullmatch(r"huge\d+", parts[1]):
+            self.answer(200, huge(), "application/vnd.pypi.simple.v1+json")
         elif parts == ["simple", "bomb"]:
             self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
         elif parts[0] == "simple" and len(parts) == 2 and releases(parts[1]):

@@ -28,7 +28,7 @@ IMAGE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "image"
 ENTRY_POINTS = "[devpi_server]\ndevpi-mirror = devpi_mirror.plugin\n"
 PASSWORD = "for-this-test-alone"
 ARGON2 = ["--argon2-time-cost", "1", "--argon2-memory-cost", "8192", "--argon2-parallelism", "1"]
-METADATA = metadata_of("alpha", "1.0") + b"Requires-Dist: beta\n"
+METADATA = metadata_of("alpha", "1.0") + b"Requires-Dist: required\n"
 WHEEL = zip_of(METADATA, OWN)
 
 
@@ -328,8 +328,9 @@ def test_core_metadata_is_served(mirror, index, upstream):
 
 
 def test_what_an_installer_requests_next_is_prefetched(mirror, upstream, index):
+    index.fields["required"] = {"core-metadata": True}
     request(file_url(mirror, "alpha") + ".metadata", User_Agent="pip/26.0")
-    wanted = {"/simple/beta/", "/files/alpha-1.0-py3-none-any.whl"}
+    wanted = {"/simple/required/", "/files/alpha-1.0-py3-none-any.whl", "/files/required-1.0-py3-none-any.whl.metadata"}
     deadline = time.monotonic() + 30
     while not wanted <= set(upstream.paths()):
         assert time.monotonic() < deadline, upstream.paths()

@@ -7,7 +7,7 @@ import threading
 import pytest
 from devpi_mirror import prefetch
 from devpi_mirror.core_metadata import headers_of
-from devpi_mirror.prefetch import INSTALLERS, Prefetcher, required
+from devpi_mirror.prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel, required
 
 METADATA = b"""Metadata-Version: 2.1
 Name: black
@@ -34,7 +34,7 @@ class Recorded(Prefetcher):
         self.metadata_was_requested(project, metadata, lambda: self.seen.append(f"{project}-{version}"))
 
     def all_seen(self) -> list[str]:
-        for pool in (self.plans, self.pages):
+        for pool in (self.plans, self.projects):
             pool.shutdown()
         return sorted(self.seen)
 
@@ -75,13 +75,13 @@ def test_of_a_project_whose_releases_are_tried_one_file_is_prefetched(prefetcher
     assert prefetcher.all_seen() == ["black-24.1", "black-26.1"]
 
 
-def test_a_page_that_fails_does_not_stop_the_others(prefetcher):
+def test_a_project_that_fails_does_not_stop_the_others(prefetcher):
     def fail_once(name):
         prefetcher.seen.append(name)
         if name == "click":
             raise OSError("the upstream does not respond")
 
-    prefetcher.get_page = fail_once
+    prefetcher.prefetch_project = fail_once
     prefetcher.request("26.1", METADATA)
     assert prefetcher.all_seen() == ["black-26.1", "click", "typing-extensions"]
 
@@ -117,12 +117,49 @@ def test_metadata_that_waits_is_limited(prefetcher):
     assert len(planned) == prefetch.PLANS
 
 
-def test_pages_that_wait_are_limited(prefetcher):
+def test_projects_that_wait_are_limited(prefetcher):
     go_on = threading.Event()
     for number in range(2 * prefetch.TASKS):
-        prefetcher.submit(prefetcher.pages, lambda name: (go_on.wait(60), prefetcher.seen.append(name)), str(number))
+        prefetcher.submit(prefetcher.projects, lambda name: (go_on.wait(60), prefetcher.seen.append(name)), str(number))
     go_on.set()
     assert len(prefetcher.all_seen()) == prefetch.TASKS
+
+
+def page(*filenames, **fields):
+    return {"files": [{"filename": name, "url": f"https://files.example/{name}", **fields} for name in filenames]}
+
+
+@pytest.mark.parametrize(
+    ("filenames", "expected"),
+    [
+        (["a-1.0-py3-none-any.whl", "a-2.0-py2.py3-none-any.whl"], "a-2.0-py2.py3-none-any.whl"),
+        (["a-1.0-py3-none-any.whl", "a-1.0.tar.gz"], "a-1.0-py3-none-any.whl"),
+        (
+            ["a-1.0-cp313-cp313-win_amd64.whl", "a-1.0-py3-none-any.whl", "a-2.0rc1-py3-none-any.whl"],
+            "a-1.0-py3-none-any.whl",
+        ),
+        (["a-1.0-py3-none-any.whl", "a-1.0-cp313-cp313-win_amd64.whl"], "a-1.0-py3-none-any.whl"),
+        (["a-1.0-py3-none-any.whl", "a-nonsense.whl"], "a-1.0-py3-none-any.whl"),
+        (["a-1.0-py3-none-any.whl", "a-2.0-cp313-cp313-win_amd64.whl"], None),
+        (["a-1.0.tar.gz"], None),
+        ([], None),
+    ],
+)
+def test_the_wheel_that_installers_are_likely_to_take(filenames, expected):
+    assert (likely_wheel(page(*filenames)) or {}).get("filename") == expected
+
+
+def test_a_yanked_wheel_is_not_a_likely_one():
+    assert likely_wheel(page("a-1.0-py3-none-any.whl", yanked="broken")) is None
+
+
+def test_metadata_that_no_client_requests_is_limited():
+    unrequested = Unrequested(limit=10)
+    for key in ("a", "b", "c"):
+        unrequested.put(key, b"12345")
+    assert [unrequested.take(key) for key in ("a", "b", "c", "b")] == [None, b"12345", b"12345", None]
+    unrequested.put("large", bytes(11))
+    assert unrequested.take("large") is None
 
 
 @pytest.mark.parametrize(

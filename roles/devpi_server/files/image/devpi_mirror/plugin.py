@@ -26,8 +26,8 @@ from .core_metadata import get_core_metadata
 from .credentials import split_credentials
 from .downloads import Download, Downloads, NoRoom, Source
 from .flights import Flights
-from .page_cache import PageCache, Served
-from .prefetch import INSTALLERS, Prefetcher
+from .page_cache import LARGE, PageCache, Served
+from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
 from .store_file import store_file
 from .upstream import Upstream, UpstreamError
 
@@ -92,6 +92,7 @@ class Service:
         self.lock = threading.Lock()
         self.downloads = Downloads(config.TEMPORARY)
         self.metadata: Flights[bytes] = Flights(METADATA_THREADS, "metadata")
+        self.unrequested = Unrequested()
 
     def respond(self, request: Any) -> Any:
         """Return the response to a request, or None if it is devpi's to respond."""
@@ -146,7 +147,9 @@ class Service:
             credentials = own
         upstream = Upstream(credentials.url, credentials.authorization)
         cache = PageCache(upstream, config.PAGES / name, float(config.freshness()))
-        return Mirror(name, upstream, cache, Prefetcher(cache.get))
+        return Mirror(
+            name, upstream, cache, Prefetcher(lambda project: self.prefetch(self.mirrors[name, url], project))
+        )
 
     def respond_with_page(self, request: Any, found: re.Match[str]) -> Any:
         stage = self.xom.model.getstage(found["index"])
@@ -233,13 +236,7 @@ class Service:
         project, file = self.find(mirror, path)
         if not file["filename"].endswith(".whl"):
             raise UpstreamError(f"{file['filename']} is no wheel", 404)
-        stored = config.FILES / mirror.name / path
-        try:
-            content = self.metadata.run(
-                (mirror.name, path), lambda: get_core_metadata(mirror.upstream, file, stored), METADATA_WAIT
-            )
-        except TimeoutError:
-            raise UpstreamError(f"the metadata of {file['filename']} has not arrived in time") from None
+        content = self.unrequested.take((mirror.name, path)) or self.get_metadata(mirror, path, file)
         # nginx sends no header of a client's with a request whose response it caches, but for installers this one.
         if request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or ""):
             mirror.prefetcher.metadata_was_requested(
@@ -248,6 +245,29 @@ class Service:
         return Response(
             body=content, content_type="application/octet-stream", headerlist=[("Cache-Control", IMMUTABLE)]
         )
+
+    def get_metadata(self, mirror: Mirror, path: str, file: pages.File, *, prefetch: bool = False) -> bytes:
+        """Return the core metadata of a wheel. Raises UpstreamError and NoRoom."""
+        key = (mirror.name, path)
+
+        def get() -> bytes:
+            content = get_core_metadata(mirror.upstream, file, config.FILES / mirror.name / path)
+            if prefetch:
+                self.unrequested.put(key, content)
+            return content
+
+        try:
+            return self.metadata.run(key, get, METADATA_WAIT)
+        except TimeoutError:
+            raise UpstreamError(f"the metadata of {file['filename']} has not arrived in time") from None
+
+    def prefetch(self, mirror: Mirror, project: str) -> None:
+        """Get a page, and the core metadata of the wheel that a client is likely to take of it."""
+        served = mirror.cache.get(project)
+        # To parse a large page takes longer than to request metadata.
+        file = likely_wheel(served.load()) if served.header.size < LARGE else None
+        if file:
+            self.get_metadata(mirror, pages.path_of(file), file, prefetch=True)
 
     def download(
         self, mirror: Mirror, path: str, project: str, file: pages.File, *, prefetch: bool = False

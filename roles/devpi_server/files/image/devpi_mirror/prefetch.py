@@ -2,7 +2,8 @@
 
 pip requests one thing after another: a project's page, the metadata of a release, the pages of what that release requires, and
 all files at the end. uv requests pages at once, and files at the end too. An installer that requests the metadata of a release
-is about to request the rest, so the mirror requests it meanwhile.
+is about to request the rest, so the mirror requests it meanwhile: the pages of what the release requires, the metadata of the
+newest release on each of these pages, and the release's own file.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.parser import BytesHeaderParser
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from . import pages
 from .core_metadata import HEADERS_LIMIT, headers_of
 
 INSTALLERS = re.compile(r"(pip|uv)/")
 # Seconds in which one file of a project is prefetched and no other: a resolver that tries many releases takes one of them.
 ONE_IN = 600.0
-# Lines of metadata that are parsed, each of which takes milliseconds; pages that wait for their turn; and releases whose
+# Lines of metadata that are parsed, each of which takes milliseconds; projects that wait for their turn; and releases whose
 # headers do. What exceeds a limit is not prefetched.
 REQUIREMENTS = 200
 TASKS = 1000
 PLANS = 200
+# Bytes of metadata that waits for a client.
+UNREQUESTED = 4_000_000
 
 
 def required(headers: bytes) -> list[str]:
@@ -42,19 +47,59 @@ def required(headers: bytes) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class Prefetcher:
-    """Prefetches pages with ``get_page`` and files, two of each at a time, in the order of requests."""
+def likely_wheel(page: pages.Page) -> pages.File | None:
+    """Return the wheel that most installers take of a page, or None if that depends on their platform.
 
-    def __init__(self, get_page: Callable[[str], Any], clock: Callable[[], float] = time.monotonic) -> None:
-        self.get_page = get_page
+    It is that of the newest release, which indexes list last. To compare all versions would take longer than to request it.
+    """
+    newest = None
+    for file in reversed(page["files"]):
+        if not file["filename"].endswith(".whl") or file.get("yanked"):
+            continue
+        with suppress(InvalidWheelFilename):
+            _name, version, _build, tags = parse_wheel_filename(file["filename"])
+            if version.is_prerelease:
+                continue
+            if newest not in (None, version):
+                break
+            newest = version
+            if any(tag.platform == "any" for tag in tags):
+                return dict(file)
+    return None
+
+
+class Unrequested:
+    """Core metadata that was prefetched and that no client has requested yet, the oldest of which goes if it is too much."""
+
+    def __init__(self, limit: int = UNREQUESTED) -> None:
+        self.limit = limit
+        self.lock = threading.Lock()
+        self.contents: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def put(self, key: Hashable, content: bytes) -> None:
+        with self.lock:
+            self.contents[key] = content
+            while sum(map(len, self.contents.values())) > self.limit:
+                self.contents.popitem(last=False)
+
+    def take(self, key: Hashable) -> bytes | None:
+        with self.lock:
+            return self.contents.pop(key, None)
+
+
+class Prefetcher:
+    """Prefetches projects with ``prefetch_project``, four at a time, and files, in the order of requests."""
+
+    def __init__(self, prefetch_project: Callable[[str], Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self.prefetch_project = prefetch_project
         self.clock = clock
         self.prefetched: dict[str, float] = {}
         self.lock = threading.Lock()
         self.plans = ThreadPoolExecutor(1, thread_name_prefix="prefetch-plans")
-        self.pages = ThreadPoolExecutor(2, thread_name_prefix="prefetch-pages")
+        self.projects = ThreadPoolExecutor(4, thread_name_prefix="prefetch-projects")
         self.room = {
             self.plans: threading.BoundedSemaphore(PLANS),
-            self.pages: threading.BoundedSemaphore(TASKS),
+            self.projects: threading.BoundedSemaphore(TASKS),
         }
 
     def is_new(self, what: str) -> bool:
@@ -82,6 +127,6 @@ class Prefetcher:
     def plan(self, project: str, headers: bytes, prefetch_file: Callable[[], Any]) -> None:
         for name in required(headers):
             if self.is_new(name + "/"):
-                self.submit(self.pages, self.get_page, name)
+                self.submit(self.projects, self.prefetch_project, name)
         if self.is_new(project):
             prefetch_file()
