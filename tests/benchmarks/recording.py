@@ -35,8 +35,10 @@ def default_index(python: Path) -> str:
     return done.stdout.strip() + "/"
 
 
-def fetch(url: str, accept: str = "*/*") -> bytes:
-    with urlopen(Request(url, headers={"Accept": accept, "User-Agent": "devpi.mirror"}), timeout=120) as response:
+def fetch(url: str, accept: str = "*/*", part: str = "") -> bytes:
+    """Return what is at a URL, or the ``part`` of it, as in the header Range."""
+    headers = {"Accept": accept, "User-Agent": "devpi.mirror", **({"Range": part} if part else {})}
+    with urlopen(Request(url, headers=headers), timeout=120) as response:
         content: bytes = response.read()
     return content
 

@@ -15,7 +15,6 @@ from urllib.request import ProxyHandler, Request, build_opener
 from recording import JSON
 
 NETWORK = "devpi-mirror-bench"
-REPLAY = f"{NETWORK}-upstream"
 ROUND_TRIP = 30  # milliseconds
 RATE = 12_000_000  # bytes per second
 FORMS = {"json": JSON, "html": "text/html", "any": "*/*"}
@@ -129,10 +128,10 @@ def replay(name: str, folder: Path, image: str, path: str) -> Server:
     return Server(name, 8080, path, command)
 
 
-def line(image: str) -> Server:
-    """The same upstream, at the end of a line."""
+def line(name: str, image: str, upstream: Server, path: str = "/simple/") -> Server:
+    """An upstream at the end of a line."""
     command = ["--entrypoint", "/usr/bin/python3", "--volume", f"{HERE / 'line.py'}:/line.py:ro", image, "/line.py"]
-    return Server("line", 8080, "/simple/", [*command, "8080", f"{REPLAY}:8080", str(ROUND_TRIP), str(RATE)])
+    return Server(name, 8080, path, [*command, "8080", f"{upstream.name}:8080", str(ROUND_TRIP), str(RATE)])
 
 
 def mirror(name: str, image: str, upstream: str, *options: str) -> Server:

@@ -2,8 +2,8 @@
 
 Everything is on loopback: upstreams are replayed from a recording, with or without a line that has latency and a limit, so that
 the figures do not depend on the machine's own line. What is compared is measured in turns, in one run. Every single
-figure is kept in .cache/bench/speed.json, and docs/speed.svg is drawn. Measurements are first, warm, load, start and converged;
-without any, all are made.
+figure is kept in .cache/bench/speed.json, and docs/speed.svg is drawn. Measurements are first, resolve, warm, load, start and
+converged; without any, all are made.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from urllib.parse import urljoin
 
 import pygal
 import recording
+import resolving
 import servers
 from pygal.style import LightGreenStyle
 from runner.engine import engine_left_as_found
@@ -35,6 +36,7 @@ from servers import Server
 FOLDER = CACHE / "bench"
 MEMORY = Path("/dev/shm")
 RECORDING = FOLDER / "recording"
+RESOLVING = FOLDER / "resolving"
 PYTHON = ROOT / ".venv" / "bench" / "bin" / "python"
 CONSTRAINTS = RECORDING / "constraints.txt"
 TESTER = "devpi-mirror-test-bench:bookworm"
@@ -114,7 +116,7 @@ class Stage:
         self.install = Installers()
         servers.fleet(stack)
         self.replay = self.up(servers.replay("upstream", RECORDING, image, "/simple/"))
-        self.line = self.up(servers.line(image))
+        self.line = self.up(servers.line("line", image, self.replay))
         for server in (self.replay, self.line):
             servers.await_answer(server.url + "six/")
         # By its address, as proxpi sends clients there when a file takes it long.
@@ -277,6 +279,43 @@ def measure_first(stage: Stage) -> dict[str, Any]:
     }
 
 
+def measure_resolve(stage: Stage) -> dict[str, Any]:
+    """Resolve requirements without versions, with and without core metadata at the upstream."""
+    resolving.record(RESOLVING, PYTHON, stage.install.env)
+    replay = stage.up(servers.replay("resolving", RESOLVING, stage.image, "/simple/"))
+    found = {}
+    for listing, path in (("metadata", "/simple/"), ("no metadata", "/wheels/simple/")):
+        line = stage.up(servers.line(f"line-{listing.replace(' ', '-')}", stage.image, replay, path))
+        servers.await_answer(line.url + "boto3/page.json")
+        upstream = f"http://{line.address()}:8080{path}"
+        for case in resolving.CASES:
+            found[f"resolve {case}, {listing}"] = resolve(stage, case, line, upstream)
+    return found
+
+
+def resolve(stage: Stage, case: str, line: Server, upstream: str) -> Times:
+    """Resolve one case straight over the line and through a mirror that has nothing yet, and then again."""
+    again: list[float] = []
+
+    def compile_with(server: Server) -> float:
+        requirements = "\n".join(resolving.CASES[case])
+        return timed(resolving.compile_command(PYTHON, server.url), input=requirements, env=stage.install.env)
+
+    def through_mirror() -> float:
+        server = servers.mirror("first", stage.image, upstream)
+        server.start()
+        try:
+            stage.ready(server, MIRROR)
+            seconds = compile_with(server)
+            again.append(compile_with(server))
+            return seconds
+        finally:
+            server.stop()
+
+    times = in_turns(FIRST_ROUNDS, {"line": partial(compile_with, line), MIRROR: through_mirror}, f"resolve {case}")
+    return {**times, f"{MIRROR}, again": again}
+
+
 def measure_warm(stage: Stage) -> dict[str, Any]:
     ways: dict[str, list[Any]] = {"wheelhouse": ["--no-index", "--find-links", RECORDING / "wheelhouse"]}
     ways |= {"upstream": index(stage.replay), "line": index(stage.line)}
@@ -319,8 +358,13 @@ def measure_converged(stage: Stage) -> dict[str, Any]:
 
 
 MEASUREMENTS = {
-    "first": measure_first, "warm": measure_warm, "load": measure_load, "start": measure_start, "converged": measure_converged,
-}  # fmt: skip
+    "first": measure_first,
+    "resolve": measure_resolve,
+    "warm": measure_warm,
+    "load": measure_load,
+    "start": measure_start,
+    "converged": measure_converged,
+}
 
 
 DRAWN = ["pip, first time", "pip, warm", "uv, first time", "uv, warm"]
@@ -329,6 +373,11 @@ DRAWN = ["pip, first time", "pip, warm", "uv, first time", "uv, warm"]
 ROWS = {
     "pip, first time": ("s", "line"),
     "uv, first time": ("s", "line"),
+    **{
+        f"resolve {case}, {listing}": ("s", "line")
+        for case in resolving.CASES
+        for listing in ("metadata", "no metadata")
+    },
     "pip, warm": ("s", "upstream"),
     "uv, warm": ("s", "nginx static"),
     "memory": ("MB", "plain devpi"),
