@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-import tracemalloc
 from types import SimpleNamespace
 
 import pytest
-from devpi_mirror import config, page_cache, pages
+from devpi_mirror import config, page_cache, page_store, pages
 from devpi_mirror.page_cache import PageCache
 from devpi_mirror.pages import JSON
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
 
 FRESHNESS = 300.0
+INDEX = "root/pypi"
 
 
 def page_of(version: str) -> bytes:
@@ -38,13 +38,13 @@ def mirror(tmp_path, monkeypatch):
     with serving(answer) as server:
         state.server = server
         upstream = Upstream(server.url)
-        state.cache = PageCache(upstream, tmp_path, FRESHNESS, lambda: state.now)
+        state.cache = PageCache(upstream, INDEX, tmp_path, FRESHNESS, lambda: state.now)
         yield state
         upstream.close()
 
 
 def version(served) -> str:
-    (file,) = served.load()["files"]
+    (file,) = served.page()["files"]
     return file["filename"].removeprefix("alpha-").removesuffix(".zip")
 
 
@@ -81,7 +81,7 @@ def test_a_reload_asks_the_upstream(mirror):
 
 def test_a_page_survives_a_restart(mirror, tmp_path):
     mirror.cache.get("alpha")
-    again = PageCache(mirror.cache.upstream, tmp_path, FRESHNESS, lambda: mirror.now)
+    again = PageCache(mirror.cache.upstream, INDEX, tmp_path, FRESHNESS, lambda: mirror.now)
     assert version(again.get("alpha")) == "1"
     assert len(mirror.server.requests) == 1
 
@@ -117,9 +117,9 @@ def test_a_project_is_removed_after_two_answers(mirror, status):
     with pytest.raises(UpstreamError) as caught:
         mirror.cache.get("alpha")
     assert caught.value.status == status
-    assert [(item.name, item.at) for item in mirror.cache.removed()] == [("alpha", mirror.now)]
+    assert page_store.removed(mirror.cache.store.folder, mirror.now) == [("alpha", mirror.now)]
     mirror.now += config.REMOVED_LISTED
-    assert mirror.cache.removed() == []
+    assert page_store.removed(mirror.cache.store.folder, mirror.now) == []
 
 
 def test_one_denial_removes_nothing(mirror):
@@ -191,33 +191,38 @@ def test_another_upstream_has_other_pages(mirror, tmp_path):
     mirror.cache.get("alpha")
     with serving(lambda handler: handler.send(200, page_of("9"), Content_Type=JSON)) as other:
         upstream = Upstream(other.url)
-        assert version(PageCache(upstream, tmp_path, FRESHNESS, lambda: mirror.now).get("alpha")) == "9"
+        assert version(PageCache(upstream, INDEX, tmp_path, FRESHNESS, lambda: mirror.now).get("alpha")) == "9"
         upstream.close()
 
 
-HEADER = b'{"etag": "", "serial": "", "size": 1, "tag": "", "content_type": "", "encoding": "", "url": ""}\n'
-
-
-@pytest.mark.parametrize("content", [b"", b"{}\n", HEADER + b"x"])
-def test_a_damaged_page_is_downloaded_again(mirror, content):
+def test_an_unreadable_page_is_downloaded_again(mirror):
     mirror.cache.get("alpha")
-    path = mirror.cache.path("alpha")
-    path.write_bytes(content)
+    for content in (b"", b"{}\n"):
+        mirror.cache.store.path("alpha").write_bytes(content)
+        assert version(mirror.cache.get("alpha")) == "1"
+
+
+@pytest.mark.parametrize("part", ["form", "listing"])
+def test_a_damaged_page_is_downloaded_again(mirror, part):
     served = mirror.cache.get("alpha")
-    if content.endswith(b"x"):
-        with pytest.raises(UpstreamError, match="reading the page of alpha"):
-            served.load()
-        served = mirror.cache.get("alpha")
-    assert version(served) == "1"
+    content = getattr(served, part)()
+    path = mirror.cache.store.path("alpha")
+    path.write_bytes(path.read_bytes().replace(content, content[:-2] + b"x" + content[-1:]))
+    with pytest.raises(UpstreamError, match="reading the page of alpha"):
+        getattr(mirror.cache.get("alpha"), part)()
+    assert getattr(mirror.cache.get("alpha"), part)() == content
 
 
 def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
     def fail(*_paths):
         raise OSError(28, "No space left")
 
-    monkeypatch.setattr(page_cache.os, "replace", fail)
-    assert version(mirror.cache.get("alpha")) == "1"
-    assert list(mirror.cache.folder.iterdir()) == []
+    monkeypatch.setattr(page_store.os, "replace", fail)
+    served = mirror.cache.get("alpha")
+    assert version(served) == "1"
+    (path, file) = next(pages.newest_first(served.listing()))
+    assert mirror.cache.find("alpha", path) == file
+    assert list(mirror.cache.store.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("project", ["", "..", "a/b", "-a", "a_b", "Alpha", "a" + "\n", "a.b"])
@@ -245,7 +250,7 @@ def test_a_large_page_is_served(mirror):
 def test_a_large_page_that_is_none_is_an_error_and_replaces_no_other(mirror):
     mirror.type = "text/plain"
     with pytest.raises(UpstreamError, match="text/plain"):
-        mirror.cache.get("alpha").load()
+        mirror.cache.get("alpha")
     mirror.type = JSON
     assert version(mirror.cache.get("alpha")) == "1"
     mirror.now += FRESHNESS
@@ -254,8 +259,7 @@ def test_a_large_page_that_is_none_is_an_error_and_replaces_no_other(mirror):
 
 
 def test_a_file_is_found_on_a_page_that_is_not_fresh(mirror):
-    (file,) = mirror.cache.get("alpha").load()["files"]
-    path = pages.path_of(file)
+    ((path, file),) = pages.newest_first(mirror.cache.get("alpha").listing())
     mirror.now += FRESHNESS
     mirror.status = 503
     assert mirror.cache.find("alpha", path) == file
@@ -266,35 +270,6 @@ def test_a_file_is_found_on_a_page_that_is_not_fresh(mirror):
     mirror.now += 3600
     mirror.cache.find("alpha", path)
     assert len(mirror.server.requests) == 3
-
-
-def test_few_pages_are_remembered(mirror, monkeypatch):
-    monkeypatch.setattr(page_cache, "RECENT", 100)
-    for name in ("alpha", "beta", "gamma"):
-        (file,) = mirror.cache.get(name).load()["files"]
-        assert mirror.cache.find(name, pages.path_of(file)) == file
-    assert list(mirror.cache.recent) == ["gamma"]
-
-
-def test_remembered_files_take_as_much_memory_as_their_page():
-    digest = "ab" * 32
-    file = {
-        "filename": "a-1.0-py3-none-any.whl",
-        "url": "https://files.example/a-1.0-py3-none-any.whl",
-        "hashes": {"sha256": digest},
-        "core-metadata": {"sha256": digest},
-        "provenance": "https://files.example/provenance",
-        "size": 1,
-    }
-    tracemalloc.start()
-    try:
-        remembered = [page_cache.remembered(file) for _number in range(100)]
-        allocated, _peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    del file["provenance"]
-    assert json.loads(remembered[0]) == file
-    assert allocated < 100 * (len(remembered[0]) + 100)
 
 
 def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeypatch):

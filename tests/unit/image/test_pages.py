@@ -55,10 +55,16 @@ def page_of(*files: dict) -> dict:
 def test_all_fields_of_json_are_preserved(content_type):
     page = parse(PAGE, content_type)
     assert page == {**PAGE, "files": [{**WHEEL, "url": "https://upstream.example/files/alpha-1.0-py3-none-any.whl"}]}
-    shown = json.loads(pages.render_json(pages.rewritten(page, "root/pypi")))
+    listing = pages.localize(page, "root/pypi")
+    shown = json.loads(pages.render_json(page))
     link = shown["files"][0].pop("url")
     assert link == "../../../../root/pypi/-f/012/3456789abcdef/alpha-1.0-py3-none-any.whl"
     assert shown == {**PAGE, "files": [{key: value for key, value in WHEEL.items() if key != "url"}]}
+    path = "+f/012/3456789abcdef/alpha-1.0-py3-none-any.whl"
+    assert pages.linked_path(link, "root/pypi") == path
+    found = pages.find(listing, path)
+    assert found == {key: found[key] for key in pages.LISTED if key in WHEEL}
+    assert found["url"] == "https://upstream.example/files/alpha-1.0-py3-none-any.whl"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,7 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b"{}", "image/png", "content type image/png"),
         (b'{"files": [' + b"{}," * 1_100_000 + b"{}]}", pages.JSON, "too many values"),
         (b"<a>" * 400_000, "text/html", "too many values"),
+        ((b"<a href=b.zip" + b" c" * 30_000 + b">") * 30, "text/html", "too many values"),
         (b"<a" + b" x" * 40_000 + b">", "text/html", "too large"),
     ],
 )
@@ -224,30 +231,34 @@ def test_links_are_valid_urls():
         {"filename": name, "url": "x", "hashes": {"sha256": SHA256}}
         for name in ("a b-1.zip", "a-1+cu118.zip", "é#?-1.zip")
     ]
-    page = pages.rewritten(parse(page_of(*files)), "root/pypi")
+    page = parse(page_of(*files))
+    listing = pages.localize(page, "root/pypi")
     links = [file["url"] for file in page["files"]]
     assert [link.rpartition("/")[2] for link in links] == ["a%20b-1.zip", "a-1+cu118.zip", "%C3%A9%23%3F-1.zip"]
+    for name, link in zip((file["filename"] for file in files), links, strict=True):
+        assert pages.find(listing, pages.linked_path(link, "root/pypi"))["filename"] == name
     for index in ("root/pypi", "alice/private"):
         assert urljoin(f"http://mirror/{index}/+simple/alpha/", links[0]).startswith("http://mirror/root/pypi/-f/012/")
 
 
 @pytest.mark.parametrize(
-    ("file", "provides", "promised"),
+    ("file", "promised"),
     [
-        ({"filename": "a-1-py3-none-any.whl"}, True, True),
-        ({"filename": "a-1-py3-none-any.whl", "core-metadata": False}, True, True),
-        ({"filename": "a-1-py3-none-any.whl", "core-metadata": {"sha256": SHA256}}, True, {"sha256": SHA256}),
-        ({"filename": "a-1-py3-none-any.whl", "dist-info-metadata": {"sha256": SHA256}}, True, None),
-        ({"filename": "a-1.tar.gz"}, True, None),
-        ({"filename": "a-1-py3-none-any.whl"}, False, None),
+        ({"filename": "a-1-py3-none-any.whl"}, True),
+        ({"filename": "a-1-py3-none-any.whl", "core-metadata": False}, True),
+        ({"filename": "a-1-py3-none-any.whl", "core-metadata": {"sha256": SHA256}}, {"sha256": SHA256}),
+        ({"filename": "a-1-py3-none-any.whl", "dist-info-metadata": {"sha256": SHA256}}, None),
+        ({"filename": "a-1.tar.gz"}, None),
     ],
 )
-def test_core_metadata_is_promised_for_wheels(file, provides, promised):
-    page = pages.rewritten(parse(page_of({"url": "x", **file})), "root/pypi", provides_metadata=provides)
+def test_core_metadata_is_promised_for_wheels(file, promised):
+    page = parse(page_of({"url": "x", **file}))
+    pages.localize(page, "root/pypi")
     assert page["files"][0].get("core-metadata") == promised
 
 
 def test_a_page_is_escaped():
     hostile = {"filename": '"><script>-1.zip', "url": "x", "requires-python": '"><script>', "x": "'\"<"}
-    page = pages.rewritten(parse(page_of(hostile)), "root/pypi")
+    page = parse(page_of(hostile))
+    pages.localize(page, "root/pypi")
     assert b"<script" not in pages.render_html(page, "<script>")

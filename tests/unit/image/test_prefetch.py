@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
-from devpi_mirror import prefetch
+from devpi_mirror import pages, prefetch
 from devpi_mirror.core_metadata import headers_of
 from devpi_mirror.prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel, required
 
@@ -14,6 +15,7 @@ Name: black
 Requires-Dist: click>=8.0.0
 Requires-Dist: Typing_Extensions>=4.0.1; python_version < "3.11"
 Requires-Dist: aiohttp>=3.10; extra == "d"
+Requires-Dist: colorama>=0.4; (python_version < "3.11") and extra == "color"
 Requires-Dist: click!=8.1
 Requires-Dist: not a requirement
 
@@ -31,7 +33,8 @@ class Recorded(Prefetcher):
 
     def request(self, version: str, metadata: bytes, project: str = "black") -> None:
         """Do what the plugin does when the metadata of a release is requested."""
-        self.metadata_was_requested(project, metadata, lambda: self.seen.append(f"{project}-{version}"))
+        is_first = self.is_first_request(project)
+        self.metadata_is_sent(metadata, partial(self.seen.append, f"{project}-{version}") if is_first else None)
 
     def all_seen(self) -> list[str]:
         for pool in (self.plans, self.projects):
@@ -99,7 +102,7 @@ def test_metadata_with_many_requirements_is_parsed_in_part_and_in_another_thread
 
 def test_only_headers_wait_and_not_those_that_are_too_long(prefetcher):
     waiting = []
-    prefetcher.submit = lambda _pool, _task, _project, headers, _prefetch_file: waiting.append(headers)
+    prefetcher.submit = lambda _pool, _task, headers, _prefetch_file: waiting.append(headers)
     prefetcher.request("26.1", METADATA + bytes(12_000_000))
     assert waiting == [METADATA.partition(b"\n\n")[0]]
     prefetcher.request("25.1", b"Name: black\n" * 1_000_000)
@@ -109,7 +112,7 @@ def test_only_headers_wait_and_not_those_that_are_too_long(prefetcher):
 def test_metadata_that_waits_is_limited(prefetcher):
     go_on = threading.Event()
     planned = []
-    prefetcher.plan = lambda project, _headers, _prefetch_file: (go_on.wait(60), planned.append(project))
+    prefetcher.plan = lambda headers, _prefetch_file: (go_on.wait(60), planned.append(headers))
     for number in range(2 * prefetch.PLANS):
         prefetcher.request("1", METADATA, f"project{number}")
     go_on.set()
@@ -125,8 +128,9 @@ def test_projects_that_wait_are_limited(prefetcher):
     assert len(prefetcher.all_seen()) == prefetch.TASKS
 
 
-def page(*filenames, **fields):
-    return {"files": [{"filename": name, "url": f"https://files.example/{name}", **fields} for name in filenames]}
+def listing(*filenames: str, **fields: str) -> bytes:
+    files = [{"filename": name, "url": f"https://files.example/{name}", **fields} for name in filenames]
+    return pages.localize({"files": files}, "root/pypi")
 
 
 @pytest.mark.parametrize(
@@ -146,11 +150,13 @@ def page(*filenames, **fields):
     ],
 )
 def test_the_wheel_that_installers_are_likely_to_take(filenames, expected):
-    assert (likely_wheel(page(*filenames)) or {}).get("filename") == expected
+    path, file = likely_wheel(listing(*filenames)) or ("", {"filename": None})
+    assert file["filename"] == expected
+    assert path == f"+e/https_files.example/{expected}" or not expected
 
 
 def test_a_yanked_wheel_is_not_a_likely_one():
-    assert likely_wheel(page("a-1.0-py3-none-any.whl", yanked="broken")) is None
+    assert likely_wheel(listing("a-1.0-py3-none-any.whl", yanked="broken")) is None
 
 
 def test_metadata_that_no_client_requests_is_limited():

@@ -48,12 +48,13 @@ def stages_with(stage: Any, project: str) -> list[Any]:
 
 
 def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
-    """Return what devpi calls the links of a project of a mirror index, for its page."""
+    """Return what devpi calls the links of a project of a mirror index, for its page with links to this mirror."""
     if MAJOR < 7:
         links: list[Any] = []
         for file in page["files"]:
             digest = pages.digest_of(file)
-            href = f"{stage.name}/{pages.path_of(file)}" + (f"#{algorithm_of(file)}={digest}" if digest else "")
+            path = pages.linked_path(file["url"], stage.name)
+            href = f"{stage.name}/{path}" + (f"#{algorithm_of(file)}={digest}" if digest else "")
             links.append((file["filename"], href, file.get("requires-python"), file.get("yanked")))
         return stage.SimpleLinks(links, core_metadata=True)
     from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
@@ -67,7 +68,7 @@ def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
                 hashes=Digests({algorithm_of(file): pages.digest_of(file)} if pages.digest_of(file) else {}),
                 index=stage.index,
                 project=name,
-                relpath=pages.path_of(file),
+                relpath=pages.linked_path(file["url"], stage.name),
                 require_python=file.get("requires-python"),
                 size=file.get("size"),
                 upload_time=file.get("upload-time"),

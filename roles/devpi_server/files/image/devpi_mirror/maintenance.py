@@ -44,7 +44,6 @@ from .config import (
     LISTEN_CONF,
     NGINX_PID,
     PAGES,
-    REMOVED_LISTED,
     RESERVE,
     SCRUB_REQUESTED,
     SETTINGS_FAILED,
@@ -52,6 +51,7 @@ from .config import (
     TEMPORARY,
 )
 from .devpi_api import Unavailable, send
+from .page_store import removed
 
 USES = DATA / "nginx" / "uses.log"
 # Named as in earlier releases.
@@ -294,10 +294,8 @@ def removed_projects() -> list[dict[str, Any]]:
     found = []
     for path in sorted(PAGES.glob("*/*/*/removed.json")):
         user, index, *_rest = path.relative_to(PAGES).parts
-        with suppress(OSError, ValueError, TypeError):
-            for project, at in json.loads(path.read_text()):
-                if time.time() - at < REMOVED_LISTED:
-                    found.append({"index": f"{user}/{index}", "project": project, "at": at})
+        for project, at in removed(path.parent, time.time()):
+            found.append({"index": f"{user}/{index}", "project": project, "at": at})
     return found
 
 

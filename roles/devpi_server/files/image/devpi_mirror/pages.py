@@ -6,6 +6,7 @@ is converted to it. All fields are preserved, those that this module does not kn
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from email.message import Message
@@ -47,11 +48,21 @@ ATTRIBUTES = {"dist-info-metadata": "core-metadata"}
 WITHOUT_ATTRIBUTE = ("filename", "url", "hashes", "size", "upload-time", "dist-info-metadata")
 STATUS = "pypi:project-status"
 
-# What parsing a page takes: 1 for each value, 2 for each object or list, 8 for each element of HTML. That of ddtrace takes up
-# to 1.7 million, depending on what an index says of files. 3 million take 300 MB of memory.
+# What parsing a page takes: in JSON 1 for each value and 2 for each object or list, in HTML 8 for each element and 4 for each
+# attribute. That of ddtrace takes up to 1.7 million, depending on what an index says of files. 3 million take 300 MB of memory.
 COMPLEXITY_LIMIT = 3_000_000
 # Bytes of HTML between the start of an element and that of the next.
 ELEMENT_LIMIT = 65_536
+
+# The level of gzip from which on a page takes more time and hardly less room.
+COMPRESSION = 3
+
+UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]|^\.\.?$")
+DIGEST = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
+# What a URL can have as it is, without the slash.
+PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
+# What a listing has of a file: what requests for it and for its core metadata need, and prefetching.
+LISTED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata", "yanked")
 
 Page = dict[str, Any]
 File = dict[str, Any]
@@ -67,37 +78,46 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
     header["Content-Type"] = content_type
     kind = header.get_content_type()
     charset = str(header.get_content_charset("utf-8"))
-    require_simplicity(content)
-    if kind == "application/json" or kind.endswith("+json"):
+    is_json = kind == "application/json" or kind.endswith("+json")
+    require_simplicity(content, is_json=is_json)
+    if is_json:
         page = parse_json(content)
     elif kind in (TEXT_HTML, HTML, "application/xhtml+xml"):
         page = parse_html(content, charset, url)
     else:
         raise PageError(f"the response has the content type {kind}, which is not that of a simple page")
-    page["files"] = [dict(file, url=absolute(file["url"], url)) for file in page["files"] if is_safe(file["filename"])]
+    origin = "/".join(url.split("/", 3)[:3])
+    page["files"] = [file for file in page["files"] if is_safe(file["filename"])]
+    for file in page["files"]:
+        link = file["url"]
+        # urljoin takes longer than all else that a page takes, and these are most links.
+        if link.startswith("/") and link[1:2] != "/" and "/." not in link:
+            file["url"] = origin + link
+        elif not link.startswith(("https://", "http://")):
+            file["url"] = urljoin(url, link)
     return page
 
 
-def absolute(url: str, base: str) -> str:
-    # Most are, and urljoin takes half of the time that a page takes.
-    return url if url.startswith(("https://", "http://")) else urljoin(base, url)
-
-
-def require_simplicity(content: bytes) -> None:
+def require_simplicity(content: bytes, *, is_json: bool) -> None:
     """Raise PageError for a page that takes too much memory to be parsed, which can be a few bytes if they are compressed."""
-    values = content.count(b",") + content.count(b":")
-    containers = content.count(b"{") + content.count(b"[")
-    elements = content.count(b"<")
-    if values + 2 * containers + 8 * elements > COMPLEXITY_LIMIT:
-        raise PageError("the response has too many values to be parsed")
-    # The start of an element of HTML can have any number of attributes.
-    if elements and max(map(len, content.split(b"<"))) > ELEMENT_LIMIT and not content.lstrip().startswith(b"{"):
+    if is_json:
+        # Each byte counts for 2 at most.
+        if len(content) * 2 > COMPLEXITY_LIMIT:
+            values, containers = (sum(map(content.count, signs)) for signs in ((b",", b":"), (b"{", b"[")))
+            limit_complexity(values + 2 * containers)
+    # The start of an element can have any number of attributes.
+    elif max(map(len, content.split(b"<"))) > ELEMENT_LIMIT:
         raise PageError("the response has an element that is too large to be parsed")
+
+
+def limit_complexity(complexity: int) -> None:
+    if complexity > COMPLEXITY_LIMIT:
+        raise PageError("the response has too many values to be parsed")
 
 
 def is_safe(filename: str) -> bool:
     """Return whether a file name can be the last part of a path."""
-    return bool(filename) and not re.search(r"[/\\\x00-\x1f\x7f]|^\.\.?$", filename)
+    return bool(filename) and not UNSAFE.search(filename)
 
 
 def parse_json(content: bytes) -> Page:
@@ -108,9 +128,7 @@ def parse_json(content: bytes) -> Page:
     files = page.get("files") if isinstance(page, dict) else None
     if not isinstance(files, list):
         raise PageError("the response is JSON, but not a simple page")
-    if not all(
-        isinstance(file, dict) and {type(file.get("filename")), type(file.get("url"))} == {str} for file in files
-    ):
+    if not all(isinstance(file, dict) and type(file.get("filename")) is type(file.get("url")) is str for file in files):
         raise PageError("the response lists a file that has no name or no URL")
     meta = page.get("meta")
     version = str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0"
@@ -127,8 +145,12 @@ class Anchors(HTMLParser):
         self.base = ""
         self.links: list[dict[str, str]] = []
         self.metas: list[tuple[str, str]] = []
+        self.complexity = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Raises PageError."""
+        self.complexity += 8 + 4 * len(attrs)
+        limit_complexity(self.complexity)
         attributes = {name: value or "" for name, value in attrs}
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes)
@@ -207,7 +229,7 @@ def digest_of(file: File) -> str:
     if not isinstance(hashes, dict) or not hashes:
         return ""
     digest = hashes.get("sha256") or hashes.get("md5") or next(iter(hashes.values()))
-    return digest.lower() if isinstance(digest, str) and re.fullmatch(r"[0-9a-fA-F]{16,}", digest) else ""
+    return digest.lower() if isinstance(digest, str) and DIGEST.fullmatch(digest) else ""
 
 
 def path_of(file: File) -> str:
@@ -238,20 +260,48 @@ def merged(found: list[Page]) -> Page:
     return {**(found[-1] if found else {}), "files": list(files.values())}
 
 
-def rewritten(page: Page, index: str, *, provides_metadata: bool = True) -> Page:
-    """Return a page whose links lead to this mirror: from the page of a project of any index to the files of ``index``.
+def linked_path(link: str, index: str) -> str:
+    """Return the path below ``index`` of the file that a link of ``localize`` leads to."""
+    path = unquote(link.removeprefix(link_to(f"{index}/")))
+    return f"+{path[1:]}" if path.startswith("-f/") else path
 
-    pip takes half as long again for a link that has a plus sign, so ``-f`` stands for devpi's ``+f``. With
-    ``provides_metadata``, the core metadata of a wheel is promised, of which the upstream does not have it.
+
+def localize(page: Page, index: str) -> bytes:
+    """Have the links of a page lead to this mirror, and return the listing of its files before that.
+
+    The links lead from the page of a project of any index to the files of ``index``. pip takes half as long again for a link
+    that has a plus sign, so ``-f`` stands for devpi's ``+f``. The core metadata of a wheel is promised if the upstream does not
+    list it. ``find`` and ``newest_first`` read the listing, which has a line for each file: path, tab and JSON.
     """
-    files = []
+    folder = link_to(f"{index}/")
+    # One allocation for all lines: each text that orjson returns occupies several times its length.
+    listing = bytearray(b"\n")
     for file in page["files"]:
         path = path_of(file)
-        file = dict(file, url=link_to(f"{index}/{'-' + path[1:] if path.startswith('+f/') else path}"))
-        if provides_metadata and file["filename"].endswith(".whl") and not has_core_metadata(file):
+        listing += path.encode() + b"\t" + orjson.dumps({key: file[key] for key in LISTED if key in file}) + b"\n"
+        way, name = path.rsplit("/", 1)
+        name = name if PLAIN.fullmatch(name) else quote(name, safe="+!~")
+        file["url"] = f"{folder}-{way[1:]}/{name}" if way.startswith("+f/") else f"{folder}{way}/{name}"
+        if name.endswith(".whl") and not has_core_metadata(file):
             file["core-metadata"] = True
-        files.append(file)
-    return dict(page, files=files)
+    return bytes(listing)
+
+
+def find(listing: bytes, path: str) -> File | None:
+    """Return what a listing has of the file with a path below its index."""
+    line = f"\n{path}\t".encode()
+    start = listing.find(line) + len(line)
+    return dict(orjson.loads(listing[start : listing.index(b"\n", start)])) if start >= len(line) else None
+
+
+def newest_first(listing: bytes) -> Iterator[tuple[str, File]]:
+    """Yield the paths and the files of a listing, from the last one to the first: indexes list new releases last."""
+    end = len(listing) - 1
+    while end > 0:
+        start = listing.rindex(b"\n", 0, end)
+        path, _tab, content = listing[start + 1 : end].partition(b"\t")
+        yield path.decode(), orjson.loads(content)
+        end = start
 
 
 def render_json(page: Page) -> bytes:
@@ -308,6 +358,10 @@ def render_html(page: Page, name: str) -> bytes:
         attributes = "".join(f' {key}="{escape(text)}"' for key, text in attributes_of(file))
         lines.append(f'<a href="{escape(url)}"{attributes}>{escape(file["filename"])}</a><br>')
     return "\n".join([*lines, "</body>", "</html>", ""]).encode()
+
+
+def compressed(content: bytes) -> bytes:
+    return gzip.compress(content, COMPRESSION, mtime=0)
 
 
 def empty(name: str) -> Page:

@@ -26,7 +26,7 @@ from .core_metadata import get_core_metadata
 from .credentials import split_credentials
 from .downloads import Download, Downloads, NoRoom, Source
 from .flights import Flights
-from .page_cache import LARGE, PageCache, Served
+from .page_cache import PageCache, Served
 from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
 from .store_file import store_file
 from .upstream import Upstream, UpstreamError
@@ -35,7 +35,7 @@ hookimpl = HookimplMarker("devpiserver")
 
 PAGE = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+simple/(?P<project>[^/]+)(?P<slash>/?)")
 FILE = re.compile(
-    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>\+f/[0-9a-f]{3}/[0-9a-f]{13}/[^/]+?|\+e/[^/]+/[^/]+?)(?P<metadata>\.metadata)?"
+    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>(?:\+f/[0-9a-f]{3}/[0-9a-f]{13}|\+e/[^/]+)/[^/\x00-\x1f\x7f]+?)(?P<metadata>\.metadata)?"
 )
 # What users write instead of the URL of an index: PyPI's, or one without the plus sign.
 GUESSED = re.compile(rf"(?P<index>/{config.INDEX})?/simple/(?:[^/]+/?)?|/simple")
@@ -45,8 +45,6 @@ METADATA_THREADS = 20
 # Seconds that a client waits for metadata, for which the upstream may have to send a whole wheel.
 METADATA_WAIT = 60.0
 LATEST_JSON = "application/vnd.pypi.simple.latest+json"
-# The level of gzip from which on a page takes more time and hardly less room.
-COMPRESSION = 3
 IMMUTABLE = "max-age=365000000, immutable, public"
 
 
@@ -122,7 +120,7 @@ class Service:
             if mirror is None:
                 raise UpstreamError(f"{stage.name} is no mirror index")
             project = canonicalize_name(project)
-            return compat.simple_links(stage, project, mirror.cache.get(project).load())
+            return compat.simple_links(stage, project, mirror.cache.get(project).page())
         except UpstreamError as exc:
             error = stage.UpstreamNotFoundError if exc.status in (404, 410) else stage.UpstreamError
             raise error(str(exc)) from exc
@@ -146,7 +144,7 @@ class Service:
         if name == config.INDEX and own.url.rstrip("/") == credentials.url.rstrip("/"):
             credentials = own
         upstream = Upstream(credentials.url, credentials.authorization)
-        cache = PageCache(upstream, config.PAGES / name, float(config.freshness()))
+        cache = PageCache(upstream, name, config.PAGES, float(config.freshness()))
         return Mirror(
             name, upstream, cache, Prefetcher(lambda project: self.prefetch(self.mirrors[name, url], project))
         )
@@ -189,14 +187,15 @@ class Service:
         found_pages = [pages.empty(project) | {"files": compat.private_files(found, project)} for found in own]
         for mirror in mirrors:
             try:
-                page = self.get_page(request, mirror, project).load()
+                found_pages.append(self.get_page(request, mirror, project).page())
             except UpstreamError as exc:
                 if exc.status in (404, 410) and found_pages:
                     continue
                 raise
-            found_pages.append(pages.rewritten(page, mirror.name))
+        page, form = pages.merged(found_pages), accepted_form(request)
+        body = pages.render_json(page) if form == pages.JSON else pages.render_html(page, project)
         response = Response(vary=["Accept"])
-        fill(request, response, pages.merged(found_pages), project)
+        fill(request, response, form, pages.compressed(body))
         return response
 
     def respond_with_file(self, request: Any, found: re.Match[str]) -> Any:
@@ -236,12 +235,13 @@ class Service:
         project, file = self.find(mirror, path)
         if not file["filename"].endswith(".whl"):
             raise UpstreamError(f"{file['filename']} is no wheel", 404)
-        content = self.unrequested.take((mirror.name, path)) or self.get_metadata(mirror, path, file)
         # nginx sends no header of a client's with a request whose response it caches, but for installers this one.
-        if request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or ""):
-            mirror.prefetcher.metadata_was_requested(
-                project, content, lambda: self.download(mirror, path, project, file, prefetch=True)
-            )
+        prefetches = request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or "")
+        is_first = prefetches and mirror.prefetcher.is_first_request(project)
+        content = self.unrequested.take((mirror.name, path)) or self.get_metadata(mirror, path, file)
+        if prefetches:
+            prefetch_file = partial(self.download, mirror, path, project, file, prefetch=True)
+            mirror.prefetcher.metadata_is_sent(content, prefetch_file if is_first else None)
         return Response(
             body=content, content_type="application/octet-stream", headerlist=[("Cache-Control", IMMUTABLE)]
         )
@@ -263,11 +263,11 @@ class Service:
 
     def prefetch(self, mirror: Mirror, project: str) -> None:
         """Get a page, and the core metadata of the wheel that a client is likely to take of it."""
-        served = mirror.cache.get(project)
-        # To parse a large page takes longer than to request metadata.
-        file = likely_wheel(served.load()) if served.header.size < LARGE else None
-        if file:
-            self.get_metadata(mirror, pages.path_of(file), file, prefetch=True)
+        listing = mirror.cache.get(project).listing()
+        # A client that is faster has requested what it needs.
+        wheel = None if mirror.prefetcher.was_requested(project) else likely_wheel(listing)
+        if wheel:
+            self.get_metadata(mirror, *wheel, prefetch=True)
 
     def download(
         self, mirror: Mirror, path: str, project: str, file: pages.File, *, prefetch: bool = False
@@ -337,9 +337,9 @@ def accepted_form(request: Any) -> str:
 
 def page_response(request: Any, mirror: Mirror, project: str, served: Served) -> Any:
     """Return a page in the form that the client prefers. Raises UpstreamError."""
-    form = "json" if accepted_form(request) == pages.JSON else "html"
+    form = accepted_form(request)
     # If nginx revalidates a page, it replaces its headers only together with the page.
-    tag = f"{served.header.tag}-{form}{'-stale' if served.error else ''}"
+    tag = f"{served.header.tag}-{'json' if form == pages.JSON else 'html'}{'-stale' if served.error else ''}"
     response = Response(vary=["Accept"])
     response.etag = tag
     if served.header.serial:
@@ -354,20 +354,23 @@ def page_response(request: Any, mirror: Mirror, project: str, served: Served) ->
     if tag in (request.if_none_match or ()):
         response.status = 304
         return response
-    with mirror.cache.one_if_large(served.header.size):
-        fill(request, response, pages.rewritten(served.load(), mirror.name), project)
+    if form == pages.JSON:
+        body = served.form()
+    else:
+        with mirror.cache.one_if_large(served.header.size):
+            body = pages.compressed(pages.render_html(served.page(), project))
+    fill(request, response, form, body)
     return response
 
 
-def fill(request: Any, response: Any, page: pages.Page, project: str) -> None:
-    """Set the body of a response to a page, in the form and the encoding that the client prefers."""
-    form = accepted_form(request)
+def fill(request: Any, response: Any, form: str, body: bytes) -> None:
+    """Set the body of a response to a page, which is compressed with gzip, in the encoding that the client accepts."""
     response.content_type = form
     response.charset = "utf-8" if form == pages.TEXT_HTML else None
-    body = pages.render_json(page) if form == pages.JSON else pages.render_html(page, project)
     if "gzip" in request.headers.get("Accept-Encoding", ""):
-        body = gzip.compress(body, COMPRESSION, mtime=0)
         response.content_encoding = "gzip"
+    else:
+        body = gzip.decompress(body)
     response.body = body
 
 

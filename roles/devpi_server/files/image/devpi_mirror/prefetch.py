@@ -40,20 +40,21 @@ def required(headers: bytes) -> list[str]:
     """Return the projects that core metadata requires, by their normalized names, without those of extras."""
     names = []
     for line in BytesHeaderParser().parsebytes(headers).get_all("Requires-Dist", [])[:REQUIREMENTS]:
-        with suppress(InvalidRequirement):
-            requirement = Requirement(line)
-            if "extra" not in str(requirement.marker or ""):
-                names.append(canonicalize_name(requirement.name))
+        requirement, _semicolon, marker = line.partition(";")
+        # To parse markers takes longer than the rest, and many releases have a hundred requirements of extras.
+        if "extra" not in marker:
+            with suppress(InvalidRequirement):
+                names.append(canonicalize_name(Requirement(requirement).name))
     return list(dict.fromkeys(names))
 
 
-def likely_wheel(page: pages.Page) -> pages.File | None:
-    """Return the wheel that most installers take of a page, or None if that depends on their platform.
+def likely_wheel(listing: bytes) -> tuple[str, pages.File] | None:
+    """Return the path and the wheel that most installers take of a listing, or None if that depends on their platform.
 
     It is that of the newest release, which indexes list last. To compare all versions would take longer than to request it.
     """
     newest = None
-    for file in reversed(page["files"]):
+    for path, file in pages.newest_first(listing):
         if not file["filename"].endswith(".whl") or file.get("yanked"):
             continue
         with suppress(InvalidWheelFilename):
@@ -64,7 +65,7 @@ def likely_wheel(page: pages.Page) -> pages.File | None:
                 break
             newest = version
             if any(tag.platform == "any" for tag in tags):
-                return dict(file)
+                return path, file
     return None
 
 
@@ -93,7 +94,9 @@ class Prefetcher:
     def __init__(self, prefetch_project: Callable[[str], Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.prefetch_project = prefetch_project
         self.clock = clock
+        # Projects that were prefetched lately, and those of which a client has requested metadata, and when.
         self.prefetched: dict[str, float] = {}
+        self.requested: dict[str, float] = {}
         self.lock = threading.Lock()
         self.plans = ThreadPoolExecutor(1, thread_name_prefix="prefetch-plans")
         self.projects = ThreadPoolExecutor(4, thread_name_prefix="prefetch-projects")
@@ -102,15 +105,24 @@ class Prefetcher:
             self.projects: threading.BoundedSemaphore(TASKS),
         }
 
-    def is_new(self, what: str) -> bool:
-        """Return whether something was not prefetched lately, and note that it is."""
+    def is_new(self, names: dict[str, float], project: str) -> bool:
+        """Return whether a project was not noted lately in ``names``, and note it."""
         with self.lock:
             now = self.clock()
-            self.prefetched = {name: at for name, at in self.prefetched.items() if now - at < ONE_IN}
-            if what in self.prefetched:
+            for name in [name for name, at in names.items() if now - at >= ONE_IN]:
+                del names[name]
+            if project in names:
                 return False
-            self.prefetched[what] = now
+            names[project] = now
             return True
+
+    def is_first_request(self, project: str) -> bool:
+        """Return whether no metadata of a project was requested lately, and note that it is."""
+        return self.is_new(self.requested, project)
+
+    def was_requested(self, project: str) -> bool:
+        """Return whether metadata of a project was requested lately."""
+        return project in self.requested
 
     def submit(self, pool: ThreadPoolExecutor, task: Callable[..., Any], *arguments: Any) -> None:
         """Run a task in a pool, unless too many wait already."""
@@ -118,15 +130,15 @@ class Prefetcher:
         if room.acquire(blocking=False):
             pool.submit(task, *arguments).add_done_callback(lambda _done: room.release())
 
-    def metadata_was_requested(self, project: str, metadata: bytes, prefetch_file: Callable[[], Any]) -> None:
+    def metadata_is_sent(self, metadata: bytes, prefetch_file: Callable[[], Any] | None) -> None:
         """Prefetch what is requested after the metadata of a release. Returns at once."""
         headers = headers_of(metadata)
         if len(headers) < HEADERS_LIMIT:
-            self.submit(self.plans, self.plan, project, headers, prefetch_file)
+            self.submit(self.plans, self.plan, headers, prefetch_file)
 
-    def plan(self, project: str, headers: bytes, prefetch_file: Callable[[], Any]) -> None:
+    def plan(self, headers: bytes, prefetch_file: Callable[[], Any] | None) -> None:
         for name in required(headers):
-            if self.is_new(name + "/"):
+            if self.is_new(self.prefetched, name):
                 self.submit(self.projects, self.prefetch_project, name)
-        if self.is_new(project):
+        if prefetch_file:
             prefetch_file()

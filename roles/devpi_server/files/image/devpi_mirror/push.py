@@ -55,26 +55,27 @@ def download_release(service: Service, release: Release) -> None:
     if mirror is None:
         return
     project = canonicalize_name(release.project)
-    page = mirror.cache.get(project).load()
+    served = mirror.cache.get(project)
     with keyfs.read_transaction():
-        files = missing_files(service, mirror, release, page)
+        paths = missing_files(service, mirror, release, served.page())
     # One at a time, so that other clients' downloads do not wait for those of a large release.
-    for file in files:
-        service.download(mirror, pages.path_of(file), project, file).await_end()
+    for path in paths:
+        file = pages.find(served.listing(), path)
+        if file:
+            service.download(mirror, path, project, file).await_end()
 
 
-def missing_files(service: Service, mirror: Mirror, release: Release, page: pages.Page) -> list[pages.File]:
-    """Return the files of a release that devpi does not have. Call it in a transaction."""
+def missing_files(service: Service, mirror: Mirror, release: Release, page: pages.Page) -> list[str]:
+    """Return the paths of the files of a release that devpi does not have. Call it in a transaction."""
     stage = service.xom.model.getstage(mirror.name)
     if stage is None:
         return []
     links = compat.simple_links(stage, release.project, page)
-    paths = {link.path for link in links if link.version == release.version}
+    paths = [link.path.removeprefix(f"{mirror.name}/") for link in links if link.version == release.version]
     return [
-        file
-        for file in page["files"]
-        if (path := f"{mirror.name}/{pages.path_of(file)}") in paths
-        and not ((config.FILES / path).is_file() and service.has_entry(mirror, pages.path_of(file)))
+        path
+        for path in dict.fromkeys(paths)
+        if not ((config.FILES / mirror.name / path).is_file() and service.has_entry(mirror, path))
     ]
 
 

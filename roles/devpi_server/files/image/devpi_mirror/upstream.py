@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import ssl
@@ -52,17 +51,12 @@ class Response(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A response whose body is in a file, as it was received: possibly compressed, with an encoding that ``expanded`` knows.
-
-    ``size`` and ``digest`` are the bytes and the SHA-256 of the expanded body.
-    """
+    """A response whose body, of ``size`` bytes, is in a file. ``url`` is as that of Response."""
 
     status: int
     headers: Mapping[str, str]
     body: BinaryIO
-    encoding: str
     size: int
-    digest: str
     url: str
 
 
@@ -199,41 +193,27 @@ class Upstream:
             return Response(response.status_code, response.headers, content, own_url(response))
 
     def receive(self, url: str, headers: Mapping[str, str], body: BinaryIO, limit: int = config.PAGE_LIMIT) -> Received:
-        """Return a response whose body, which is written to a file, expands to at most ``limit`` bytes.
+        """Return a response whose expanded body, of at most ``limit`` bytes, is written to a file.
 
         Raises UpstreamError, and OSError if the file has no room for it.
         """
-        digest = hashlib.sha256()
         size = 0
         with self.stream(url, {"Accept-Encoding": "gzip", **headers}) as response:
-            for piece in self.pieces_of(response, limit, body):
-                digest.update(piece)
+            for piece in self.pieces_of(response, limit):
                 size += len(piece)
+                body.write(piece)
         body.seek(0)
-        encoding = encoding_of(response)
-        return Received(
-            response.status_code, response.headers, body, encoding, size, digest.hexdigest(), own_url(response)
-        )
+        return Received(response.status_code, response.headers, body, size, own_url(response))
 
-    def pieces_of(self, response: httpx.Response, limit: int, copy: BinaryIO | None = None) -> Iterator[bytes]:
-        """Yield the expanded body of a response, and write it to ``copy`` as it is received. Raises UpstreamError."""
+    def pieces_of(self, response: httpx.Response, limit: int) -> Iterator[bytes]:
+        """Yield the expanded body of a response. Raises UpstreamError."""
         if response.status_code == 304:
             return
+        encoding = str(response.headers.get("Content-Encoding", "")).strip().lower()
         try:
-            yield from expanded(copied(response.iter_raw(), copy), encoding_of(response), limit)
+            yield from expanded(response.iter_raw(), encoding, limit)
         except ValueError as exc:
             raise UpstreamError(f"{exc}, getting {without_secrets(response.url)}") from exc
-
-
-def copied(pieces: Iterable[bytes], copy: BinaryIO | None) -> Iterator[bytes]:
-    for piece in pieces:
-        if copy:
-            copy.write(piece)
-        yield piece
-
-
-def encoding_of(response: httpx.Response) -> str:
-    return str(response.headers.get("Content-Encoding", "")).strip().lower()
 
 
 def own_url(response: httpx.Response) -> str:

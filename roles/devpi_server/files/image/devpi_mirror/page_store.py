@@ -1,0 +1,134 @@
+"""The pages of one mirror index on the disk, in the form in which they are served."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from . import config
+
+
+class Header(NamedTuple):
+    """What is stored with a page: the upstream's ``ETag`` and serial, and a tag that changes with the page.
+
+    ``size`` is the bytes of the upstream's page, ``length`` those of the form in which it is served, and ``checksum`` is the
+    CRC-32 of the listing.
+    """
+
+    etag: str
+    serial: str
+    tag: str
+    size: int
+    length: int
+    checksum: int
+
+
+class Removed(NamedTuple):
+    """A project that the upstream removed, and when (seconds since the epoch)."""
+
+    name: str
+    at: float
+
+
+class PageStore:
+    """One file for each page: a header, which is a line of JSON, a form and a listing.
+
+    The form is what most clients get: JSON with links to this mirror, compressed with gzip. The listing, see
+    ``pages.localize``, has the upstream's links. The upstream confirmed the page when the file was last changed.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder
+        self.clock = clock
+
+    def path(self, project: str) -> Path:
+        return self.folder / f"{project}.page"
+
+    def header(self, project: str) -> Header | None:
+        """Return what is stored with a page. What can't be read is as if it were not there."""
+        try:
+            with self.path(project).open("rb") as stream:
+                return Header(**json.loads(stream.readline()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def form(self, project: str) -> bytes:
+        """Return the form of a page. Raises OSError, ValueError or TypeError if it was removed or is damaged."""
+        with self.path(project).open("rb") as stream:
+            header = Header(**json.loads(stream.readline()))
+            form = stream.read(header.length)
+        if tag_of(form) != header.tag:
+            raise ValueError("the stored page is damaged")
+        return form
+
+    def listing(self, project: str) -> bytes:
+        """Return the listing of a page. Raises OSError, ValueError or TypeError if it was removed or is damaged."""
+        with self.path(project).open("rb") as stream:
+            header = Header(**json.loads(stream.readline()))
+            stream.seek(header.length, os.SEEK_CUR)
+            listing = stream.read()
+        if zlib.crc32(listing) != header.checksum:
+            raise ValueError("the stored page is damaged")
+        return listing
+
+    def write(self, project: str, header: Header, form: bytes, listing: bytes) -> bool:
+        """Store a page. Returns False if there is no room for it."""
+        return write(self.path(project), json.dumps(header._asdict()).encode() + b"\n", form, listing)
+
+    def confirm(self, project: str) -> None:
+        """Note that the upstream has just confirmed a page, if it is stored."""
+        now = self.clock()
+        try:
+            os.utime(self.path(project), (now, now))
+        except FileNotFoundError:
+            return
+
+    def confirmed(self, project: str) -> float:
+        """Return when the upstream last confirmed a page (seconds since the epoch)."""
+        try:
+            return self.path(project).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def purge(self, project: str) -> None:
+        self.path(project).unlink(missing_ok=True)
+
+    def note_removal(self, project: str) -> None:
+        """Note that the upstream has removed a project, whose page is purged."""
+        self.purge(project)
+        listed = [*removed(self.folder, self.clock()), Removed(project, self.clock())][-1000:]
+        write(self.folder / "removed.json", json.dumps(listed).encode())
+
+
+def tag_of(form: bytes) -> str:
+    return hashlib.sha256(form).hexdigest()[:24]
+
+
+def removed(folder: Path, now: float) -> list[Removed]:
+    """Return which projects of a folder the upstream has removed lately."""
+    try:
+        found = [Removed(*item) for item in json.loads((folder / "removed.json").read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+    return [item for item in found if now - item.at < config.REMOVED_LISTED]
+
+
+def write(path: Path, *parts: bytes) -> bool:
+    """Write a file, whole or not at all. Returns False if there is no room for it."""
+    fresh = path.with_name(f".{path.name}.{threading.get_ident()}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with fresh.open("wb") as stream:
+            stream.writelines(parts)
+        os.replace(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        return False
+    return True
