@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -77,14 +78,26 @@ def record_project(name: str, index: str, folder: Path) -> None:
     write_page(folder / "simple" / name, "html", html)
 
 
+def metadata_in(wheel: bytes) -> bytes | None:
+    """Return the core metadata in a wheel or in the end of one, or None if it can't be read."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            return archive.read(name)
+    except (zipfile.BadZipFile, StopIteration, ValueError, OSError):
+        return None
+
+
 def record_file(file: dict[str, Any], folder: Path) -> None:
     """Record a wheel of pip's report, and its core metadata."""
     url = file["download_info"]["url"]
     target = folder / here(url, url).lstrip("/")
-    write(target, fetch(url))
-    with zipfile.ZipFile(target) as wheel:
-        name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-        write(target.with_name(target.name + ".metadata"), wheel.read(name))
+    wheel = fetch(url)
+    metadata = metadata_in(wheel)
+    if metadata is None:
+        raise ValueError(f"{url} has no metadata")
+    write(target, wheel)
+    write(target.with_name(target.name + ".metadata"), metadata)
 
 
 def record(folder: Path, python: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import subprocess
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urljoin
 
-from recording import JSON, default_index, fetch, here, write, write_page
+from recording import JSON, default_index, fetch, here, metadata_in, write, write_page
 
 CASES = {
     "boto": ("awscli", "aiobotocore", "boto3", "s3fs"),
@@ -27,16 +26,6 @@ CASES = {
 }
 # Bytes at the end of a wheel, in which most have their metadata and their table of contents.
 END = 131_072
-
-
-def metadata_in(wheel: bytes) -> bytes | None:
-    """Return the core metadata in a wheel or in the end of one, or None if it can't be read."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-            return archive.read(name)
-    except (zipfile.BadZipFile, StopIteration, ValueError, OSError):
-        return None
 
 
 def fetch_metadata(url: str) -> bytes:

@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 from urllib.parse import urljoin
 
 import pygal
@@ -150,6 +150,16 @@ class Stage:
         servers.await_answer(copy.url + "six/")
         return {"nginx static": copy, **caches}
 
+    @contextmanager
+    def started(self, server: Server, way: str) -> Iterator[Server]:
+        """Have a server of its own that can be asked for packages."""
+        server.start()
+        try:
+            self.ready(server, way)
+            yield server
+        finally:
+            server.stop()
+
     def ready(self, server: Server, way: str) -> None:
         """Wait until a server that has just been started can be asked for packages."""
         if way == "plain devpi":
@@ -183,18 +193,14 @@ def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -
 
     def fresh(way: str, make: Callable[[str], Server]) -> Callable[[], float]:
         def measure() -> float:
-            server = make("first")
-            server.start()
             try:
-                stage.ready(server, way)
-                return install(index(server))
+                with stage.started(make("first"), way) as server:
+                    return install(index(server))
             except RuntimeError as exc:
                 # devpi says 404 while its list of all projects does not come in time, which here is no reason to stop.
                 if way == MIRROR:
                     raise
                 say(f"{what}, {way}, failed, and is tried again: {exc}")
-            finally:
-                server.stop()
             return measure()
 
         return measure
@@ -302,15 +308,10 @@ def resolve(stage: Stage, case: str, line: Server, upstream: str) -> Times:
         return timed(resolving.compile_command(PYTHON, server.url), input=requirements, env=stage.install.env)
 
     def through_mirror() -> float:
-        server = servers.mirror("first", stage.image, upstream)
-        server.start()
-        try:
-            stage.ready(server, MIRROR)
+        with stage.started(servers.mirror("first", stage.image, upstream), MIRROR) as server:
             seconds = compile_with(server)
             again.append(compile_with(server))
             return seconds
-        finally:
-            server.stop()
 
     times = in_turns(FIRST_ROUNDS, {"line": partial(compile_with, line), MIRROR: through_mirror}, f"resolve {case}")
     return {**times, f"{MIRROR}, again": again}

@@ -28,20 +28,24 @@ def test_a_page_that_takes_too_much_memory_is_an_error(name: str) -> None:
 
 
 def test_twenty_of_the_largest_pages_at_once_fit_into_400_megabytes() -> None:
-    limit = "docker update --memory {0} --memory-swap {0} devpi"
+    memory = on_host("docker inspect --format '{{.HostConfig.Memory}}' devpi").strip()
 
     def request_page(number: int) -> int:
         # An installer tries again too, if the pages before its own take too long.
         return mirror.ask(f"{PUBLIC}huge{number}/", Accept=JSON, Accept_Encoding="gzip").status
 
-    on_host(limit.format("400m"))
+    limit_memory("400m")
     try:
         with ThreadPoolExecutor(20) as clients:
             until(
                 lambda: set(clients.map(request_page, range(20))) == {200}, "large pages are not served", RECOVERY_LIMIT
             )
     finally:
-        on_host(limit.format("768m"))
+        limit_memory(memory)
+
+
+def limit_memory(limit: str) -> None:
+    on_host(f"docker update --memory {limit} --memory-swap {limit} devpi")
 
 
 def test_public_metadata_that_expands_to_too_much_is_an_error() -> None:

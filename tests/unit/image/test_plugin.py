@@ -232,7 +232,7 @@ def test_a_page_that_expands_to_too_much_is_an_error_of_the_upstream(mirror, ind
     index.answers["/simple/bomb/"] = lambda handler: handler.send(200, bomb, Content_Type=JSON, Content_Encoding="gzip")
     response = page(mirror, "bomb")
     assert (response.status, response.headers["Retry-After"]) == (503, "10")
-    assert b"more than 64 MB" in response.body
+    assert b"more than 64,000,000 bytes" in response.body
 
 
 @pytest.mark.parametrize(

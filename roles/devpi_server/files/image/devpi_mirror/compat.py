@@ -8,7 +8,7 @@ from typing import Any
 from devpi_server import __version__
 from devpi_server.normalized import normalize_name
 
-from . import pages
+from . import config, pages
 
 MAJOR = int(__version__.split(".")[0])
 
@@ -24,7 +24,6 @@ NEW: dict[str, str | None] = {
 
 # The file of its database, and the table that has its changes by number.
 DATABASE, CHANGES = (".sqlite", "changelog") if MAJOR < 7 else (".sqlite_alchemy", "ulid_changelog")
-MIRROR_TYPE = "mirror" if MAJOR < 7 else "remote"
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_mirror(stage: Any) -> bool:
-    return bool(stage.ixconfig["type"] == MIRROR_TYPE)
+    return bool(stage.ixconfig["type"] in config.MIRROR_TYPES)
 
 
 def stages_with(stage: Any, project: str) -> list[Any]:
@@ -52,9 +51,9 @@ def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
     if MAJOR < 7:
         links: list[Any] = []
         for file in page["files"]:
-            digest = pages.digest_of(file)
+            algorithm, digest = pages.hash_of(file)
             path = pages.linked_path(file["url"], stage.name)
-            href = f"{stage.name}/{path}" + (f"#{algorithm_of(file)}={digest}" if digest else "")
+            href = f"{stage.name}/{path}" + (f"#{algorithm}={digest}" if digest else "")
             links.append((file["filename"], href, file.get("requires-python"), file.get("yanked")))
         return stage.SimpleLinks(links, core_metadata=True)
     from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
@@ -65,7 +64,7 @@ def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
         [
             SimplelinkMeta(
                 basename=file["filename"],
-                hashes=Digests({algorithm_of(file): pages.digest_of(file)} if pages.digest_of(file) else {}),
+                hashes=Digests(dict([pages.hash_of(file)]) if pages.hash_of(file)[1] else {}),
                 index=stage.index,
                 project=name,
                 relpath=pages.linked_path(file["url"], stage.name),
@@ -90,12 +89,6 @@ def has_version(project: Any, filename: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def algorithm_of(file: pages.File) -> str:
-    """Return the name of the hash that a file's path has."""
-    digest = pages.digest_of(file)
-    return next((name for name, value in (file.get("hashes") or {}).items() if str(value).lower() == digest), "")
 
 
 def private_files(stage: Any, project: str) -> list[pages.File]:

@@ -32,6 +32,8 @@ NGINX_PID = Path("/tmp/nginx.pid")
 
 # The public index, which the role configures.
 INDEX = "root/pypi"
+# What devpi 6 and 7 call a mirror index.
+MIRROR_TYPES = ("mirror", "remote")
 
 # Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 21 MB.
 PAGE_LIMIT = 64_000_000

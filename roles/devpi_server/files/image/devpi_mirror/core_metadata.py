@@ -83,27 +83,18 @@ class RemoteFile(io.RawIOBase):
     def request(self, start: int, end: int) -> bytes:
         headers = {"Range": f"bytes={start}-{end - 1}"}
         with self.upstream.stream(self.url, headers) as response:
-            content = limited(response.iter_raw(), end - start) if response.status_code == 206 else b""
+            pieces = self.upstream.pieces_of(response, end - start) if response.status_code == 206 else ()
+            content = b"".join(pieces)
         if len(content) != end - start:
             raise UpstreamError("the upstream sends another part of a wheel than was requested")
         return content
-
-
-def limited(pieces: Any, limit: int) -> bytes:
-    """Return the pieces of a response as one. Raises UpstreamError if they have more than ``limit`` bytes."""
-    content = bytearray()
-    for piece in pieces:
-        content += piece
-        if len(content) > limit:
-            raise UpstreamError(f"the upstream sends more than the {limit} bytes that were requested")
-    return bytes(content)
 
 
 def open_wheel(upstream: Upstream, url: str, folder: Path) -> BinaryIO:
     """Open a wheel at the upstream for reading. Raises UpstreamError and NoRoom."""
     with ExitStack() as opened, upstream.stream(url, {"Range": f"bytes=-{PART}"}) as response:
         if response.status_code == 206:
-            tail = limited(response.iter_raw(), PART)
+            tail = b"".join(upstream.pieces_of(response, PART))
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
             if not size.isdecimal() or int(size) < len(tail):
                 raise UpstreamError("the upstream does not send the size of a wheel")

@@ -42,6 +42,7 @@ from .config import (
     FILES,
     INDEX,
     LISTEN_CONF,
+    MIRROR_TYPES,
     NGINX_PID,
     PAGES,
     RESERVE,
@@ -182,7 +183,7 @@ def mirror_indexes() -> set[str]:
         f"{user}/{name}"
         for user, about in users.items()
         for name, index in about.get("indexes", {}).items()
-        if index["type"] in ("mirror", "remote")
+        if index["type"] in MIRROR_TYPES
     }
 
 

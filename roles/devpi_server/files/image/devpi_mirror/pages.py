@@ -223,18 +223,19 @@ def value_of(key: str, text: str) -> Any:
     return text
 
 
-def digest_of(file: File) -> str:
-    """Return the digest that a file's path has, in lower-case hexadecimal digits, or an empty text."""
+def hash_of(file: File) -> tuple[str, str]:
+    """Return the algorithm and the digest that a file's path has, in lower-case hexadecimal digits, or empty texts."""
     hashes = file.get("hashes")
     if not isinstance(hashes, dict) or not hashes:
-        return ""
-    digest = hashes.get("sha256") or hashes.get("md5") or next(iter(hashes.values()))
-    return digest.lower() if isinstance(digest, str) and DIGEST.fullmatch(digest) else ""
+        return "", ""
+    algorithm = "sha256" if hashes.get("sha256") else "md5" if hashes.get("md5") else next(iter(hashes))
+    digest = hashes[algorithm]
+    return (algorithm, digest.lower()) if isinstance(digest, str) and DIGEST.fullmatch(digest) else ("", "")
 
 
 def path_of(file: File) -> str:
     """Return the path of a file below its index, as devpi names it: it does not change if the upstream moves the file."""
-    digest = digest_of(file)
+    _algorithm, digest = hash_of(file)
     if digest:
         return f"+f/{digest[:3]}/{digest[3:16]}/{file['filename']}"
     parts = urlsplit(file["url"])
@@ -352,9 +353,8 @@ def render_html(page: Page, name: str) -> bytes:
     lines += [f'<meta name="{escape(key)}" content="{escape(text)}">' for key, text in metas_of(page)]
     lines += [f"<title>{title}</title>", "</head>", "<body>", f"<h1>{title}</h1>"]
     for file in page["files"]:
-        hashes = file.get("hashes")
-        best = "sha256" if isinstance(hashes, dict) and "sha256" in hashes else next(iter(hashes or {}), "")
-        url = file["url"] + (f"#{best}={hashes[best]}" if best else "")
+        algorithm, digest = hash_of(file)
+        url = file["url"] + (f"#{algorithm}={digest}" if digest else "")
         attributes = "".join(f' {key}="{escape(text)}"' for key, text in attributes_of(file))
         lines.append(f'<a href="{escape(url)}"{attributes}>{escape(file["filename"])}</a><br>')
     return "\n".join([*lines, "</body>", "</html>", ""]).encode()

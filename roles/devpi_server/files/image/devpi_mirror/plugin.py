@@ -297,11 +297,8 @@ class Service:
 
 
 def source_of(file: pages.File) -> Source:
-    size, hashes = file.get("size"), file.get("hashes") or {}
-    algorithm = "sha256" if "sha256" in hashes else next(iter(hashes), "")
-    return Source(
-        file["url"], size if isinstance(size, int) else None, algorithm, str(hashes.get(algorithm, "")).lower()
-    )
+    size = file.get("size")
+    return Source(file["url"], size if isinstance(size, int) else None, *pages.hash_of(file))
 
 
 def projects_of(filename: str) -> list[str]:

@@ -39,7 +39,7 @@ from typing import Any
 from devpi_server import __version__
 
 from .compat import CHANGES, DATABASE, MAJOR
-from .config import BIN, DATA, PAGES, RESERVE, STORE, TEMPORARY
+from .config import BIN, DATA, MIRROR_TYPES, PAGES, RESERVE, STORE, TEMPORARY
 from .devpi_api import send
 from .maintenance import database_size, disk, mirror_indexes
 
@@ -308,7 +308,7 @@ def exported(folder: Path) -> Any:
 def mirrors_of(folder: Path) -> list[str]:
     """Return the mirror indexes in an export, of any release, as ``user/index``."""
     indexes = json.loads((folder / "dataindex.json").read_text())["indexes"]
-    return [name for name, index in indexes.items() if index["indexconfig"]["type"] in ("mirror", "remote")]
+    return [name for name, index in indexes.items() if index["indexconfig"]["type"] in MIRROR_TYPES]
 
 
 def copy_missing(index: str, here: Path, there: Path, copy: Callable[[Path, Path], Any] = shutil.copy2) -> None:

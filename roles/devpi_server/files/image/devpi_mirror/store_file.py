@@ -20,7 +20,7 @@ def store_file(xom: Any, index: str, path: str, project: str, file: pages.File, 
     if xom.is_replica():
         # It gets the file from its primary.
         return
-    algorithm = compat.algorithm_of(file)
+    algorithm, _digest = pages.hash_of(file)
     with downloaded.open("rb") as stream:
         hashes = get_hashes(stream, hash_types=(*DEFAULT_HASH_TYPES, *({algorithm} & set(ALGORITHMS))))
         # devpi links the file with this attribute.

@@ -87,7 +87,7 @@ def limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for piece in pieces:
         size += len(piece)
         if size > limit:
-            raise ValueError(f"the response has more than {limit // 10**6} MB")
+            raise ValueError(f"the response has more than {limit:,} bytes")
         yield piece
 
 
