@@ -213,6 +213,13 @@ def test_a_damaged_page_is_downloaded_again(mirror, part):
     assert getattr(mirror.cache.get("alpha"), part)() == content
 
 
+def test_a_file_is_found_although_the_stored_page_is_damaged(mirror):
+    ((path, file),) = pages.newest_first(mirror.cache.get("alpha").listing())
+    stored = mirror.cache.store.path("alpha")
+    stored.write_bytes(stored.read_bytes()[:-2])
+    assert mirror.cache.find("alpha", path) == file
+
+
 def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
     def fail(*_paths):
         raise OSError(28, "No space left")

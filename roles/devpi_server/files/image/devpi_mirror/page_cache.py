@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -120,9 +120,11 @@ class PageCache:
         A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
         """
         if PROJECT.fullmatch(project) and self.clock() - self.store.confirmed(project) < config.max_stale():
-            found = pages.find(self.read(self.store.listing, project), path)
-            if found:
-                return found
+            # What can't be read is downloaded again.
+            with suppress(UpstreamError):
+                found = pages.find(self.read(self.store.listing, project), path)
+                if found:
+                    return found
         return pages.find(self.get(project).listing(), path)
 
     def stored(self, project: str, header: Header, fresh_for: float, error: str = "") -> Served:
