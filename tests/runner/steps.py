@@ -29,7 +29,7 @@ SECONDS = {
     "faults": 840,
     "backups": 800,
     "default": 776,
-    "cache": 585,
+    "cache": 610,
     "bare": 520,
     "clients": 488,
     "image": 450,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Callable, Iterator
 
+import installers
 import pytest
 from conversation import (
     JSON,
@@ -24,7 +21,6 @@ from conversation import (
 )
 
 mirror = Mirror()
-BIN = Path(sys.executable).parent
 # As the scenario sets it: after so many seconds, a client waits for the upstream.
 MAX_STALE = 20
 
@@ -40,34 +36,14 @@ def change_upstream(path: str) -> None:
     assert send(UPSTREAM_PORT, path, "POST").status == 200
 
 
-def run(command: list[str]) -> str:
-    """Run an installer without the configuration of the controller's user. Returns what it prints."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    done = subprocess.run(
-        command, env=environ, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    return done.stdout
-
-
-def index() -> str:
-    return f"http://{address()}:{mirror.port}{PUBLIC}"
-
-
 def pip(name: str, *options: str) -> str:
     """Return what pip says about the release of a project that it would install."""
-    return run(
-        [
-            *[sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "install", "--dry-run"],
-            *["--no-cache-dir", "--no-deps", "--ignore-installed", "--index-url", index()],
-            *["--trusted-host", address(), *options, name],
-        ]
-    )
+    return installers.pip("install", "--dry-run", "--ignore-installed", *options, name)
 
 
 def uv(name: str, *options: str) -> str:
     """Return what uv says about the release of a project that it would install."""
-    command = [str(BIN / "uv"), "--no-config", "--no-cache", "pip", "install", "--dry-run", "--reinstall", "--no-deps"]
-    return run([*command, "--python", sys.executable, "--default-index", index(), *options, name])
+    return installers.uv("--dry-run", "--reinstall", *options, name)
 
 
 INSTALLERS = pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """An index of made-up packages that does what it is told: upstream.py PORT
 
 On PORT + 1 it serves the same over TLS, with a certificate that no client trusts. PORT - 1 is another origin, to which the
-page of ``elsewhere`` links.
+page of ``elsewhere`` links. Beside ``/simple/`` there is the index ``/other/``, which has its own releases and its own core
+metadata of the same files.
 
 ``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered), ``failing`` (503), ``reset`` (connections are
-reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset) or
-``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` publishes a release, ``/+yank/NAME/VERSION`` yanks one,
-``/+status/NAME/STATUS`` sets the status of a project, and ``/+remove/NAME`` removes it. ``GET /+seen`` lists the paths that
-were requested, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization``
+reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset),
+``interrupted`` (broken, unless a part is requested), ``restarted`` (the same, but a request for a part is answered with the
+whole file) or ``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` publishes a release, ``/+yank/NAME/VERSION`` yanks one,
+``/+status/NAME/STATUS`` sets the status of a project, ``/+remove/NAME`` removes it, and ``/+files/NAME/STATUS`` sets the HTTP
+status of its files, which its page still lists. ``/+serial/NAME/NUMBER`` sets the serial of its page, and
+``/+other/NAME/VERSION`` publishes a release in the other index, whose pages have the serial 1. ``GET /+seen`` lists the paths
+that were requested, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization``
 headers of all requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
@@ -41,6 +45,11 @@ RELEASES = {name: ["1.0"] for name in PROJECTS.split()}
 # What has a page that is larger than what a server has in memory.
 YANKED: set[tuple[str, str]] = set()
 STATUS: dict[str, str] = {}
+SERIALS: dict[str, str] = {}
+# The releases in the other index.
+OTHER: dict[str, list[str]] = {}
+# The HTTP status of a project's files, if it is not 200.
+FILE_STATUS: dict[str, int] = {}
 RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 # What has another wheel for each of these; the others have one for all.
 TAGS = {
@@ -68,7 +77,9 @@ AUTHORIZATIONS: set[tuple[int, str]] = set()
 MODE = ["well"]
 
 
-def releases(name: str) -> list[str]:
+def releases(name: str, index: str = "simple") -> list[str]:
+    if index == "other":
+        return OTHER.get(name, [])
     return RELEASES.get(name, ["1.0"] if re.fullmatch(r"(new|bulk)\d+", name) else [])
 
 
@@ -104,9 +115,9 @@ def wheel(name: str, version: str, tag: str) -> bytes:
     return stream.getvalue()
 
 
-def metadata_apart(name: str, version: str) -> bytes:
+def metadata_apart(name: str, version: str, summary: str) -> bytes:
     """Return core metadata that differs from what is in the wheel."""
-    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: apart\n".encode()
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: {summary}\n".encode()
 
 
 @lru_cache(1)
@@ -139,10 +150,10 @@ def bomb() -> bytes:
     return b"".join(compressor.compress(bytes(1_000_000)) for _piece in range(1500)) + compressor.flush()
 
 
-def file_of(name: str, version: str, tag: str, host: str) -> dict[str, object]:
+def file_of(name: str, version: str, tag: str, host: str, index: str) -> dict[str, object]:
     """Return what the page of a project lists of a file, for a request to this host."""
     filename = f"{name}-{version}" + (".tar.gz" if name in SOURCES else f"-{tag}.whl")
-    url = f"/files/{name}/{version}/{tag}/{filename}"
+    url = f"/{'other-files' if index == 'other' else 'files'}/{name}/{version}/{tag}/{filename}"
     if name == "elsewhere":
         address, _colon, own_port = host.rpartition(":")
         url = f"http://{address}:{int(own_port) - 1}{url}"
@@ -155,17 +166,19 @@ def file_of(name: str, version: str, tag: str, host: str) -> dict[str, object]:
         # A release for each year, beginning with 2020 for version 1.0.
         "upload-time": f"{2019 + int(version.split('.')[0])}-06-01T00:00:00Z",
     }
-    if name in APART:
-        file["core-metadata"] = {"sha256": hashlib.sha256(metadata_apart(name, version)).hexdigest()}
+    if name in APART or index == "other":
+        metadata = metadata_apart(name, version, "other" if index == "other" else "apart")
+        file["core-metadata"] = {"sha256": hashlib.sha256(metadata).hexdigest()}
     if (name, version) in YANKED:
         file["yanked"] = "broken"
     return file
 
 
-def page_of(name: str, host: str) -> dict[str, object]:
+def page_of(name: str, host: str, index: str = "simple") -> dict[str, object]:
     """Return the page of a project."""
-    versions = [] if STATUS.get(name) == "quarantined" else releases(name)
-    files = [file_of(name, version, tag, host) for version in versions for tag in TAGS.get(name, ["py3-none-any"])]
+    versions = [] if STATUS.get(name) == "quarantined" else releases(name, index)
+    tags = TAGS.get(name, ["py3-none-any"])
+    files = [file_of(name, version, tag, host, index) for version in versions for tag in tags]
     page: dict[str, object] = {"meta": {"api-version": "1.4"}, "name": name, "files": files}
     if name in STATUS:
         page["project-status"] = {"status": STATUS[name], "reason": "malware"}
@@ -206,6 +219,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2])
         self.reset()
 
+    def send_interrupted(self, content: bytes) -> None:
+        if "Range" in self.headers:
+            self.wfile.write(content)
+        else:
+            self.send_broken(content)
+
+    send_restarted = send_interrupted
+
     def send_wrong(self, content: bytes) -> None:
         self.wfile.write(content[:-100] + bytes(100))
 
@@ -215,19 +236,23 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
-    def answer_file(self, project: str, version: str, tag: str, name: str) -> None:
+    def answer_file(self, folder: str, project: str, version: str, tag: str, name: str) -> None:
+        if project in FILE_STATUS:
+            self.answer(FILE_STATUS[project], b"no such file\n", "text/plain")
+            return
         content = wheel(project, version, tag)
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if name.endswith(".metadata"):
-            if project not in APART:
+            is_other = folder == "other-files"
+            if project not in APART and not is_other:
                 self.answer(404, b"no such thing\n", "text/plain")
                 return
-            told = metadata_apart(project, version)
+            told = metadata_apart(project, version, "other" if is_other else "apart")
             if "gzip" in self.headers.get("Accept-Encoding", ""):
                 self.answer(200, gzip.compress(told), Content_Encoding="gzip")
             else:
                 self.answer(200, told)
-        elif asked and project not in WHOLE:
+        elif asked and project not in WHOLE and MODE[0] != "restarted":
             first, last = asked.groups()
             start = int(first) if first else max(len(content) - int(last), 0)
             end = int(last) + 1 if first and last else len(content)
@@ -247,6 +272,14 @@ class Handler(BaseHTTPRequestHandler):
             STATUS[parts[1]] = parts[2]
         elif parts[0] == "+remove":
             RELEASES[parts[1]] = []
+        elif parts[0] == "+serial":
+            SERIALS[parts[1]] = parts[2]
+        elif parts[0] == "+other":
+            OTHER.setdefault(parts[1], []).append(parts[2])
+        elif parts[0] == "+files":
+            FILE_STATUS[parts[1]] = int(parts[2])
+            if FILE_STATUS[parts[1]] == 200:
+                del FILE_STATUS[parts[1]]
         else:
             SEEN.append(self.path)
         self.answer(200, b"done\n", "text/plain")
@@ -274,18 +307,21 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, huge(), "application/vnd.pypi.simple.v1+json")
         elif parts == ["simple", "bomb"]:
             self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
-        elif parts[0] == "simple" and len(parts) == 2 and releases(parts[1]):
-            page = json.dumps(page_of(parts[1], self.headers["Host"])).encode()
-            tag = f'"{hashlib.md5(page).hexdigest()}"'
-            if self.headers.get("If-None-Match") == tag:
-                self.answer(304, b"", ETag=tag)
+        elif parts[0] in ("simple", "other") and len(parts) == 2 and releases(parts[1], parts[0]):
+            page = json.dumps(page_of(parts[1], self.headers["Host"], parts[0])).encode()
+            more = {"ETag": f'"{hashlib.md5(page).hexdigest()}"'}
+            serial = "1" if parts[0] == "other" else SERIALS.get(parts[1])
+            if serial:
+                more["X_PyPI_Last_Serial"] = serial
+            if self.headers.get("If-None-Match") == more["ETag"]:
+                self.answer(304, b"", **more)
             else:
-                self.answer(200, page, "application/vnd.pypi.simple.v1+json", ETag=tag)
-        elif parts[0] == "files" and len(parts) == 5:
+                self.answer(200, page, "application/vnd.pypi.simple.v1+json", **more)
+        elif parts[0] in ("files", "other-files") and len(parts) == 5:
             if parts[1] == "large":
                 # So that a crowd comes while it is on its way.
                 time.sleep(2)
-            self.answer_file(*parts[1:])
+            self.answer_file(*parts)
         else:
             self.answer(404, b"no such thing\n", "text/plain")
 

@@ -1,0 +1,136 @@
+"""What clients get of a file whose download breaks off, or which the upstream has deleted though its page lists it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Callable, Iterator
+
+import installers
+import pytest
+from conversation import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
+
+mirror = Mirror()
+
+
+@pytest.fixture(autouse=True)
+def upstream() -> Iterator[None]:
+    """Have the upstream work before and after each test."""
+    set_upstream_mode("well")
+    yield
+    set_upstream_mode("well")
+
+
+def filename(name: str) -> str:
+    """Return the file name of the wheel of a project with one release."""
+    return f"{name}-1.0-py3-none-any.whl"
+
+
+def upstream_path(name: str) -> str:
+    return f"/files/{name}/1.0/py3-none-any/{filename(name)}"
+
+
+def upstream_wheel(name: str) -> bytes:
+    """Return a wheel as the upstream has it, in a request that is not for the whole file."""
+    answer = send(UPSTREAM_PORT, upstream_path(name), Range="bytes=0-")
+    assert answer.status == 206
+    return answer.body
+
+
+def curl(name: str, _folder: Path) -> bytes:
+    """Return a file that was requested as curl does."""
+    return mirror.ask(mirror.files(name)[filename(name)]["path"], User_Agent="curl/8.0").body
+
+
+def pip(name: str, folder: Path) -> bytes:
+    """Return a file that pip has downloaded. Raises AssertionError with what pip prints."""
+    output = installers.pip("download", "--dest", str(folder), name)
+    downloaded = folder / filename(name)
+    if not downloaded.exists():
+        raise AssertionError(output)
+    return downloaded.read_bytes()
+
+
+def uv(name: str, folder: Path) -> bytes:
+    """Return a file that was requested after uv has installed it. Raises AssertionError with what uv prints."""
+    output = installers.uv("--target", str(folder), name)
+    if not (folder / f"{name}.py").exists():
+        raise AssertionError(output)
+    return curl(name, folder)
+
+
+@pytest.mark.parametrize("mode", ["interrupted", "restarted"])
+@pytest.mark.parametrize(("client", "number"), [(curl, 971), (pip, 973), (uv, 975)], ids=["curl", "pip", "uv"])
+def test_an_interrupted_download_is_resumed(
+    client: Callable[[str, Path], bytes], number: int, mode: str, tmp_path: Path
+) -> None:
+    """An upstream that ignores the requested part sends the file again, of which the mirror skips what it has."""
+    name = f"bulk{number + (mode == 'restarted')}"
+    assert mirror.page(name).status == 200
+    set_upstream_mode(mode)
+    received = client(name, tmp_path)
+    set_upstream_mode("well")
+    requests = [item for item in upstream_requests() if item.startswith(upstream_path(name))]
+    # Without the requests of core metadata, which are for the end of the file.
+    downloads = [item for item in requests if " bytes=-" not in item]
+    assert len(downloads) == 2, requests
+    assert downloads[0] == upstream_path(name)
+    assert re.fullmatch(r"bytes=[1-9]\d*-", downloads[1].removeprefix(f"{upstream_path(name)} ")), requests
+    assert received == upstream_wheel(name)
+    file = mirror.files(name)[filename(name)]
+    until(lambda: mirror.ask(file["path"], "HEAD").headers["x-cached"] == "HIT", "the file is not cached")
+
+
+class TestDeleted:
+    """A file that the upstream has deleted, while its page lists it."""
+
+    @pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (410, "Gone")])
+    def test_the_client_gets_the_status_with_the_reason(self, status: int, reason: str) -> None:
+        name = f"deleted{status}"
+        publish_upstream(name, "1.0")
+        file = mirror.files(name)[filename(name)]
+        delete(name, status)
+        for _attempt in range(2):
+            for suffix in ("", ".metadata"):
+                answer = mirror.ask(file["path"] + suffix)
+                assert answer.status == status, answer
+                assert f"the upstream answers {status} {reason} to " in answer.text
+                assert upstream_path(name) in answer.text
+        # The page is as the upstream has it.
+        assert filename(name) in mirror.files(name)
+        assert stored(name) == ""
+
+        delete(name, 200)
+        until(lambda: mirror.ask(file["path"]).status == 200, "the file is not served again")
+        assert hashlib.sha256(mirror.ask(file["path"]).body).hexdigest() == file["hashes"]["sha256"]
+        until(lambda: mirror.ask(file["path"] + ".metadata").status == 200, "its metadata is not served again")
+        assert stored(name)
+
+    @pytest.mark.parametrize("client", [pip, uv])
+    def test_an_installer_names_the_file_and_installs_it_later(
+        self, client: Callable[[str, Path], bytes], tmp_path: Path
+    ) -> None:
+        name = f"deletedfor{client.__name__}"
+        publish_upstream(name, "1.0")
+        delete(name, 404)
+        with pytest.raises(AssertionError) as failed:
+            client(name, tmp_path)
+        # In one line, and not as a part of a path.
+        assert re.search(rf"(?<![/\w])404(?!\w).*{filename(name)}", str(failed.value)), failed.value
+        assert stored(name) == ""
+
+        delete(name, 200)
+        file = mirror.files(name)[filename(name)]
+        until(lambda: mirror.ask(file["path"] + ".metadata").status == 200, "its metadata is not served again")
+        assert client(name, tmp_path) == upstream_wheel(name)
+
+
+def delete(name: str, status: int) -> None:
+    """Have the upstream answer requests for the files of a project with a status, and send them if that is 200."""
+    assert send(UPSTREAM_PORT, f"/+files/{name}/{status}", "POST").status == 200
+
+
+def stored(name: str) -> str:
+    """Return the paths of the files that the mirror has stored of a project."""
+    return mirror.run(f"find /data/server/+files -name '{name}-*'")
