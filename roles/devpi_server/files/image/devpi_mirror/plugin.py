@@ -238,7 +238,7 @@ class Service:
         # nginx sends no header of a client's with a request whose response it caches, but for installers this one.
         prefetches = request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or "")
         is_first = prefetches and mirror.prefetcher.is_first_request(project)
-        content = self.unrequested.take((mirror.name, path)) or self.get_metadata(mirror, path, file)
+        content = self.unrequested.take((mirror.upstream.url, path)) or self.get_metadata(mirror, path, file)
         if prefetches:
             prefetch_file = partial(self.download, mirror, path, project, file, prefetch=True)
             mirror.prefetcher.metadata_is_sent(content, prefetch_file if is_first else None)
@@ -248,7 +248,7 @@ class Service:
 
     def get_metadata(self, mirror: Mirror, path: str, file: pages.File, *, prefetch: bool = False) -> bytes:
         """Return the core metadata of a wheel. Raises UpstreamError and NoRoom."""
-        key = (mirror.name, path)
+        key = (mirror.upstream.url, path)
 
         def get() -> bytes:
             content = get_core_metadata(mirror.upstream, file, config.FILES / mirror.name / path)
