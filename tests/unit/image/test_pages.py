@@ -62,7 +62,7 @@ def test_all_fields_of_json_are_preserved(content_type):
     assert shown == {**PAGE, "files": [{key: value for key, value in WHEEL.items() if key != "url"}]}
     path = "+f/012/3456789abcdef/alpha-1.0-py3-none-any.whl"
     assert pages.linked_path(link, "root/pypi") == path
-    found = pages.find(listing, path)
+    found = pages.Listing(listing).find(path)
     assert found == {key: found[key] for key in pages.LISTED if key in WHEEL}
     assert found["url"] == "https://upstream.example/files/alpha-1.0-py3-none-any.whl"
 
@@ -236,7 +236,7 @@ def test_links_are_valid_urls():
     links = [file["url"] for file in page["files"]]
     assert [link.rpartition("/")[2] for link in links] == ["a%20b-1.zip", "a-1+cu118.zip", "%C3%A9%23%3F-1.zip"]
     for name, link in zip((file["filename"] for file in files), links, strict=True):
-        assert pages.find(listing, pages.linked_path(link, "root/pypi"))["filename"] == name
+        assert pages.Listing(listing).find(pages.linked_path(link, "root/pypi"))["filename"] == name
     for index in ("root/pypi", "alice/private"):
         assert urljoin(f"http://mirror/{index}/+simple/alpha/", links[0]).startswith("http://mirror/root/pypi/-f/012/")
 

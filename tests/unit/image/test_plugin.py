@@ -176,7 +176,7 @@ def page(mirror, project: str, **headers: str) -> SimpleNamespace:
 
 def file_url(mirror, project: str) -> str:
     (file,) = json.loads(page(mirror, project).body)["files"]
-    return urljoin(page_url(mirror, project), file["url"]).replace("/-f/", "/+f/")
+    return urljoin(page_url(mirror, project), file["url"])
 
 
 def test_a_page_is_the_upstreams_with_other_links(mirror, index):
@@ -257,7 +257,7 @@ def test_a_file_is_downloaded_once_and_stored(mirror, upstream):
     for _client in range(2):
         response = request(url)
         assert (response.status, response.body) == (200, WHEEL)
-    path = url.partition("/root/pypi/")[2]
+    path = url.partition("/root/pypi/")[2].replace("-f/", "+f/")
     assert (mirror.folder / "server" / "+files" / "root/pypi" / path).read_bytes() == WHEEL
     downloads = [entry for entry in upstream.requests if entry[:2] == ("GET", "/files/beta-1.0-py3-none-any.whl")]
     assert len(downloads) == 1
@@ -268,7 +268,7 @@ def test_a_file_is_downloaded_once_and_stored(mirror, upstream):
 
 def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
     url = file_url(mirror, "evicted")
-    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")
+    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/").replace("/-f/", "/+f/")
     for downloads in (1, 2):
         for _client in range(2):
             response = request(url)
@@ -447,6 +447,52 @@ def test_a_public_project_adds_nothing_to_an_inherited_one(mirror, private):
     assert list(listed(derived, "alpha")) == ["alpha-1.0-py3-none-any.whl"]
 
 
+@pytest.fixture(scope="module")
+def other(mirror, upstream, index):
+    """A second mirror index, whose upstream has one project, and an index that inherits from both."""
+    name = "second-1.0-py3-none-any.whl"
+    file = {"filename": name, "url": f"/files/{name}", "hashes": {"sha256": hashlib.sha256(WHEEL).hexdigest()}}
+    content = json.dumps({"meta": {"api-version": "1.0"}, "files": [file]}).encode()
+    index.answers["/other/second/"] = lambda handler: handler.send(200, content, Content_Type=JSON)
+    index.status["/simple/second/"] = 404
+    url = {"mirror_no_project_list": True, "mirror_url": urljoin(upstream.url, "/other/")}
+    mirror_type = "mirror" if compat.MAJOR < 7 else "remote"
+    for path, settings in (
+        ("other/mirror", {"type": mirror_type, **compat.renamed(url)}),
+        ("other/both", {"bases": ["root/pypi", "other/mirror"], "volatile": True}),
+    ):
+        user = path.partition("/")[0]
+        request(f"{mirror.url}/{user}", "PUT", {"password": "x" * 20}, X_Devpi_Auth=mirror.auth)
+        created = request(f"{mirror.url}/{path}", "PUT", settings, X_Devpi_Auth=mirror.auth)
+        assert created.status == 200, created.body
+    return mirror.url
+
+
+@pytest.mark.parametrize("name", ["other/mirror", "other/both"])
+def test_files_of_a_second_mirror_index_are_served(other, name):
+    (url,) = listed(f"{other}/{name}/+simple/", "second").values()
+    assert url.startswith(f"{other}/other/mirror/-f/")
+    # The second time, it is stored.
+    for _attempt in range(2):
+        assert request(url).body == WHEEL
+    assert b"is that of another package" in request(f"{url}.metadata").body
+
+
+def test_a_failing_page_is_no_reason_to_deny_its_files(mirror, index, upstream):
+    index.status["/simple/limited/"] = 429
+    digest = hashlib.sha256(WHEEL).hexdigest()
+    for name in ("limited-1.0-py3-none-any.whl", "limited-1.0.tar.gz"):
+        response = request(f"{mirror.url}/root/pypi/+f/{digest[:3]}/{digest[3:16]}/{name}")
+        assert response.status == 429, response.body
+    assert {path for path in upstream.paths() if "limited" in path} == {"/simple/limited/"}
+
+
+def test_few_projects_are_searched_for_a_file(mirror, index, upstream):
+    name = "-".join(["searched"] * 20) + ".tar.gz"
+    assert request(f"{mirror.url}/root/pypi/+f/012/3456789abcdef/{name}").status == 404
+    assert 0 < len([path for path in upstream.paths() if "searched" in path]) <= 4
+
+
 def test_an_uploaded_file_is_served_with_its_metadata(private):
     (url,) = listed(private, "own").values()
     assert request(url).body == WHEEL
@@ -463,7 +509,7 @@ def test_devpi_lists_the_versions_of_a_public_project(mirror, private, name):
     found = json.loads(response.body)["result"]
     assert list(found) == ["1.0"]
     (link,) = found["1.0"]["+links"]
-    assert link["href"].partition("#")[0] == file_url(mirror, "versions")
+    assert link["href"].partition("#")[0] == file_url(mirror, "versions").replace("/-f/", "/+f/")
 
 
 @pytest.mark.parametrize("name", ["root/pypi", "alice/private"])
@@ -478,6 +524,7 @@ def test_a_public_project_adds_its_files_if_it_is_allowed(private):
     files = listed(private, "shared")
     assert list(files) == ["shared-9.0-py3-none-any.whl", "shared-1.0-py3-none-any.whl"]
     for url in files.values():
+        assert request(url).body == WHEEL
         assert request(url.replace("/-f/", "/+f/")).body == WHEEL
     assert b"shared-9.0" in request(f"{private}shared/", Accept="text/html").body
 
@@ -541,6 +588,7 @@ def test_a_release_is_downloaded_and_pushed(mirror, private, upstream, index, me
     assert sorted(files) == sorted([wheel, sdist])
     for url in files.values():
         assert "/alice/private/" in url
+        assert request(url).body == WHEEL
         assert request(url.replace("/-f/", "/+f/")).body == WHEEL
 
 
@@ -548,7 +596,7 @@ def test_a_release_is_downloaded_and_pushed(mirror, private, upstream, index, me
 def test_a_release_of_a_known_file_is_pushed(mirror, private, state):
     project = f"known{state}"
     url = file_url(mirror, project)
-    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")
+    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/").replace("/-f/", "/+f/")
     if state == "unrecorded":
         stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_bytes(WHEEL)

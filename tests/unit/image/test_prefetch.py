@@ -128,9 +128,9 @@ def test_projects_that_wait_are_limited(prefetcher):
     assert len(prefetcher.all_seen()) == prefetch.TASKS
 
 
-def listing(*filenames: str, **fields: str) -> bytes:
+def listing(*filenames: str, **fields: str) -> pages.Listing:
     files = [{"filename": name, "url": f"https://files.example/{name}", **fields} for name in filenames]
-    return pages.localize({"files": files}, "root/pypi")
+    return pages.Listing(pages.localize({"files": files}, "root/pypi"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import re
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import orjson
 
@@ -34,6 +35,9 @@ STALE_WAIT = 10.0
 THREADS = 20
 # Bytes of a page from which on no other of these is parsed or rendered at the same time, as each takes ten times its size.
 LARGE = 1_000_000
+T = TypeVar("T")
+# Held while a large page is parsed or rendered, of whichever index.
+LOCK = threading.RLock()
 PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
 
@@ -46,7 +50,7 @@ class Served(NamedTuple):
 
     header: Header
     form: Callable[[], bytes]
-    listing: Callable[[], bytes]
+    listing: Callable[[], pages.Listing]
     fresh_for: float
     error: str = ""
 
@@ -75,7 +79,6 @@ class PageCache:
         self.freshness = freshness
         self.clock = clock
         self.flights: Flights[Served] = Flights(THREADS, "pages")
-        self.large = threading.RLock()
         # Projects that the upstream did not have, and until when it is not asked again.
         self.absent: dict[str, tuple[float, UpstreamError]] = {}
         # Until when cached pages are served without waiting for the upstream, as it did not respond, and why.
@@ -119,19 +122,20 @@ class PageCache:
 
         A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
         """
-        if PROJECT.fullmatch(project) and self.clock() - self.store.confirmed(project) < config.max_stale():
+        age = self.clock() - self.store.confirmed(project) if PROJECT.fullmatch(project) else math.inf
+        if age < config.max_stale():
             # What can't be read is downloaded again.
             with suppress(UpstreamError):
-                found = pages.find(self.read(self.store.listing, project), path)
-                if found:
+                found = self.read(self.store.listing, project).find(path)
+                if found or age < self.freshness:
                     return found
-        return pages.find(self.get(project).listing(), path)
+        return self.get(project).listing().find(path)
 
     def stored(self, project: str, header: Header, fresh_for: float, error: str = "") -> Served:
         form, listing = partial(self.read, self.store.form, project), partial(self.read, self.store.listing, project)
         return Served(header, form, listing, fresh_for, error)
 
-    def read(self, part: Callable[[str], bytes], project: str) -> bytes:
+    def read(self, part: Callable[[str], T], project: str) -> T:
         """Return a part of a stored page. Raises UpstreamError if it can't be read: the page is then downloaded again."""
         try:
             return part(project)
@@ -169,11 +173,11 @@ class PageCache:
         self.confirm(project)
         if is_stored:
             return self.stored(project, header, self.freshness)
-        return Served(header, lambda: form, lambda: listing, self.freshness)
+        return Served(header, lambda: form, lambda: pages.Listing(listing), self.freshness)
 
     def convert(self, project: str, response: Received) -> tuple[bytes, bytes]:
         """Return the form and the listing of the page in a response. Raises PageError."""
-        with self.one_if_large(response.size):
+        with one_if_large(response.size):
             response.body.seek(0)
             page = pages.parse(response.body.read(), response.headers.get("Content-Type", ""), response.url)
             page.setdefault("name", project)
@@ -205,8 +209,9 @@ class PageCache:
         self.denied.pop(project, None)
         self.store.purge(project)
 
-    def one_if_large(self, size: int) -> AbstractContextManager[Any]:
-        return self.large if size > LARGE else nullcontext()
+
+def one_if_large(size: int) -> AbstractContextManager[Any]:
+    return LOCK if size > LARGE else nullcontext()
 
 
 def header_of(response: Received, form: bytes, listing: bytes) -> Header:

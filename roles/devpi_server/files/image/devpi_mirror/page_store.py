@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import config
+from . import config, pages
 
 
 class Header(NamedTuple):
@@ -68,15 +69,17 @@ class PageStore:
             raise ValueError("the stored page is damaged")
         return form
 
-    def listing(self, project: str) -> bytes:
+    def listing(self, project: str) -> pages.Listing:
         """Return the listing of a page. Raises OSError, ValueError or TypeError if it was removed or is damaged."""
         with self.path(project).open("rb") as stream:
             header = Header(**json.loads(stream.readline()))
-            stream.seek(header.length, os.SEEK_CUR)
-            listing = stream.read()
-        if zlib.crc32(listing) != header.checksum:
-            raise ValueError("the stored page is damaged")
-        return listing
+            start = stream.tell() + header.length
+            # Not in memory, as each of many clients may be after a file of a large page.
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        with memoryview(content) as view:
+            if zlib.crc32(view[start:]) != header.checksum:
+                raise ValueError("the stored page is damaged")
+        return pages.Listing(content, start)
 
     def write(self, project: str, header: Header, form: bytes, listing: bytes) -> bool:
         """Store a page. Returns False if there is no room for it."""

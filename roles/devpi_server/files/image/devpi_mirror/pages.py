@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from email.message import Message
 from html import escape
 from html.parser import HTMLParser
+from mmap import mmap
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -272,7 +273,7 @@ def localize(page: Page, index: str) -> bytes:
 
     The links lead from the page of a project of any index to the files of ``index``. pip takes half as long again for a link
     that has a plus sign, so ``-f`` stands for devpi's ``+f``. The core metadata of a wheel is promised if the upstream does not
-    list it. ``find`` and ``newest_first`` read the listing, which has a line for each file: path, tab and JSON.
+    list it. The listing has a line for each file: path, tab and JSON.
     """
     folder = link_to(f"{index}/")
     # One allocation for all lines: each text that orjson returns occupies several times its length.
@@ -288,21 +289,33 @@ def localize(page: Page, index: str) -> bytes:
     return bytes(listing)
 
 
-def find(listing: bytes, path: str) -> File | None:
-    """Return what a listing has of the file with a path below its index."""
-    line = f"\n{path}\t".encode()
-    start = listing.find(line) + len(line)
-    return dict(orjson.loads(listing[start : listing.index(b"\n", start)])) if start >= len(line) else None
+class Listing:
+    """The files of a page, by the lines that ``localize`` returns. They are searched, and neither copied nor parsed.
 
+    ``content`` has the lines from ``start`` to its end. It can be a file of any size that is mapped into memory.
+    """
 
-def newest_first(listing: bytes) -> Iterator[tuple[str, File]]:
-    """Yield the paths and the files of a listing, from the last one to the first: indexes list new releases last."""
-    end = len(listing) - 1
-    while end > 0:
-        start = listing.rindex(b"\n", 0, end)
-        path, _tab, content = listing[start + 1 : end].partition(b"\t")
-        yield path.decode(), orjson.loads(content)
-        end = start
+    def __init__(self, content: bytes | mmap, start: int = 0) -> None:
+        self.content = content
+        self.start = start
+
+    def find(self, path: str) -> File | None:
+        """Return the file with a path below its index."""
+        line = f"\n{path}\t".encode()
+        found = self.content.find(line, self.start)
+        if found < 0:
+            return None
+        start = found + len(line)
+        return dict(orjson.loads(self.content[start : self.content.find(b"\n", start)]))
+
+    def newest_first(self) -> Iterator[tuple[str, File]]:
+        """Yield the paths and the files from the last one to the first: indexes list new releases last."""
+        end = len(self.content) - 1
+        while end > self.start:
+            start = self.content.rfind(b"\n", self.start, end)
+            path, _tab, content = self.content[start + 1 : end].partition(b"\t")
+            yield path.decode(), orjson.loads(content)
+            end = start
 
 
 def render_json(page: Page) -> bytes:

@@ -6,7 +6,6 @@ that were downloaded.
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import threading
@@ -26,22 +25,24 @@ from .core_metadata import get_core_metadata
 from .credentials import split_credentials
 from .downloads import Download, Downloads, NoRoom, Source
 from .flights import Flights
-from .page_cache import PageCache, Served
+from .page_cache import PageCache, Served, one_if_large
 from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
 from .store_file import store_file
-from .upstream import Upstream, UpstreamError
+from .upstream import Upstream, UpstreamError, decompressed
 
 hookimpl = HookimplMarker("devpiserver")
 
 PAGE = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+simple/(?P<project>[^/]+)(?P<slash>/?)")
 FILE = re.compile(
-    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>(?:\+f/[0-9a-f]{3}/[0-9a-f]{13}|\+e/[^/]+)/[^/\x00-\x1f\x7f]+?)(?P<metadata>\.metadata)?"
+    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>(?:[+-]f/[0-9a-f]{3}/[0-9a-f]{13}|\+e/[^/]+)/[^/\x00-\x1f\x7f]+?)(?P<metadata>\.metadata)?"
 )
 # What users write instead of the URL of an index: PyPI's, or one without the plus sign.
 GUESSED = re.compile(rf"(?P<index>/{config.INDEX})?/simple/(?:[^/]+/?)?|/simple")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 METADATA_THREADS = 20
+# Projects whose page is searched for one file: the name of an archive of sources does not say where its version begins.
+PROJECTS = 4
 # Seconds that a client waits for metadata, for which the upstream may have to send a whole wheel.
 METADATA_WAIT = 60.0
 LATEST_JSON = "application/vnd.pypi.simple.latest+json"
@@ -120,7 +121,9 @@ class Service:
             if mirror is None:
                 raise UpstreamError(f"{stage.name} is no mirror index")
             project = canonicalize_name(project)
-            return compat.simple_links(stage, project, mirror.cache.get(project).page())
+            served = mirror.cache.get(project)
+            with one_if_large(served.header.size):
+                return compat.simple_links(stage, project, served.page())
         except UpstreamError as exc:
             error = stage.UpstreamNotFoundError if exc.status in (404, 410) else stage.UpstreamError
             raise error(str(exc)) from exc
@@ -184,25 +187,34 @@ class Service:
                 # nginx has it, or requests it as a page of that index.
                 return Response(headerlist=[("X-Accel-Redirect", f"/+shared/{project}/")])
             return page_response(request, mirrors[0], project, self.get_page(request, mirrors[0], project))
-        found_pages = [pages.empty(project) | {"files": compat.private_files(found, project)} for found in own]
+        own_pages = [pages.empty(project) | {"files": compat.private_files(found, project)} for found in own]
+        served: list[Served] = []
+        error: UpstreamError | None = None
         for mirror in mirrors:
             try:
-                found_pages.append(self.get_page(request, mirror, project).page())
+                served.append(self.get_page(request, mirror, project))
             except UpstreamError as exc:
-                if exc.status in (404, 410) and found_pages:
-                    continue
-                raise
-        page, form = pages.merged(found_pages), accepted_form(request)
-        body = pages.render_json(page) if form == pages.JSON else pages.render_html(page, project)
+                if exc.status not in (404, 410):
+                    raise
+                error = exc
+        if error and not own_pages and not served:
+            raise error
+        form = accepted_form(request)
+        with one_if_large(sum(page.header.size for page in served)):
+            page = pages.merged([*own_pages, *(found.page() for found in served)])
+            body = pages.render_json(page) if form == pages.JSON else pages.render_html(page, project)
+            body = pages.compressed(body)
         response = Response(vary=["Accept"])
-        fill(request, response, form, pages.compressed(body))
+        fill(request, response, form, body)
         return response
 
     def respond_with_file(self, request: Any, found: re.Match[str]) -> Any:
         mirror = self.mirror_of(found["index"])
         if mirror is None:
             return None
-        path = found["path"]
+        # Pages link to files as "-f", see pages.py.
+        path = f"+{found['path'][1:]}"
+        request.path_info = f"/{mirror.name}/{path}{found['metadata'] or ''}"
         try:
             if found["metadata"]:
                 return self.metadata_response(request, mirror, path)
@@ -225,6 +237,8 @@ class Service:
             try:
                 file = mirror.cache.find(project, path)
             except UpstreamError as exc:
+                if exc.status not in (404, 410):
+                    raise
                 error = exc
                 continue
             if file:
@@ -303,13 +317,15 @@ def source_of(file: pages.File) -> Source:
 
 def projects_of(filename: str) -> list[str]:
     """Return the projects that can have a file of this name, the most likely one first."""
+    if filename.endswith(".whl"):
+        return [canonicalize_name(filename.partition("-")[0])]
     try:
         likely = [canonicalize_name(splitbasename(filename)[0])]  # type: ignore[no-untyped-call]
     except ValueError:
         likely = []
     hyphens = [index for index, character in enumerate(filename) if character == "-"]
-    others = [canonicalize_name(filename[:index]) for index in hyphens]
-    return list(dict.fromkeys([*likely, *others]))
+    names: list[str] = [*likely, *(canonicalize_name(filename[:index]) for index in hyphens)]
+    return list(dict.fromkeys(names))[:PROJECTS]
 
 
 def requested_range(request: Any, size: int | None) -> tuple[int, int | None]:
@@ -354,7 +370,7 @@ def page_response(request: Any, mirror: Mirror, project: str, served: Served) ->
     if form == pages.JSON:
         body = served.form()
     else:
-        with mirror.cache.one_if_large(served.header.size):
+        with one_if_large(served.header.size):
             body = pages.compressed(pages.render_html(served.page(), project))
     fill(request, response, form, body)
     return response
@@ -366,9 +382,10 @@ def fill(request: Any, response: Any, form: str, body: bytes) -> None:
     response.charset = "utf-8" if form == pages.TEXT_HTML else None
     if "gzip" in request.headers.get("Accept-Encoding", ""):
         response.content_encoding = "gzip"
+        response.body = body
     else:
-        body = gzip.decompress(body)
-    response.body = body
+        # In pieces, as the page of each of many clients can be large.
+        response.app_iter = decompressed([body])
 
 
 def file_response(body: Iterator[bytes] | list[bytes], size: int | None) -> Any:

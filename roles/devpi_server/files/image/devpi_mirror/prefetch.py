@@ -48,13 +48,13 @@ def required(headers: bytes) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def likely_wheel(listing: bytes) -> tuple[str, pages.File] | None:
+def likely_wheel(listing: pages.Listing) -> tuple[str, pages.File] | None:
     """Return the path and the wheel that most installers take of a listing, or None if that depends on their platform.
 
     It is that of the newest release, which indexes list last. To compare all versions would take longer than to request it.
     """
     newest = None
-    for path, file in pages.newest_first(listing):
+    for path, file in listing.newest_first():
         if not file["filename"].endswith(".whl") or file.get("yanked"):
             continue
         with suppress(InvalidWheelFilename):

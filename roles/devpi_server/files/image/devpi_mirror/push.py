@@ -60,7 +60,7 @@ def download_release(service: Service, release: Release) -> None:
         paths = missing_files(service, mirror, release, served.page())
     # One at a time, so that other clients' downloads do not wait for those of a large release.
     for path in paths:
-        file = pages.find(served.listing(), path)
+        file = served.listing().find(path)
         if file:
             service.download(mirror, path, project, file).await_end()
 
