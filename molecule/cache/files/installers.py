@@ -21,16 +21,16 @@ def run(command: list[str]) -> str:
     return done.stdout
 
 
-def index() -> str:
-    return f"http://{address()}:{MIRROR_PORT}{PUBLIC}"
+def url(index: str = PUBLIC) -> str:
+    return f"http://{address()}:{MIRROR_PORT}{index}"
 
 
-def pip(command: str, *arguments: str) -> str:
+def pip(command: str, *arguments: str, index: str = PUBLIC) -> str:
     """Run a command of pip without its cache, for a project alone. Returns what it prints."""
     return run(
         [
             *[sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", command, "--no-cache-dir"],
-            *["--no-deps", "--index-url", index(), "--trusted-host", address(), *arguments],
+            *["--no-deps", "--index-url", url(index), "--trusted-host", address(), *arguments],
         ]
     )
 
@@ -38,4 +38,4 @@ def pip(command: str, *arguments: str) -> str:
 def uv(*arguments: str) -> str:
     """Run ``uv pip install`` without its cache, for a project alone. Returns what it prints."""
     command = [UV, "--no-config", "--no-cache", "pip", "install", "--no-deps", "--python", sys.executable]
-    return run([*command, "--default-index", index(), *arguments])
+    return run([*command, "--default-index", url(), *arguments])

@@ -82,6 +82,23 @@ def test_an_interrupted_download_is_resumed(
     until(lambda: mirror.ask(file["path"], "HEAD").headers["x-cached"] == "HIT", "the file is not cached")
 
 
+@pytest.mark.parametrize("index", ["bob/other", "bob/both"])
+def test_a_second_mirror_index_serves_files(index: str, tmp_path: Path) -> None:
+    root = mirror.log_in_root()
+    mirror.create_user("bob")
+    settings = mirror.call("GET", "/root/pypi", None, root.auth)
+    other = {name: settings[name] for name in settings if name == "type" or name.endswith(("_url", "_project_list"))}
+    bases = {"bases": ["root/pypi", "bob/other"], "volatile": True}
+    existing = mirror.call("GET", "/", None, root.auth)["bob"]["indexes"]
+    for name, wanted in (("other", other), ("both", bases)):
+        if name not in existing:
+            mirror.call("PUT", f"/bob/{name}", wanted, root.auth)
+    name = f"second{index[4:]}"
+    publish_upstream(name, "1.0")
+    assert installers.pip("download", "--dest", str(tmp_path), name, index=f"/{index}/+simple/")
+    assert (tmp_path / filename(name)).read_bytes() == upstream_wheel(name)
+
+
 class TestDeleted:
     """A file that the upstream has deleted, while its page lists it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
@@ -282,6 +283,22 @@ def test_a_file_is_found_on_a_page_that_is_not_fresh(mirror):
     mirror.now += 3600
     mirror.cache.find("alpha", path)
     assert len(mirror.server.requests) == 3
+
+
+def test_a_file_is_searched_without_having_the_page_in_memory(mirror, monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "TEMPORARY", tmp_path)
+    files = [{"filename": f"alpha-{number}.zip", "url": f"https://files.example/{number}"} for number in range(20_000)]
+    content = json.dumps({"files": files}).encode()
+    mirror.server.answer = lambda handler: handler.send(200, content, Content_Type=JSON)
+    (path, _file) = next(mirror.cache.get("alpha").listing().newest_first())
+    tracemalloc.start()
+    try:
+        assert mirror.cache.find("alpha", path)["filename"] == "alpha-19999.zip"
+        assert mirror.cache.find("alpha", "+e/missing") is None
+        _allocated, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(content) / 4
 
 
 def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeypatch):
