@@ -99,6 +99,25 @@ def test_a_second_mirror_index_serves_files(index: str, tmp_path: Path) -> None:
     assert (tmp_path / filename(name)).read_bytes() == upstream_wheel(name)
 
 
+@pytest.mark.parametrize(
+    ("mode", "number", "reason"), [("wrong", 981, "has the sha256 "), ("truncated", 982, "the upstream ")]
+)
+def test_a_part_that_can_not_be_sent_is_an_error_with_the_reason(mode: str, number: int, reason: str) -> None:
+    """An installer that resumes a download requests such parts, and tries again after this status."""
+    name = f"bulk{number}"
+    file = mirror.files(name)[filename(name)]
+    wanted = f"bytes={file['size'] - 1}-"
+    set_upstream_mode(mode)
+    answer = mirror.ask(file["path"], Range=wanted)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "10"), answer
+    assert reason in answer.text
+    assert upstream_path(name) in answer.text
+    assert stored(name) == ""
+
+    set_upstream_mode("well")
+    until(lambda: mirror.ask(file["path"], Range=wanted).status == 206, "the file is not served again")
+
+
 class TestDeleted:
     """A file that the upstream has deleted, while its page lists it."""
 

@@ -356,6 +356,15 @@ def test_errors_of_files_keep_their_meaning(mirror, index):
     assert request(url.replace("gone-1.0", "gone-2.0")).status == 404
 
 
+def test_a_part_that_can_not_be_sent_is_an_error_with_the_reason(mirror, index):
+    url = file_url(mirror, "damaged")
+    index.answers["/files/damaged-1.0-py3-none-any.whl"] = lambda handler: handler.send(200, bytes(len(WHEEL)))
+    response = request(url, Range=f"bytes={len(WHEEL) - 1}-")
+    assert response.status == 503
+    assert response.headers["Retry-After"]
+    assert b"the file has the sha256 " in response.body
+
+
 def test_a_file_that_has_no_room_on_the_disk_is_refused(mirror, index):
     def promise(handler):
         handler.send_response(200)

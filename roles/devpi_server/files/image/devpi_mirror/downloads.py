@@ -211,6 +211,13 @@ class Download:
             if not self.is_responding:
                 raise UpstreamError(f"the upstream has not responded after {PATIENCE:.0f} s, getting {self.name}")
 
+    def await_first_byte(self, start: int) -> None:
+        """Wait until the byte at ``start`` can be sent. Raises the same as ``await_response``."""
+        try:
+            self.await_bytes(start)
+        except Incomplete as exc:
+            raise self.error or UpstreamError(str(exc)) from exc
+
     def await_end(self) -> None:
         """Wait until the file is stored. Raises what the download raised, and UpstreamError if no byte arrives for too long."""
         with self.changed:

@@ -301,6 +301,8 @@ class Service:
         download = self.download(mirror, path, project, file)
         download.await_response()
         start, end = requested_range(request, download.size)
+        # Until then nothing is sent, so that a failure can still be an error with its reason.
+        download.await_first_byte(start)
         response = file_response(download.read(start, end), download.size)
         if (start, end) != (0, None) and download.size is not None:
             last = download.size if end is None else end
