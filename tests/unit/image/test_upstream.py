@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
+from contextlib import ExitStack
 
 import httpx
 import pytest
-from devpi_mirror import upstream
+from devpi_mirror import downloads, upstream
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
 
@@ -65,6 +66,27 @@ def test_connections_are_used_again(client):
         for _request in range(5):
             own.get(server.url)
         assert len(server.connections) == 1
+
+
+def test_pages_do_not_wait_for_files(client, monkeypatch):
+    monkeypatch.setattr(upstream.config, "READ_LIMIT", 1)
+    # 20 are the threads of plugin.py that read metadata.
+    count = downloads.THREADS + downloads.PREFETCHING + 20
+    with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server, ExitStack() as files:
+        own = client(server)
+        for _file in range(count):
+            files.enter_context(own.stream(server.url, is_file=True))
+        assert own.get(server.url).status == 200
+
+
+def test_more_requests_than_connections_are_no_outage(client, monkeypatch):
+    monkeypatch.setattr(upstream.config, "READ_LIMIT", 0.2)
+    monkeypatch.setattr(upstream.config, "CONNECTIONS", 1)
+    with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server:
+        own = client(server)
+        with own.stream(server.url), pytest.raises(UpstreamError, match="all connections to the upstream") as caught:
+            own.get(server.url)
+    assert (caught.value.status, caught.value.is_outage) == (503, False)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])

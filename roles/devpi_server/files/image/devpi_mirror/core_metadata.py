@@ -82,7 +82,7 @@ class RemoteFile(io.RawIOBase):
 
     def request(self, start: int, end: int) -> bytes:
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        with self.upstream.stream(self.url, headers) as response:
+        with self.upstream.stream(self.url, headers, is_file=True) as response:
             pieces = self.upstream.pieces_of(response, end - start) if response.status_code == 206 else ()
             content = b"".join(pieces)
         if len(content) != end - start:
@@ -92,7 +92,7 @@ class RemoteFile(io.RawIOBase):
 
 def open_wheel(upstream: Upstream, url: str, folder: Path) -> BinaryIO:
     """Open a wheel at the upstream for reading. Raises UpstreamError and NoRoom."""
-    with ExitStack() as opened, upstream.stream(url, {"Range": f"bytes=-{PART}"}) as response:
+    with ExitStack() as opened, upstream.stream(url, {"Range": f"bytes=-{PART}"}, is_file=True) as response:
         if response.status_code == 206:
             tail = b"".join(upstream.pieces_of(response, PART))
             size = response.headers.get("Content-Range", "").rpartition("/")[2]

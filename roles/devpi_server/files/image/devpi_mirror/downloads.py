@@ -28,8 +28,8 @@ PIECE = 65_536
 DISCONNECTIONS = 5
 # Seconds that a client waits for the first byte or the next one. The upstream's own limit comes first.
 PATIENCE = 60.0
-# Downloads at a time that clients wait for, and that are prefetched.
-THREADS = 20
+# Downloads at a time that clients wait for, of which uv requests 50, and that are prefetched.
+THREADS = 50
 PREFETCHING = 2
 ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
 
@@ -133,7 +133,7 @@ class Download:
     def receive_part(self) -> None:
         """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and NoRoom."""
         headers = {"Range": f"bytes={self.received}-"} if self.received else {}
-        with self.upstream.stream(self.source.url, headers) as response:
+        with self.upstream.stream(self.source.url, headers, is_file=True) as response:
             if response.status_code not in (200, 206):
                 raise UpstreamError(f"the upstream answers {response.status_code}, getting {self.name}")
             skipped = self.begin(response)

@@ -18,6 +18,9 @@ from .credentials import Credentials
 
 # What the upstream says about a request, which the client is to know. Anything else is a failure of the upstream.
 PASSED_ON = (401, 403, 404, 410, 429)
+# Connections to each upstream for files and parts of them: one for each thread that downloads or prefetches (downloads.py) or
+# reads metadata (plugin.py).
+FILE_CONNECTIONS = 72
 # Of a host whose name can't be resolved for a moment, or that is being restarted.
 ATTEMPTS = 3
 # Bytes of the body of a redirect.
@@ -133,29 +136,42 @@ def limit_redirect(response: httpx.Response) -> None:
 
 
 class Upstream:
-    """One HTTP client for the upstream of an index, whose connections are used again and are limited in number."""
+    """HTTP clients for the upstream of an index, whose connections are reused and limited in number.
+
+    Files have connections of their own, so that pages do not wait for slow downloads.
+    """
 
     def __init__(self, url: str, authorization: str = "") -> None:
         self.url = url.rstrip("/") + "/"
         self.credentials = Credentials(self.url, authorization)
-        self.client = httpx.Client(
-            verify=ssl_context(),
+        context = ssl_context()
+        self.client = self.connect(context, config.CONNECTIONS)
+        self.file_client = self.connect(context, FILE_CONNECTIONS)
+
+    def connect(self, context: ssl.SSLContext, connections: int) -> httpx.Client:
+        """Return a client with at most so many connections."""
+        return httpx.Client(
+            verify=context,
             follow_redirects=True,
             headers={"User-Agent": "devpi.mirror", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(config.READ_LIMIT, connect=config.CONNECT_LIMIT),
-            limits=httpx.Limits(max_connections=config.CONNECTIONS, max_keepalive_connections=config.CONNECTIONS),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             event_hooks={"request": [self.credentials.authenticate], "response": [limit_redirect]},
         )
 
     def close(self) -> None:
         self.client.close()
+        self.file_client.close()
 
     @contextmanager
     def stream(
-        self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+        self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET", *, is_file: bool = False
     ) -> Iterator[httpx.Response]:
-        """Open a response with status 200, 206, 304 or 416, whose body is read with ``iter_raw``. Raises UpstreamError."""
-        response = self.send(url, headers or {}, method)
+        """Open a response with status 200, 206, 304 or 416, whose body is read with ``iter_raw``. Raises UpstreamError.
+
+        ``is_file`` is whether it is a file or a part of one, which uses the connections for files.
+        """
+        response = self.send(self.file_client if is_file else self.client, url, headers or {}, method)
         try:
             if response.status_code not in (200, 206, 304, 416):
                 raise UpstreamError(
@@ -169,12 +185,12 @@ class Upstream:
         finally:
             response.close()
 
-    def send(self, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
+    def send(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
         """Send a request, and again if no connection can be made. Raises UpstreamError."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                request = self.client.build_request(method, url, headers=dict(headers))
-                return self.client.send(request, stream=True)
+                request = client.build_request(method, url, headers=dict(headers))
+                return client.send(request, stream=True)
             except httpx.ConnectError as exc:
                 if attempt == ATTEMPTS:
                     raise failure(exc, url) from exc
@@ -227,7 +243,9 @@ def retry_after(value: str) -> str:
 
 
 def failure(exc: Exception, url: str) -> UpstreamError:
-    text = str(exc) or type(exc).__name__
+    name = without_secrets(httpx.URL(url))
+    if isinstance(exc, httpx.PoolTimeout):
+        return UpstreamError(f"all connections to the upstream are in use, getting {name}")
     return UpstreamError(
-        f"the upstream can't be reached ({text}), getting {without_secrets(httpx.URL(url))}", is_outage=True
+        f"the upstream can't be reached ({str(exc) or type(exc).__name__}), getting {name}", is_outage=True
     )
