@@ -81,6 +81,14 @@ def in_parts(*sizes: int, total: int | None = None, breaks: bool = True):
     return answer
 
 
+def send_chunked(handler, content: bytes) -> None:
+    """Send a response without its size."""
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content))
+
+
 def test_a_file_is_sent_and_stored(mirror):
     download = mirror.start()
     download.await_response()
@@ -129,6 +137,12 @@ def test_an_interrupted_download_is_resumed(mirror, sizes):
     assert mirror.stored == [CONTENT]
 
 
+def test_a_download_that_is_interrupted_before_its_first_byte_is_tried_again(mirror):
+    mirror.answer = in_parts(0, 0)
+    assert b"".join(mirror.start().read()) == CONTENT
+    assert [headers.get("Range") for _method, _path, headers in mirror.server.requests] == [None] * 3
+
+
 def test_an_upstream_that_ignores_a_range_is_read_again(mirror):
     answers = [in_parts(5000), lambda handler: handler.send(200, CONTENT)]
     mirror.answer = in_turn(answers)
@@ -168,13 +182,7 @@ def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):
 def test_without_a_size_the_end_waits_for_the_hash(mirror, is_right):
     content = CONTENT if is_right else CONTENT[:-1] + b"x"
 
-    def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content))
-
-    mirror.answer = answer
+    mirror.answer = lambda handler: send_chunked(handler, content)
     download = mirror.start(Source(mirror.server.url + "a.whl", None, "sha256", SHA256))
     if is_right:
         assert b"".join(download.read()) == CONTENT
@@ -189,6 +197,50 @@ def test_an_error_is_known_before_the_response_begins(mirror):
     with pytest.raises(UpstreamError) as caught:
         mirror.start().await_response()
     assert (caught.value.status, caught.value.retry_after) == (429, "9")
+
+
+@pytest.mark.parametrize(
+    ("size", "start", "answer", "reason"),
+    [
+        (None, 0, lambda handler: send_chunked(handler, b"small"), "has the sha256 .* instead of"),
+        (5, 0, lambda handler: send_chunked(handler, b"small file"), "has 10 bytes instead of 5"),
+        (5, 4, lambda handler: handler.send(200, b"small"), "has the sha256 .* instead of"),
+        (1, 0, lambda handler: handler.send(200, b"x"), "has the sha256 .* instead of"),
+        (len(CONTENT), 0, in_parts(*[0] * 20), "can't be reached"),
+    ],
+)
+def test_a_failure_before_the_first_byte_is_known_before_the_response_begins(mirror, size, start, answer, reason):
+    mirror.answer = answer
+    download = mirror.start(Source(mirror.server.url + "a.whl", size, "sha256", SHA256))
+    with pytest.raises(UpstreamError, match=reason) as caught:
+        download.await_first_byte(start)
+    assert (caught.value.status, caught.value.retry_after) == (503, "10")
+
+
+@pytest.mark.parametrize("wait", ["pieces", "await_end"])
+def test_any_failure_is_one_that_clients_try_again(mirror, wait):
+    mirror.answer = lambda handler: handler.send(200, b"x")
+    mirror.stored = None
+    download = mirror.start(Source(mirror.server.url + "a.whl"))
+    with pytest.raises(UpstreamError, match=r"AttributeError: .*, getting http") as caught:
+        getattr(download, wait)()
+    assert caught.value.status == 503
+
+
+def test_a_first_byte_that_does_not_arrive_is_an_error(mirror, monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", 0.01)
+    go_on = threading.Event()
+
+    def answer(handler):
+        assert go_on.wait(30)
+        handler.send(404)
+
+    mirror.answer = answer
+    try:
+        with pytest.raises(UpstreamError, match="no byte has arrived"):
+            mirror.start().await_first_byte(0)
+    finally:
+        go_on.set()
 
 
 @pytest.mark.parametrize("has_length", [True, False])

@@ -685,3 +685,10 @@ def test_a_push_without_a_user_downloads_nothing(mirror, upstream):
     body = {"name": "refused", "version": "1.0", "targetindex": "alice/private"}
     assert request(f"{mirror.url}/root/pypi", "POST", body, Content_Type="application/json").status == 401
     assert not [path for path in upstream.paths() if "refused" in path]
+
+
+def test_a_file_with_another_hash_is_refused_before_its_first_byte(mirror, index):
+    index.fields["falsified"] = {"hashes": {"sha256": "0" * 64}}
+    response = request(file_url(mirror, "falsified"), Range=f"bytes={len(WHEEL) - 1}-")
+    assert (response.status, response.headers["Retry-After"]) == (503, "10")
+    assert b"has the sha256 " in response.body

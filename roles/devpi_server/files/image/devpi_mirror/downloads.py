@@ -73,7 +73,7 @@ class Download:
         self.size: int | None = None
         self.received = 0
         self.has_started = self.is_responding = self.is_whole = False
-        self.error: Exception | None = None
+        self.error: UpstreamError | NoRoom | None = None
         self.hash = hashlib.new(source.algorithm) if source.algorithm in ALGORITHMS else None
         self.stream = path.open("xb")
         # Of which clients read, also when the temporary file is removed.
@@ -93,14 +93,15 @@ class Download:
             self.store(self.path)
         # Whatever it is, the clients have to know.
         except Exception as exc:
-            self.finish(exc)
-            print(f"Could not download a file: {self.description_of(exc)}", flush=True)
+            error = exc if isinstance(exc, (UpstreamError, NoRoom)) else UpstreamError(self.description_of(exc))
+            self.finish(error)
+            print(f"Could not download a file: {error}", flush=True)
         else:
             self.finish()
         finally:
             self.path.unlink(missing_ok=True)
 
-    def finish(self, error: Exception | None = None) -> None:
+    def finish(self, error: UpstreamError | NoRoom | None = None) -> None:
         with self.changed:
             self.error = error
             self.is_whole = error is None
@@ -108,8 +109,6 @@ class Download:
 
     def description_of(self, error: Exception) -> str:
         """Return one line about an error, without credentials: those of a database list the stored values in further lines."""
-        if isinstance(error, (UpstreamError, NoRoom)):
-            return str(error)
         return f"{': '.join([type(error).__name__, *str(error).splitlines()[:1]])}, getting {self.name}"
 
     def receive(self) -> None:
@@ -121,7 +120,12 @@ class Download:
                 self.receive_part()
             except UpstreamError as exc:
                 failures = 0 if self.received > before else failures + 1
-                if not self.received or failures == DISCONNECTIONS or exc.status != 503 or isinstance(exc, Unusable):
+                if (
+                    not self.is_responding
+                    or failures == DISCONNECTIONS
+                    or exc.status != 503
+                    or isinstance(exc, Unusable)
+                ):
                     raise
                 continue
             if self.size is None or self.received >= self.size:
@@ -190,7 +194,7 @@ class Download:
     def verify(self) -> None:
         if self.source.size is not None and self.received != self.source.size:
             raise UpstreamError(
-                f"the file has {self.received} bytes instead of {self.source.size}, getting {self.name}", 502
+                f"the file has {self.received} bytes instead of {self.source.size}, getting {self.name}"
             )
         if self.hash and self.hash.hexdigest() != self.source.digest:
             raise UpstreamError(
