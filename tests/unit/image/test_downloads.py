@@ -35,7 +35,7 @@ def mirror(tmp_path, monkeypatch):
         registry = Downloads(tmp_path / "tmp")
 
         def start(source=None, **options):
-            source = source or Source(server.url + "a.whl", len(CONTENT), "sha256", SHA256)
+            source = source or Source(server.url + "a.whl", len(CONTENT), {"sha256": SHA256})
             return registry.start(
                 "+f/a", upstream, source, lambda path: state.stored.append(path.read_bytes()), **options
             )
@@ -175,7 +175,7 @@ def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):
     answers = [in_parts(5000), lambda handler: handler.send(200, CONTENT + b"x")]
     mirror.answer = in_turn(answers)
     with pytest.raises(Incomplete, match="has changed"):
-        b"".join(mirror.start(Source(mirror.server.url + "a.whl", None, "sha256", SHA256)).read())
+        b"".join(mirror.start(Source(mirror.server.url + "a.whl", None, {"sha256": SHA256})).read())
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -183,13 +183,43 @@ def test_without_a_size_the_end_waits_for_the_hash(mirror, is_right):
     content = CONTENT if is_right else CONTENT[:-1] + b"x"
 
     mirror.answer = lambda handler: send_chunked(handler, content)
-    download = mirror.start(Source(mirror.server.url + "a.whl", None, "sha256", SHA256))
+    download = mirror.start(Source(mirror.server.url + "a.whl", None, {"sha256": SHA256}))
     if is_right:
         assert b"".join(download.read()) == CONTENT
     else:
         with pytest.raises(Incomplete):
             b"".join(download.read())
     assert mirror.stored == ([CONTENT] if is_right else [])
+
+
+def hashes_of(content: bytes, *algorithms: str) -> dict[str, str]:
+    return {algorithm: hashlib.new(algorithm, content).hexdigest() for algorithm in algorithms}
+
+
+@pytest.mark.parametrize(
+    ("hashes", "reason"),
+    [
+        (hashes_of(CONTENT, *downloads.ALGORITHMS), ""),
+        ({"sha256": SHA256.upper()}, ""),
+        ({"blake2b_256": "0" * 64, "SHA-3": None}, ""),
+        ({"blake2b_256": "0" * 64, **hashes_of(b"other", "sha512")}, "has the sha512 .* instead of"),
+        ({"sha256": SHA256, **hashes_of(b"other", "md5")}, "has the md5 .* instead of"),
+        ({"sha256": "0000000000"}, "lists an invalid sha256 digest"),
+        ({"sha256": SHA256 + "\n"}, "lists an invalid sha256 digest"),
+        ({"sha256": SHA256, "sha512": SHA256}, "lists an invalid sha512 digest"),
+        ({"sha256": "x" * 64}, "lists an invalid sha256 digest"),
+        ({"sha256": None}, "lists an invalid sha256 digest"),
+    ],
+)
+def test_all_known_hashes_of_a_file_are_verified(mirror, hashes, reason):
+    download = mirror.start(Source(mirror.server.url + "a.whl", len(CONTENT), hashes))
+    if reason:
+        with pytest.raises(UpstreamError, match=reason):
+            download.await_end()
+    else:
+        download.await_end()
+    assert mirror.stored == ([] if reason else [CONTENT])
+    assert bool(mirror.server.requests) == ("invalid" not in reason)
 
 
 def test_an_error_is_known_before_the_response_begins(mirror):
@@ -211,7 +241,7 @@ def test_an_error_is_known_before_the_response_begins(mirror):
 )
 def test_a_failure_before_the_first_byte_is_known_before_the_response_begins(mirror, size, start, answer, reason):
     mirror.answer = answer
-    download = mirror.start(Source(mirror.server.url + "a.whl", size, "sha256", SHA256))
+    download = mirror.start(Source(mirror.server.url + "a.whl", size, {"sha256": SHA256}))
     with pytest.raises(UpstreamError, match=reason) as caught:
         download.await_first_byte(start)
     assert (caught.value.status, caught.value.retry_after) == (503, "10")
@@ -272,7 +302,7 @@ def test_a_file_that_can_not_be_stored_does_not_complete(mirror):
 def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, reported):
     mirror.answer = answer or mirror.answer
     url = mirror.server.url + "a.whl"
-    source = Source(url.replace("//", "//user:secret@") + "?signature=secret", len(CONTENT), "sha256", SHA256)
+    source = Source(url.replace("//", "//user:secret@") + "?signature=secret", len(CONTENT), {"sha256": SHA256})
     upstream = Upstream(mirror.server.url)
 
     def store(_path):

@@ -692,3 +692,13 @@ def test_a_file_with_another_hash_is_refused_before_its_first_byte(mirror, index
     response = request(file_url(mirror, "falsified"), Range=f"bytes={len(WHEEL) - 1}-")
     assert (response.status, response.headers["Retry-After"]) == (503, "10")
     assert b"has the sha256 " in response.body
+
+
+@pytest.mark.parametrize("hashes", [{"blake2b_256": "0" * 64, "sha512": "0" * 128}, {"sha256": "0000000000"}])
+def test_a_hash_that_the_path_does_not_have_is_verified(mirror, index, hashes):
+    project = f"unverified{len(hashes)}"
+    index.fields[project] = {"hashes": hashes}
+    url = file_url(mirror, project)
+    response = request(url, Range=f"bytes={len(WHEEL) - 1}-")
+    assert (response.status, response.headers["Retry-After"]) == (503, "10")
+    assert not (mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")).exists()

@@ -2,7 +2,7 @@
 
 The upstream's response is written to a temporary file, which each client reads at its own pace. A client that disconnects does
 not stop it. If the upstream disconnects, the download is resumed. The last bytes are sent when the file is known to have the
-size and the hash that the upstream's page promised: no client gets a whole response with another content.
+size and the hashes that the upstream's page promised: no client gets a whole response with another content.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -35,12 +36,11 @@ ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
 
 
 class Source(NamedTuple):
-    """What the upstream's page says of a file: its URL, its size or None, and its hash, both parts of which can be empty."""
+    """What the upstream's page lists of a file: its URL, its size or None, and its digests by algorithm."""
 
     url: str
     size: int | None = None
-    algorithm: str = ""
-    digest: str = ""
+    hashes: Mapping[str, Any] = MappingProxyType({})
 
 
 class Unusable(UpstreamError):
@@ -74,7 +74,7 @@ class Download:
         self.received = 0
         self.has_started = self.is_responding = self.is_whole = False
         self.error: UpstreamError | NoRoom | None = None
-        self.hash = hashlib.new(source.algorithm) if source.algorithm in ALGORITHMS else None
+        self.hashes = {algorithm: hashlib.new(algorithm) for algorithm in ALGORITHMS if algorithm in source.hashes}
         self.stream = path.open("xb")
         # Of which clients read, also when the temporary file is removed.
         self.reading = os.open(path, os.O_RDONLY)
@@ -88,6 +88,7 @@ class Download:
             self.has_started = True
         try:
             with self.stream:
+                self.require_digests()
                 self.receive()
             self.verify()
             self.store(self.path)
@@ -178,8 +179,8 @@ class Download:
             raise Unusable(f"the upstream sends more than {self.size} bytes, getting {self.name}")
         self.stream.write(piece)
         self.stream.flush()
-        if self.hash:
-            self.hash.update(piece)
+        for running in self.hashes.values():
+            running.update(piece)
         with self.changed:
             self.received += len(piece)
             self.changed.notify_all()
@@ -191,16 +192,22 @@ class Download:
             name = self.name.rpartition("/")[2]
             raise NoRoom(f"The mirror has no room for {name}: {free // 10**6} MB are free on its disk.")
 
+    def require_digests(self) -> None:
+        """Raise Unusable if the page lists a digest that no file can have."""
+        for algorithm, running in self.hashes.items():
+            digest = self.source.hashes[algorithm]
+            if not isinstance(digest, str) or not re.fullmatch(f"[0-9a-fA-F]{{{running.digest_size * 2}}}", digest):
+                raise Unusable(f"the upstream's page lists an invalid {algorithm} digest, getting {self.name}")
+
     def verify(self) -> None:
         if self.source.size is not None and self.received != self.source.size:
             raise UpstreamError(
                 f"the file has {self.received} bytes instead of {self.source.size}, getting {self.name}"
             )
-        if self.hash and self.hash.hexdigest() != self.source.digest:
-            raise UpstreamError(
-                f"the file has the {self.source.algorithm} {self.hash.hexdigest()} instead of {self.source.digest}, "
-                f"getting {self.name}",
-            )
+        for algorithm, running in self.hashes.items():
+            digest, listed = running.hexdigest(), self.source.hashes[algorithm].lower()
+            if digest != listed:
+                raise UpstreamError(f"the file has the {algorithm} {digest} instead of {listed}, getting {self.name}")
 
     @property
     def name(self) -> str:

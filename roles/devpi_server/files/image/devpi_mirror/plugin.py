@@ -313,8 +313,8 @@ class Service:
 
 
 def source_of(file: pages.File) -> Source:
-    size = file.get("size")
-    return Source(file["url"], size if isinstance(size, int) else None, *pages.hash_of(file))
+    size, hashes = file.get("size"), file.get("hashes")
+    return Source(file["url"], size if isinstance(size, int) else None, hashes if isinstance(hashes, dict) else {})
 
 
 def projects_of(filename: str) -> list[str]:
