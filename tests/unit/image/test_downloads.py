@@ -365,6 +365,28 @@ def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
     assert len(mirror.server.requests) == 1
 
 
+def test_a_download_that_waits_has_no_file_that_looks_abandoned(mirror, tmp_path):
+    go_on = threading.Event()
+    for _thread in range(downloads.THREADS):
+        mirror.registry.pool.submit(go_on.wait, 30)
+    try:
+        download = mirror.start()
+        for path in (tmp_path / "tmp").iterdir():
+            path.unlink()
+    finally:
+        go_on.set()
+    download.await_end()
+    assert mirror.stored == [CONTENT]
+
+
+def test_a_temporary_file_of_an_earlier_process_is_replaced(mirror, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "stored").write_bytes(b"stored")
+    os.link(tmp_path / "stored", tmp_path / "tmp" / f"{os.getpid()}-1.part")
+    mirror.start().await_end()
+    assert (mirror.stored, (tmp_path / "stored").read_bytes()) == ([CONTENT], b"stored")
+
+
 def test_a_file_is_downloaded_again_after_a_failure(mirror):
     mirror.answer = lambda handler: handler.send(500)
     first = mirror.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 
 import pytest
 
@@ -186,9 +187,12 @@ def test_left_overs_go_when_nobody_writes_them_any_more(maintenance):
         one.write_bytes(b"part")
     for one in (path, left, maintenance.DATA / "tmp" / "left"):
         os.utime(one, (1, 1))
+    stalled = maintenance.DATA / "tmp" / "stalled.part"
+    stalled.write_bytes(b"part")
+    os.utime(stalled, (time.time() - 300,) * 2)
     maintenance.remove_abandoned()
     assert (path.exists(), coming.exists(), left.exists()) == (True, True, False)
-    assert list((maintenance.DATA / "tmp").iterdir()) == []
+    assert list((maintenance.DATA / "tmp").iterdir()) == [stalled]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import httpx
 
@@ -75,10 +75,6 @@ class Download:
         self.has_started = self.is_responding = self.is_whole = False
         self.error: UpstreamError | NoRoom | None = None
         self.hashes = {algorithm: hashlib.new(algorithm) for algorithm in ALGORITHMS if algorithm in source.hashes}
-        self.stream = path.open("xb")
-        # Of which clients read, also when the temporary file is removed.
-        self.reading = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.reading)
 
     def run(self) -> None:
         """Download the file and store it. Does nothing at the second call."""
@@ -87,8 +83,8 @@ class Download:
                 return
             self.has_started = True
         try:
-            with self.stream:
-                self.require_digests()
+            self.require_digests()
+            with self.create() as self.stream:
                 self.receive()
             self.verify()
             self.store(self.path)
@@ -101,6 +97,15 @@ class Download:
             self.finish()
         finally:
             self.path.unlink(missing_ok=True)
+
+    def create(self) -> BinaryIO:
+        """Create the temporary file, and open it for the clients too, who read it also when it is removed."""
+        # It can be that of a process that had the same ID, and a link to a stored file.
+        self.path.unlink(missing_ok=True)
+        stream = self.path.open("xb")
+        self.reading = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.reading)
+        return stream
 
     def finish(self, error: UpstreamError | NoRoom | None = None) -> None:
         with self.changed:
@@ -291,7 +296,6 @@ class Downloads:
                 self.count += 1
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 temporary = self.folder / f"{os.getpid()}-{self.count}.part"
-                temporary.unlink(missing_ok=True)
                 download = self.running[path] = Download(upstream, source, temporary, store)
             elif prefetch or download.has_started:
                 return download

@@ -66,6 +66,8 @@ COMPACT = [str(BIN / "python"), "-m", "devpi_mirror.store", "compact"]
 
 # Seconds without a new byte after which nobody is writing a file any more: devpi itself gives up far earlier.
 ABANDONED = 60
+# The same of a download. It may wait for an upstream that does not respond, several times, and for devpi's database.
+DOWNLOAD_ABANDONED = 600
 # Seconds after which it is tried again to make the store small, and how much it has to have grown.
 COMPACT_EVERY = 86400
 COMPACT_GROWN = 1.25
@@ -238,15 +240,15 @@ def settle(path: Path) -> None:
 def remove_abandoned() -> None:
     """Remove what interrupted downloads and uploads have left, and an interrupted compaction."""
     shutil.rmtree(DATA / "compact", ignore_errors=True)
-    before = time.time() - ABANDONED
-    for pattern, folder, end in (
-        ("*-tmp", FILES, settle),
-        ("*", TEMPORARY, Path.unlink),
-        ("*", DATA / "nginx" / "tmp", Path.unlink),
+    now = time.time()
+    for pattern, folder, end, age in (
+        ("*-tmp", FILES, settle, ABANDONED),
+        ("*", TEMPORARY, Path.unlink, DOWNLOAD_ABANDONED),
+        ("*", DATA / "nginx" / "tmp", Path.unlink, ABANDONED),
     ):
         for path in folder.rglob(pattern):
             with suppress(OSError):
-                if path.is_file() and path.stat().st_mtime < before:
+                if path.is_file() and path.stat().st_mtime < now - age:
                     end(path)
 
 
