@@ -702,3 +702,11 @@ def test_a_hash_that_the_path_does_not_have_is_verified(mirror, index, hashes):
     response = request(url, Range=f"bytes={len(WHEEL) - 1}-")
     assert (response.status, response.headers["Retry-After"]) == (503, "10")
     assert not (mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")).exists()
+
+
+@pytest.mark.parametrize("wanted", [f"bytes=0-{'9' * 5000}", f"bytes={'9' * 5000}-", f"bytes=-{'9' * 5000}"])
+def test_a_range_with_too_many_digits_is_ignored(mirror, wanted):
+    url = file_url(mirror, "manydigits")
+    (mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")).unlink(missing_ok=True)
+    response = request(url, Range=wanted)
+    assert (response.status, response.body) == (200, WHEEL)

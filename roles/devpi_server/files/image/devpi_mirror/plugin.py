@@ -39,7 +39,7 @@ FILE = re.compile(
 # What users write instead of the URL of an index: PyPI's, or one without the plus sign.
 GUESSED = re.compile(rf"(?P<index>/{config.INDEX})?/simple/(?:[^/]+/?)?|/simple")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 METADATA_THREADS = 20
 # Projects whose page is searched for one file: the name of an archive of sources does not say where its version begins.
 PROJECTS = 4
