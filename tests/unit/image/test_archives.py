@@ -6,6 +6,7 @@ import bz2
 import io
 import lzma
 import struct
+import threading
 import zipfile
 
 import pytest
@@ -99,6 +100,40 @@ def test_a_large_directory_is_refused_in_little_memory(archives):
     with pytest.raises(zipfile.BadZipFile):
         archives.LimitedZipFile(Recorded(zip_with_directory(40_000_000)))
     assert max(seen) <= archives.DIRECTORY_LIMIT
+
+
+def test_one_archive_with_a_large_directory_is_open_at_a_time(archives, open_zip, monkeypatch):
+    monkeypatch.setattr(archives, "LARGE_WAIT", 0.01)
+    large, small = zip_with_directory(archives.LARGE_DIRECTORY), zip_with_directory(archives.LARGE_DIRECTORY // 2)
+    for _time in range(2):
+        with open_zip(large), open_zip(small), pytest.raises(TimeoutError):
+            open_zip(large)
+    with open_zip(small), open_zip(small), open_zip(large) as archive:
+        assert len(archive.namelist()) > 5000
+    # What an exception refers to takes no memory.
+    assert archive.namelist() == []
+
+
+def test_an_archive_with_a_large_directory_waits_for_another_one(archives, open_zip):
+    large = zip_with_directory(archives.LARGE_DIRECTORY)
+    opened = []
+    with open_zip(large):
+        thread = threading.Thread(target=lambda: opened.append(open_zip(large)))
+        thread.start()
+        thread.join(0.2)
+        assert opened == []
+    thread.join(30)
+    opened.pop().close()
+    assert not archives.LARGE.locked()
+
+
+def test_a_large_directory_that_is_corrupt_leaves_no_lock(archives, open_zip):
+    content = bytearray(zip_with_directory(archives.LARGE_DIRECTORY))
+    start = content.index(b"PK\1\2")
+    content[start : start + 2] = b"xx"
+    with pytest.raises(zipfile.BadZipFile):
+        open_zip(bytes(content))
+    assert not archives.LARGE.locked()
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

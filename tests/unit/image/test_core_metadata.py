@@ -8,7 +8,7 @@ import io
 import zipfile
 
 import pytest
-from devpi_mirror import core_metadata
+from devpi_mirror import archives, core_metadata
 from devpi_mirror.core_metadata import get_core_metadata, is_of_wheel
 from devpi_mirror.downloads import NoRoom
 from devpi_mirror.upstream import Upstream, UpstreamError
@@ -137,6 +137,23 @@ def test_a_wheel_that_can_not_be_read_has_no_metadata(read, content, ranges):
 def test_metadata_that_expands_to_too_much_is_an_error(read):
     with pytest.raises(UpstreamError, match="more than 16000000 bytes"):
         read(Files({PATH: zip_of(bytes(100_000_000))}))
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_wheels_with_a_large_directory_are_read_one_at_a_time(read, stored, monkeypatch, is_stored):
+    monkeypatch.setattr(archives, "LARGE_WAIT", 0.01)
+    content = wheel([OWN, *(f"alpha/{number}" for number in range(10_000))])
+    if is_stored:
+        stored.write_bytes(content)
+    files = Files({} if is_stored else {PATH: content})
+    with archives.LimitedZipFile(io.BytesIO(content)):
+        if is_stored:
+            assert core_metadata.read_stored(stored) is None
+        else:
+            with pytest.raises(UpstreamError, match="other archives") as caught:
+                read(files)
+            assert caught.value.status == 503
+    assert read(files)[0] == METADATA
 
 
 def test_a_wheel_without_metadata_has_none(read):

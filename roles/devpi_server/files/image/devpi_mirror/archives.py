@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from .config import DIRECTORY_LIMIT, METADATA_LIMIT
 
+# Bytes of a central directory above which one archive at a time is open, as it takes ten times as much memory, and seconds that
+# another one waits.
+LARGE_DIRECTORY = 500_000
+LARGE_WAIT = 50.0
+LARGE = threading.Lock()
 # What zipfile and zlib raise, besides BadZipFile, for archives that are corrupt, encrypted or of an unknown kind.
 CORRUPT = (zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 class LimitedReader:
-    """A file of which no more than ``left`` bytes can be read, unless that is None. Raises BadZipFile."""
+    """A file of which no more than ``left`` bytes can be read, unless that is None. Raises BadZipFile.
 
-    def __init__(self, stream: Any, left: int) -> None:
+    ``before_large`` is called before a large directory is read, which zipfile does in one piece.
+    """
+
+    def __init__(self, stream: Any, left: int, before_large: Callable[[], None]) -> None:
         self.stream = stream
         self.left: int | None = left
+        self.before_large = before_large
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -33,21 +45,48 @@ class LimitedReader:
             return bytes(self.stream.read(size))
         if size > self.left:
             raise zipfile.BadZipFile(f"more than {DIRECTORY_LIMIT} bytes of central directory")
+        if size > LARGE_DIRECTORY:
+            self.before_large()
         content = bytes(self.stream.read(self.left if size < 0 else size))
         self.left -= len(content)
         return content
 
 
 class LimitedZipFile(zipfile.ZipFile):
-    """A zip archive in a stream, of which devpi reads core metadata. Raises BadZipFile for a corrupt or a large one."""
+    """A zip archive in a stream, of which devpi reads core metadata. Raises BadZipFile for a corrupt or a large one.
+
+    Raises TimeoutError if it has a large directory and others with one are open for too long.
+    """
+
+    has_lock = False
 
     def __init__(self, stream: Any, *arguments: Any, **options: Any) -> None:
-        reader = LimitedReader(stream, DIRECTORY_LIMIT)
-        try:
-            super().__init__(reader, *arguments, **options)
-        except CORRUPT as exc:
-            raise zipfile.BadZipFile(str(exc)) from exc
+        reader = LimitedReader(stream, DIRECTORY_LIMIT, self.lock)
+        with ExitStack() as failed:
+            failed.callback(self.unlock)
+            try:
+                super().__init__(reader, *arguments, **options)
+            except CORRUPT as exc:
+                raise zipfile.BadZipFile(str(exc)) from exc
+            failed.pop_all()
         reader.left = None
+
+    def lock(self) -> None:
+        if not LARGE.acquire(timeout=LARGE_WAIT):
+            raise TimeoutError("the mirror is reading other archives with a large central directory")
+        self.has_lock = True
+
+    def unlock(self) -> None:
+        """Let another archive with a large directory be read, when this one takes no more memory."""
+        if self.has_lock:
+            self.has_lock = False
+            self.filelist.clear()
+            self.NameToInfo.clear()
+            LARGE.release()
+
+    def close(self) -> None:
+        super().close()
+        self.unlock()
 
     def open(self, name: Any, *arguments: Any, **options: Any) -> Any:
         info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)

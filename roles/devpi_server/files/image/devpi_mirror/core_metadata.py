@@ -119,6 +119,8 @@ def read_wheel(stream: BinaryIO) -> bytes:
                 # Packages inside of the package have such folders too, further down.
                 if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
                     return wheel.read(name)
+    except TimeoutError as exc:
+        raise UpstreamError(str(exc)) from exc
     except BadZipFile as exc:
         raise UpstreamError(f"the wheel is no zip archive that can be read ({exc})", 404) from exc
     raise UpstreamError("the wheel has no metadata", 404)
