@@ -83,7 +83,15 @@ LISTED = {"sha256": hashlib.sha256(METADATA).hexdigest()}
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("fields", [{"core-metadata": LISTED}, {"core-metadata": True}, {"dist-info-metadata": LISTED}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"core-metadata": LISTED},
+        {"core-metadata": {"sha256": LISTED["sha256"].upper()}},
+        {"core-metadata": True},
+        {"dist-info-metadata": LISTED},
+    ],
+)
 def test_metadata_that_the_page_lists_is_requested(read, fields, compressed):
     answer = Files({PATH + ".metadata": METADATA}, compressed=compressed)
     assert read(answer, **fields) == (METADATA, [(PATH + ".metadata", None)])
@@ -193,6 +201,13 @@ def test_another_part_than_was_requested_is_an_error(read, part):
 
     with pytest.raises(UpstreamError):
         read(answer)
+
+
+@pytest.mark.parametrize("size", ["", "x", "1", "9" * 5000])
+def test_a_wheel_whose_size_is_not_known_is_an_error(read, size):
+    content = wheel([OWN], 300_000)[-65536:]
+    with pytest.raises(UpstreamError, match="does not send the size"):
+        read(lambda handler: handler.send(206, content, Content_Range=f"bytes 0-1/{size}"))
 
 
 @pytest.mark.parametrize("fields", [{"core-metadata": LISTED}, {"core-metadata": True}, {}])

@@ -47,8 +47,8 @@ RESERVE = 64_000_000
 # Seconds that a connection to the upstream may take, and each part of a response. pip gives up after 15 s without a byte.
 CONNECT_LIMIT = 5.0
 READ_LIMIT = 14.0
-# Connections to each upstream, which are used again.
-CONNECTIONS = 20
+# Connections to each upstream for pages and listed metadata, which are used again: as many as threads that request these.
+CONNECTIONS = 40
 # Seconds until a project that the upstream does not have is requested again, and until a page whose upstream fails is.
 ABSENT_FRESHNESS = 10
 FAILURE_FRESHNESS = 10

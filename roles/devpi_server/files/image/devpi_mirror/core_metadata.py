@@ -96,7 +96,7 @@ def open_wheel(upstream: Upstream, url: str, folder: Path) -> BinaryIO:
         if response.status_code == 206:
             tail = b"".join(upstream.pieces_of(response, PART))
             size = response.headers.get("Content-Range", "").rpartition("/")[2]
-            if not size.isdecimal() or int(size) < len(tail):
+            if not re.fullmatch(r"\d{1,18}", size, re.ASCII) or int(size) < len(tail):
                 raise UpstreamError("the upstream does not send the size of a wheel")
             return io.BufferedReader(RemoteFile(upstream, url, int(size), tail), PART)
         if response.status_code != 200:
@@ -138,7 +138,7 @@ def read_stored(path: Path) -> bytes | None:
 def different_hash(content: bytes, listed: Any) -> str:
     """Return the algorithm whose hash of core metadata is not the one that the upstream's page lists, or an empty text."""
     for algorithm, digest in listed.items() if isinstance(listed, dict) else ():
-        if algorithm in ALGORITHMS and hashlib.new(algorithm, content).hexdigest() != digest:
+        if algorithm in ALGORITHMS and hashlib.new(algorithm, content).hexdigest() != str(digest).lower():
             return str(algorithm)
     return ""
 
