@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from urllib.parse import urljoin
 
 import pytest
@@ -89,11 +90,30 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b"<a>" * 400_000, "text/html", "too many values"),
         ((b"<a href=b.zip" + b" c" * 30_000 + b">") * 30, "text/html", "too many values"),
         (b"<a" + b" x" * 40_000 + b">", "text/html", "too large"),
+        (b"<a" + (b" x='<'" + b" x" * 20_000) * 4 + b">", "text/html", "too large"),
     ],
 )
 def test_what_is_no_page_is_an_error(content, content_type, reason):
     with pytest.raises(pages.PageError, match=reason):
         pages.parse(content, content_type, URL)
+
+
+@pytest.mark.parametrize("content", [b"<" * 400_000, b"<ab" * 400_000])
+def test_html_that_is_no_page_takes_little_memory(content):
+    tracemalloc.start()
+    try:
+        with pytest.raises(pages.PageError, match=r"too (large|many)"):
+            pages.parse(content, "text/html", URL)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(content)
+    finally:
+        tracemalloc.stop()
+
+
+def test_html_in_several_pieces_has_the_same_links(monkeypatch):
+    page = pages.parse(HTML, "text/html", URL)
+    monkeypatch.setattr(pages, "PIECE", 400)
+    assert pages.parse(HTML, "text/html", URL) == page
+    assert len(HTML) > 2 * pages.PIECE
 
 
 def test_a_page_without_files_is_no_error():

@@ -52,8 +52,8 @@ STATUS = "pypi:project-status"
 # What parsing a page takes: in JSON 1 for each value and 2 for each object or list, in HTML 8 for each element and 4 for each
 # attribute. That of ddtrace takes up to 1.7 million, depending on what an index says of files. 3 million take 300 MB of memory.
 COMPLEXITY_LIMIT = 3_000_000
-# Bytes of HTML between the start of an element and that of the next.
-ELEMENT_LIMIT = 65_536
+# HTML is parsed in pieces of this many characters. A larger element, which can have any number of attributes, is an error.
+PIECE = 65_536
 
 # The level of gzip from which on a page takes more time and hardly less room.
 COMPRESSION = 3
@@ -80,8 +80,8 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
     kind = header.get_content_type()
     charset = str(header.get_content_charset("utf-8"))
     is_json = kind == "application/json" or kind.endswith("+json")
-    require_simplicity(content, is_json=is_json)
     if is_json:
+        require_simplicity(content)
         page = parse_json(content)
     elif kind in (TEXT_HTML, HTML, "application/xhtml+xml"):
         page = parse_html(content, charset, url)
@@ -99,16 +99,12 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
     return page
 
 
-def require_simplicity(content: bytes, *, is_json: bool) -> None:
-    """Raise PageError for a page that takes too much memory to be parsed, which can be a few bytes if they are compressed."""
-    if is_json:
-        # Each byte counts for 2 at most.
-        if len(content) * 2 > COMPLEXITY_LIMIT:
-            values, containers = (sum(map(content.count, signs)) for signs in ((b",", b":"), (b"{", b"[")))
-            limit_complexity(values + 2 * containers)
-    # The start of an element can have any number of attributes.
-    elif max(map(len, content.split(b"<"))) > ELEMENT_LIMIT:
-        raise PageError("the response has an element that is too large to be parsed")
+def require_simplicity(content: bytes) -> None:
+    """Raise PageError for JSON that takes too much memory to be parsed, which can be a few bytes if they are compressed."""
+    # Each byte counts for 2 at most.
+    if len(content) * 2 > COMPLEXITY_LIMIT:
+        values, containers = (sum(map(content.count, signs)) for signs in ((b",", b":"), (b"{", b"[")))
+        limit_complexity(values + 2 * containers)
 
 
 def limit_complexity(complexity: int) -> None:
@@ -161,14 +157,25 @@ class Anchors(HTMLParser):
             self.metas.append((attributes["name"], attributes.get("content", "")))
 
 
+def anchors_of(text: str) -> Anchors:
+    """Return what a page has in HTML. Raises PageError."""
+    limit_complexity(8 * text.count("<"))
+    anchors = Anchors()
+    for start in range(0, len(text), PIECE):
+        anchors.feed(text[start : start + PIECE])
+        # The start of an element whose end has not been found.
+        if len(anchors.rawdata) >= PIECE:
+            raise PageError("the response has an element that is too large to be parsed")
+    anchors.close()
+    return anchors
+
+
 def parse_html(content: bytes, charset: str, url: str) -> Page:
     try:
         text = content.decode(charset)
     except (LookupError, UnicodeDecodeError) as exc:
         raise PageError(f"the response can't be decoded ({exc})") from exc
-    anchors = Anchors()
-    anchors.feed(text)
-    anchors.close()
+    anchors = anchors_of(text)
     files = [file for file in (file_of(link, urljoin(url, anchors.base)) for link in anchors.links) if file]
     metas = dict(anchors.metas)
     if not files and not metas:
