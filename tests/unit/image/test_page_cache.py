@@ -106,6 +106,21 @@ def test_a_failing_upstream_leaves_the_page_stale(mirror, status, type):
     assert version(mirror.cache.get("alpha")) == "3"
 
 
+def test_an_unexpected_failure_leaves_the_page_stale(mirror, monkeypatch):
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS
+    mirror.etag = '"2"'
+
+    def fail(*_arguments):
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(pages, "parse", fail)
+    stale = mirror.cache.get("alpha")
+    assert (version(stale), stale.error) == ("1", "RecursionError: too deep, getting the page of alpha")
+    with pytest.raises(UpstreamError, match="RecursionError: too deep"):
+        mirror.cache.get("beta")
+
+
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_project_is_removed_after_two_answers(mirror, status):
     mirror.cache.get("alpha")

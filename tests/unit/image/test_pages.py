@@ -84,6 +84,11 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b"<h1>Log in</h1><a href='/login'>here</a>", "text/html", "without links to files"),
         (b"<a href='a-1.zip'>\xff</a>", "text/html", "can't be decoded"),
         (b"<a href='a-1.zip'></a>", "text/html; charset=nothing", "can't be decoded"),
+        (b"<a href='a-1.zip'></a>", "text/html; charset=undefined", "can't be decoded"),
+        (b"<a href='a-1.zip'>\\u1</a>", "text/html; charset=raw_unicode_escape", "can't be decoded"),
+        (b"<a href='a-1.zip'></a>", "text/html; charset*=utf-8''%00", "can't be decoded"),
+        (b"<a href='a-1.zip'></a><![foo[", "text/html", "can't be parsed"),
+        (b"<a href='a-1.zip'></a>&#" + b"1" * 5000 + b";", "text/html", "can't be parsed"),
         (b"hello", "text/plain", "content type text/plain"),
         (b"{}", "image/png", "content type image/png"),
         (b'{"files": [' + b"{}," * 1_100_000 + b"{}]}", pages.JSON, "too many values"),
@@ -176,6 +181,38 @@ def test_html_is_rendered_from_the_same_data():
 def test_links_to_files_of_all_kinds_are_kept(extension):
     page = pages.parse(f'<a href="alpha-1.0{extension}">x</a>'.encode(), "text/html", URL)
     assert [file["filename"] for file in page["files"]] == [f"alpha-1.0{extension}"]
+
+
+NESTED = json.loads("[" * 300 + "]" * 300)
+
+
+@pytest.mark.parametrize("field", ["hashes", "of-the-future"])
+def test_a_page_that_can_not_be_written_is_an_error(field):
+    page = parse(page_of({"filename": "alpha-1.zip", "url": "x", field: NESTED}))
+    with pytest.raises(pages.PageError, match="Recursion limit"):
+        pages.render_json({"listing": pages.localize(page, "root/pypi").decode(), **page})
+
+
+def test_html_that_is_no_utf_8_is_an_error():
+    content = b"<a href='\\ud800-1.zip'></a><a href='\\ud800/alpha-1.zip'></a>"
+    page = pages.parse(content, "text/html; charset=raw_unicode_escape", URL)
+    assert [file["filename"] for file in page["files"]] == ["alpha-1.zip"]
+    with pytest.raises(pages.PageError):
+        pages.localize(page, "root/pypi")
+
+
+@pytest.mark.parametrize("link", ["//[", "http://[", "https://]/alpha-1.zip", "http://\u2100.example/alpha-1.zip"])
+def test_a_link_that_is_no_url_is_left_out(link):
+    page = parse(page_of({"filename": "alpha-1.zip", "url": link}, {"filename": "alpha-2.zip", "url": "x"}))
+    assert [file["filename"] for file in page["files"]] == ["alpha-2.zip"]
+    assert pages.localize(page, "root/pypi")
+    html = f'<a href="{link}">1</a><a href="alpha-2.zip">2</a>'.encode()
+    assert [file["filename"] for file in pages.parse(html, "text/html", URL)["files"]] == ["alpha-2.zip"]
+
+
+def test_a_base_that_is_no_url_does_not_count():
+    page = pages.parse(b'<base href="http://["><a href="alpha-1.zip">a</a>', "text/html", URL)
+    assert page["files"][0]["url"] == f"{URL}alpha-1.zip"
 
 
 def test_a_base_element_counts():

@@ -163,11 +163,14 @@ class PageCache:
                 raise UpstreamError(f"the upstream answers {response.status} to a request for the page of {project}")
             # What is no page must not replace a stored one.
             form, listing = self.convert(project, response)
-        except (UpstreamError, pages.PageError, OSError) as exc:
-            error = exc if isinstance(exc, UpstreamError) else UpstreamError(f"{exc}, getting the page of {project}")
-            if error.status in (404, 410):
-                return self.confirm_removal(project, stored, error)
-            return self.without_upstream(project, stored, error)
+        except UpstreamError as exc:
+            if exc.status in (404, 410):
+                return self.confirm_removal(project, stored, exc)
+            return self.without_upstream(project, stored, exc)
+        except Exception as exc:
+            # A response that this code does not expect must not make the stored page unavailable.
+            reason = str(exc) if isinstance(exc, (pages.PageError, OSError)) else f"{type(exc).__name__}: {exc}"
+            return self.without_upstream(project, stored, UpstreamError(f"{reason}, getting the page of {project}"))
         header = header_of(response, form, listing)
         is_stored = self.store.write(project, header, form, listing)
         self.confirm(project)

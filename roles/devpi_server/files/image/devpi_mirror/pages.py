@@ -58,7 +58,8 @@ PIECE = 65_536
 # The level of gzip from which on a page takes more time and hardly less room.
 COMPRESSION = 3
 
-UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]|^\.\.?$")
+# Surrogates, which some encodings of HTML can have, are no UTF-8.
+UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]|^\.\.?$")
 DIGEST = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
 # What a URL can have as it is, without the slash.
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
@@ -94,9 +95,19 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
         # urljoin takes longer than all else that a page takes, and these are most links.
         if link.startswith("/") and link[1:2] != "/" and "/." not in link:
             file["url"] = origin + link
-        elif not link.startswith(("https://", "http://")):
-            file["url"] = urljoin(url, link)
+        elif not link.startswith(("https://", "http://")) or "[" in link or "]" in link or not link.isascii():
+            file["url"] = joined(url, link)
+    # A link that is no URL must not make the project's other files unavailable.
+    page["files"] = [file for file in page["files"] if file["url"]]
     return page
+
+
+def joined(base: str, link: str) -> str:
+    """Return the URL that a link leads to, or an empty text if it is no URL."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return ""
 
 
 def require_simplicity(content: bytes) -> None:
@@ -161,22 +172,29 @@ def anchors_of(text: str) -> Anchors:
     """Return what a page has in HTML. Raises PageError."""
     limit_complexity(8 * text.count("<"))
     anchors = Anchors()
-    for start in range(0, len(text), PIECE):
-        anchors.feed(text[start : start + PIECE])
-        # The start of an element whose end has not been found.
-        if len(anchors.rawdata) >= PIECE:
-            raise PageError("the response has an element that is too large to be parsed")
-    anchors.close()
+    try:
+        for start in range(0, len(text), PIECE):
+            anchors.feed(text[start : start + PIECE])
+            # The start of an element whose end has not been found.
+            if len(anchors.rawdata) >= PIECE:
+                raise PageError("the response has an element that is too large to be parsed")
+        anchors.close()
+    except PageError:
+        raise
+    # Of html.parser, for declarations and numbers of characters.
+    except (AssertionError, ValueError) as exc:
+        raise PageError(f"the response can't be parsed ({exc})") from exc
     return anchors
 
 
 def parse_html(content: bytes, charset: str, url: str) -> Page:
     try:
         text = content.decode(charset)
-    except (LookupError, UnicodeDecodeError) as exc:
+    except (LookupError, ValueError) as exc:
         raise PageError(f"the response can't be decoded ({exc})") from exc
     anchors = anchors_of(text)
-    files = [file for file in (file_of(link, urljoin(url, anchors.base)) for link in anchors.links) if file]
+    base = joined(url, anchors.base) or url
+    files = [file for file in (file_of(link, base) for link in anchors.links) if file]
     metas = dict(anchors.metas)
     if not files and not metas:
         # As that of a proxy that asks for a password. PyPI and devpi mark theirs.
@@ -197,11 +215,7 @@ def parse_html(content: bytes, charset: str, url: str) -> Page:
 
 def file_of(link: dict[str, str], base: str) -> File | None:
     """Return the file that a link of an HTML page leads to, or None if it leads to something else."""
-    url = urljoin(base, link["href"].strip())
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
+    parts = urlsplit(joined(base, link["href"].strip()))
     filename = unquote(parts.path.rpartition("/")[2])
     if parts.scheme not in ("http", "https") or not filename.lower().endswith(tuple(map(str.lower, EXTENSIONS))):
         return None
@@ -280,14 +294,17 @@ def localize(page: Page, index: str) -> bytes:
 
     The links lead from the page of a project of any index to the files of ``index``. pip takes half as long again for a link
     that has a plus sign, so ``-f`` stands for devpi's ``+f``. The core metadata of a wheel is promised if the upstream does not
-    list it. The listing has a line for each file: path, tab and JSON.
+    list it. The listing has a line for each file: path, tab and JSON. Raises PageError.
     """
     folder = link_to(f"{index}/")
     # One allocation for all lines: each text that orjson returns occupies several times its length.
     listing = bytearray(b"\n")
     for file in page["files"]:
         path = path_of(file)
-        listing += path.encode() + b"\t" + orjson.dumps({key: file[key] for key in LISTED if key in file}) + b"\n"
+        try:
+            listing += path.encode() + b"\t" + orjson.dumps({key: file[key] for key in LISTED if key in file}) + b"\n"
+        except TypeError as exc:
+            raise PageError(f"the response has a file that can't be listed ({exc})") from exc
         way, name = path.rsplit("/", 1)
         name = name if PLAIN.fullmatch(name) else quote(name, safe="+!~")
         file["url"] = f"{folder}-{way[1:]}/{name}" if way.startswith("+f/") else f"{folder}{way}/{name}"
@@ -326,7 +343,11 @@ class Listing:
 
 
 def render_json(page: Page) -> bytes:
-    return orjson.dumps(page)
+    """Return a page as JSON. Raises PageError for one that orjson reads and does not write, as it is nested too deeply."""
+    try:
+        return orjson.dumps(page)
+    except TypeError as exc:
+        raise PageError(f"the page can't be written as JSON ({exc})") from exc
 
 
 def attributes_of(file: File) -> Iterator[tuple[str, str]]:
