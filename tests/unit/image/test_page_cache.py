@@ -253,12 +253,20 @@ def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
     assert list(mirror.cache.store.folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("project", ["", "..", "a/b", "-a", "a_b", "Alpha", "a" + "\n", "a.b"])
+@pytest.mark.parametrize("project", ["", "..", "a/b", "-a", "a_b", "Alpha", "a" + "\n", "a.b", "a" * 201])
 def test_only_normalized_names_are_requested(mirror, project):
     with pytest.raises(UpstreamError) as caught:
         mirror.cache.get(project)
     assert caught.value.status == 404
+    with pytest.raises(UpstreamError, match="is not the name of a project"):
+        mirror.cache.find(project, "+f/a.zip")
     assert mirror.server.requests == []
+
+
+def test_a_page_with_the_longest_name_is_stored(mirror):
+    mirror.cache.get("a" * 200)
+    assert mirror.cache.get("a" * 200).error == ""
+    assert len(mirror.server.requests) == 1
 
 
 @pytest.fixture

@@ -226,6 +226,13 @@ def test_a_file_name_leads_out_of_no_folder(filename):
 
 
 @pytest.mark.parametrize(
+    ("stem", "is_listed"), [("a" * 251, True), ("a" * 252, False), ("é" * 125, True), ("é" * 126, False)]
+)
+def test_a_file_name_that_is_too_long_for_a_disk_is_left_out(stem, is_listed):
+    assert bool(parse(page_of({"filename": f"{stem}.zip", "url": "x"}))["files"]) == is_listed
+
+
+@pytest.mark.parametrize(
     ("hashes", "url", "path"),
     [
         ({"sha256": SHA256, "md5": MD5}, "", "+f/012/3456789abcdef/alpha-1.zip"),

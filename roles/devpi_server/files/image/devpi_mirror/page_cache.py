@@ -38,7 +38,8 @@ LARGE = 1_000_000
 T = TypeVar("T")
 # Held while a large page is parsed or rendered, of whichever index.
 LOCK = threading.RLock()
-PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+# The page of a project is a file with its name. File systems allow 255 bytes.
+PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,198}[a-z0-9])?")
 
 
 class Served(NamedTuple):

@@ -86,18 +86,18 @@ class PageStore:
         return write(self.path(project), json.dumps(header._asdict()).encode() + b"\n", form, listing)
 
     def confirm(self, project: str) -> None:
-        """Note that the upstream has just confirmed a page, if it is stored."""
+        """Note that the upstream has just confirmed a page, if it is stored. One that can't be changed is revalidated again."""
         now = self.clock()
         try:
             os.utime(self.path(project), (now, now))
-        except FileNotFoundError:
+        except OSError:
             return
 
     def confirmed(self, project: str) -> float:
-        """Return when the upstream last confirmed a page (seconds since the epoch)."""
+        """Return when the upstream last confirmed a page (seconds since the epoch), or 0 for one that can't be read."""
         try:
             return self.path(project).stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return 0.0
 
     def purge(self, project: str) -> None:

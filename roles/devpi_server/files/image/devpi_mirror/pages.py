@@ -60,6 +60,8 @@ COMPRESSION = 3
 
 # Surrogates, which some encodings of HTML can have, are no UTF-8.
 UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]|^\.\.?$")
+# Bytes of a file name that file systems allow.
+NAME_LIMIT = 255
 DIGEST = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
 # What a URL can have as it is, without the slash.
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
@@ -125,7 +127,7 @@ def limit_complexity(complexity: int) -> None:
 
 def is_safe(filename: str) -> bool:
     """Return whether a file name can be the last part of a path."""
-    return bool(filename) and not UNSAFE.search(filename)
+    return bool(filename) and not UNSAFE.search(filename) and len(filename.encode()) <= NAME_LIMIT
 
 
 def parse_json(content: bytes) -> Page:
