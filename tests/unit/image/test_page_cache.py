@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import tracemalloc
@@ -11,7 +12,7 @@ import pytest
 from devpi_mirror import config, page_cache, page_store
 from devpi_mirror.page_cache import PageCache
 from devpi_mirror.pages import JSON
-from devpi_mirror.upstream import Upstream, UpstreamError
+from devpi_mirror.upstream import Received, Upstream, UpstreamError
 from fake_upstream import serving
 
 FRESHNESS = 300.0
@@ -69,6 +70,22 @@ def test_an_outdated_page_is_revalidated(mirror):
     mirror.version, mirror.etag = "2", '"2"'
     assert version(mirror.cache.get("alpha")) == "2"
     assert len(mirror.server.requests) == 3
+
+
+@pytest.mark.parametrize("etag", ['"\xe9"', '"\x7f"', '"\x01"', '"\t"'])
+def test_an_etag_that_can_not_be_sent_is_not_stored(etag):
+    # Arabic digits, which are decimal.
+    response = Received(200, {"ETag": etag, "X-PyPI-Last-Serial": "\u0661"}, io.BytesIO(), 0, "")
+    header = page_cache.header_of(response, b"", b"")
+    assert (header.etag, header.serial) == ("", "")
+
+
+def test_a_page_whose_etag_is_not_ascii_is_revalidated(mirror):
+    mirror.etag = '"\xe9"'
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS
+    assert mirror.cache.get("alpha").error == ""
+    assert len(mirror.server.requests) == 2
 
 
 def test_a_reload_asks_the_upstream(mirror):

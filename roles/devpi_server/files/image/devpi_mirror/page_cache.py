@@ -219,10 +219,11 @@ def one_if_large(size: int) -> AbstractContextManager[Any]:
 
 
 def header_of(response: Received, form: bytes, listing: bytes) -> Header:
-    serial = response.headers.get("X-PyPI-Last-Serial", "")
+    """Return what is stored with a page. Values that can't be sent in a header again are left out."""
+    etag, serial = (response.headers.get(name, "") for name in ("ETag", "X-PyPI-Last-Serial"))
     return Header(
-        etag=response.headers.get("ETag", ""),
-        serial=serial if serial.isdecimal() else "",
+        etag=etag if etag.isascii() and etag.isprintable() else "",
+        serial=serial if serial.isascii() and serial.isdecimal() else "",
         tag=tag_of(form),
         size=response.size,
         length=len(form),
