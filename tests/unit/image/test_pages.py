@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from urllib.parse import urljoin
 
@@ -323,6 +324,26 @@ def test_core_metadata_is_promised_for_wheels(file, promised):
 
 def test_a_page_is_escaped():
     hostile = {"filename": '"><script>-1.zip', "url": "x", "requires-python": '"><script>', "x": "'\"<"}
-    page = parse(page_of(hostile))
+    keys = dict.fromkeys(('x"><script>', "x onclick", "x=y", "é", ""), "text") | {"y><script>": True}
+    page = parse(page_of({**hostile, **keys}))
     pages.localize(page, "root/pypi")
-    assert b"<script" not in pages.render_html(page, "<script>")
+    html = pages.render_html(page, "<script>")
+    assert b"<script" not in html
+    assert sorted(re.findall(rb" (data-[^ ]*)=", html)) == [b"data-requires-python", b"data-x"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "fields"),
+    [
+        ('data-size="12"', {"size": 12}),
+        ('data-size="1.5"', {}),
+        ('data-size="-1"', {}),
+        ('data-size=""', {}),
+        (f'data-size="{"9" * 5000}"', {}),
+        ('data-size="&#x661;"', {}),
+        ('data-filename="../b.zip" data-url="file:///etc/passwd" data-hashes="x"', {}),
+    ],
+)
+def test_attributes_replace_nothing_that_the_link_has(attribute, fields):
+    page = pages.parse(f'<a href="alpha-1.zip" {attribute}>a</a>'.encode(), "text/html", URL)
+    assert page["files"] == [{"filename": "alpha-1.zip", "url": f"{URL}alpha-1.zip", "hashes": {}, **fields}]

@@ -47,6 +47,11 @@ EXTENSIONS = (
 # Attributes of a link in HTML, without "data-", that have another key in JSON, and keys that have no attribute.
 ATTRIBUTES = {"dist-info-metadata": "core-metadata"}
 WITHOUT_ATTRIBUTE = ("filename", "url", "hashes", "size", "upload-time", "dist-info-metadata")
+# Keys that a link in HTML has otherwise than as an attribute.
+OF_LINK = ("filename", "url", "hashes")
+# Keys that can be a part of the name of an attribute, and sizes that fit into an integer of JSON.
+ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+SIZE = re.compile(r"[0-9]{1,15}")
 STATUS = "pypi:project-status"
 
 # What parsing a page takes: in JSON 1 for each value and 2 for each object or list, in HTML 8 for each element and 4 for each
@@ -229,9 +234,10 @@ def file_of(link: dict[str, str], base: str) -> File | None:
         "hashes": {algorithm: digest.lower()} if is_hash else {},
     }
     for name, value in link.items():
-        if name.startswith("data-"):
-            key = name.removeprefix("data-")
-            file[ATTRIBUTES.get(key, key)] = value_of(key, value)
+        key = name.removeprefix("data-")
+        if key == name or key in OF_LINK or (key == "size" and not SIZE.fullmatch(value)):
+            continue
+        file[ATTRIBUTES.get(key, key)] = value_of(key, value)
     return file
 
 
@@ -241,6 +247,8 @@ def value_of(key: str, text: str) -> Any:
         return text or True
     if key == "gpg-sig":
         return text == "true"
+    if key == "size":
+        return int(text)
     if key in ("core-metadata", "dist-info-metadata"):
         algorithm, equals, digest = text.partition("=")
         return {algorithm: digest} if equals else text == "true"
@@ -368,10 +376,8 @@ def attributes_of(file: File) -> Iterator[tuple[str, str]]:
             yield "data-core-metadata", text
             # As pip before 23.2.1 and others call it.
             yield "data-dist-info-metadata", text
-        elif isinstance(value, bool):
-            yield f"data-{key}", str(value).lower()
-        elif isinstance(value, str):
-            yield f"data-{key}", value
+        elif isinstance(value, (bool, str)) and ATTRIBUTE_NAME.fullmatch(key):
+            yield f"data-{key}", value if isinstance(value, str) else str(value).lower()
 
 
 def metas_of(page: Page) -> Iterator[tuple[str, str]]:
