@@ -9,7 +9,7 @@ import tracemalloc
 from types import SimpleNamespace
 
 import pytest
-from devpi_mirror import config, page_cache, page_store
+from devpi_mirror import config, page_cache, page_store, pages
 from devpi_mirror.page_cache import PageCache
 from devpi_mirror.pages import JSON
 from devpi_mirror.upstream import Received, Upstream, UpstreamError
