@@ -72,6 +72,24 @@ def test_an_outdated_page_is_revalidated(mirror):
     assert len(mirror.server.requests) == 3
 
 
+def test_a_page_from_the_future_is_revalidated(mirror):
+    ((path, file),) = mirror.cache.get("alpha").listing().newest_first()
+    mirror.now -= page_cache.CLOCK_TOLERANCE
+    assert mirror.cache.get("alpha").fresh_for == FRESHNESS
+    assert mirror.cache.find("alpha", path) == file
+    assert len(mirror.server.requests) == 1
+    mirror.now -= 1
+    assert mirror.cache.find("alpha", path) == file
+    assert len(mirror.server.requests) == 2
+    mirror.now -= page_cache.CLOCK_TOLERANCE + 1
+    assert mirror.cache.get("alpha").fresh_for == FRESHNESS
+    assert len(mirror.server.requests) == 3
+    # The upstream has confirmed it at a time that is not in the future.
+    mirror.now += 1
+    assert mirror.cache.get("alpha").fresh_for == FRESHNESS - 1
+    assert len(mirror.server.requests) == 3
+
+
 @pytest.mark.parametrize("etag", ['"\xe9"', '"\x7f"', '"\x01"', '"\t"'])
 def test_an_etag_that_can_not_be_sent_is_not_stored(etag):
     # Arabic digits, which are decimal.
@@ -241,6 +259,7 @@ def test_a_damaged_page_is_downloaded_again(mirror, part):
     content = content_of(served, part)
     path = mirror.cache.store.path("alpha")
     path.write_bytes(path.read_bytes().replace(content, content[:-2] + b"x" + content[-1:]))
+    mirror.cache.store.confirm("alpha")
     with pytest.raises(UpstreamError, match="reading the page of alpha"):
         content_of(mirror.cache.get("alpha"), part)
     assert content_of(mirror.cache.get("alpha"), part) == content
@@ -255,6 +274,7 @@ def test_a_file_is_found_although_the_stored_page_is_damaged(mirror):
     ((path, file),) = mirror.cache.get("alpha").listing().newest_first()
     stored = mirror.cache.store.path("alpha")
     stored.write_bytes(stored.read_bytes()[:-2])
+    mirror.cache.store.confirm("alpha")
     assert mirror.cache.find("alpha", path) == file
 
 

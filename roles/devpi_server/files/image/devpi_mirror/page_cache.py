@@ -33,6 +33,8 @@ CONFIRMED_AFTER = 5.0
 WAIT = 14.0
 STALE_WAIT = 10.0
 THREADS = 20
+# Seconds by which the clock can be set back while pages stay fresh.
+CLOCK_TOLERANCE = 60.0
 # Bytes of a page from which on no other of these is parsed or rendered at the same time, as each takes ten times its size.
 LARGE = 1_000_000
 T = TypeVar("T")
@@ -93,7 +95,7 @@ class PageCache:
             raise UpstreamError(f"{project!r} is not the name of a project", 404)
         stored = self.store.header(project)
         if stored and not reload and project not in self.denied:
-            age = max(self.clock() - self.store.confirmed(project), 0.0)
+            age = self.age(project)
             if age < self.freshness:
                 return self.stored(project, stored, self.freshness - age)
             until, why = self.unavailable
@@ -109,6 +111,11 @@ class PageCache:
             late = UpstreamError(f"the upstream's page of {project} has not arrived after {wait:.0f} s", is_outage=True)
             return self.without_upstream(project, stored, late)
 
+    def age(self, project: str) -> float:
+        """Return the seconds since the upstream confirmed a page, which are infinite if the clock was wrong at that time."""
+        age = self.clock() - self.store.confirmed(project)
+        return max(age, 0.0) if age >= -CLOCK_TOLERANCE else math.inf
+
     def without_upstream(self, project: str, stored: Header | None, error: UpstreamError) -> Served:
         """Return a cached page that the upstream does not confirm. Raises the error if there is none."""
         if not stored:
@@ -123,7 +130,7 @@ class PageCache:
 
         A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
         """
-        age = self.clock() - self.store.confirmed(project) if PROJECT.fullmatch(project) else math.inf
+        age = self.age(project) if PROJECT.fullmatch(project) else math.inf
         if age < config.max_stale():
             # What can't be read is downloaded again.
             with suppress(UpstreamError):
