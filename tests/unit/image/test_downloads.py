@@ -10,7 +10,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from devpi_mirror import downloads
+from devpi_mirror import config, downloads
 from devpi_mirror.downloads import Download, Downloads, Incomplete, NoRoom, Source
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
@@ -367,7 +367,7 @@ def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
 
 def test_a_download_that_waits_has_no_file_that_looks_abandoned(mirror, tmp_path):
     go_on = threading.Event()
-    for _thread in range(downloads.THREADS):
+    for _thread in range(config.DOWNLOADS):
         mirror.registry.pool.submit(go_on.wait, 30)
     try:
         download = mirror.start()

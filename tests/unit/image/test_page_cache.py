@@ -90,7 +90,7 @@ def test_a_page_from_the_future_is_revalidated(mirror):
     assert len(mirror.server.requests) == 3
 
 
-@pytest.mark.parametrize("etag", ['"\xe9"', '"\x7f"', '"\x01"', '"\t"'])
+@pytest.mark.parametrize("etag", ['"\xe9"', '"\x7f"', '"\x01"', '"\t"', f'"{"a" * 1000}"'])
 def test_an_etag_that_can_not_be_sent_is_not_stored(etag):
     # Arabic digits, which are decimal.
     response = Received(200, {"ETag": etag, "X-PyPI-Last-Serial": "\u0661"}, io.BytesIO(), 0, "")

@@ -86,6 +86,8 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b"<a href='a-1.zip'>\xff</a>", "text/html", "can't be decoded"),
         (b"<a href='a-1.zip'></a>", "text/html; charset=nothing", "can't be decoded"),
         (b"<a href='a-1.zip'></a>", "text/html; charset=undefined", "can't be decoded"),
+        (b"<a href='a-1.zip'></a>", "text/html; charset=punycode", "charset is punycode"),
+        (b"<a href='a-1.zip'></a>", "text/html; charset=IDNA", "charset is idna"),
         (b"<a href='a-1.zip'>\\u1</a>", "text/html; charset=raw_unicode_escape", "can't be decoded"),
         (b"<a href='a-1.zip'></a>", "text/html; charset*=utf-8''%00", "can't be decoded"),
         (b"<a href='a-1.zip'></a><![foo[", "text/html", "can't be parsed"),

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from devpi_mirror import downloads, upstream
+from devpi_mirror import upstream
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
 
@@ -70,11 +70,9 @@ def test_connections_are_used_again(client):
 
 def test_pages_do_not_wait_for_files(client, monkeypatch):
     monkeypatch.setattr(upstream.config, "READ_LIMIT", 1)
-    # 20 are the threads of plugin.py that read metadata.
-    count = downloads.THREADS + downloads.PREFETCHING + 20
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server, ExitStack() as files:
         own = client(server)
-        for _file in range(count):
+        for _file in range(upstream.config.FILE_CONNECTIONS):
             files.enter_context(own.stream(server.url, is_file=True))
         assert own.get(server.url).status == 200
 

@@ -64,7 +64,7 @@ def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
         [
             SimplelinkMeta(
                 basename=file["filename"],
-                hashes=Digests(dict([pages.hash_of(file)]) if pages.hash_of(file)[1] else {}),
+                hashes=Digests({algorithm: digest} if digest else {}),
                 index=stage.index,
                 project=name,
                 relpath=pages.linked_path(file["url"], stage.name),
@@ -76,6 +76,7 @@ def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
             )
             for file in page["files"]
             if has_version(name, file["filename"])
+            for algorithm, digest in [pages.hash_of(file)]
         ]
     )
 

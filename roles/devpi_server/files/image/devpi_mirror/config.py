@@ -49,6 +49,12 @@ CONNECT_LIMIT = 5.0
 READ_LIMIT = 14.0
 # Connections to each upstream for pages and listed metadata, which are used again: as many as threads that request these.
 CONNECTIONS = 40
+# Downloads at a time that clients wait for, of which uv requests 50, and that are prefetched; and threads that get metadata.
+DOWNLOADS = 50
+PREFETCHED_DOWNLOADS = 2
+METADATA_THREADS = 20
+# Connections to each upstream for files and parts of them: one for each of these.
+FILE_CONNECTIONS = DOWNLOADS + PREFETCHED_DOWNLOADS + METADATA_THREADS
 # Seconds until a project that the upstream does not have is requested again, and until a page whose upstream fails is.
 ABSENT_FRESHNESS = 10
 FAILURE_FRESHNESS = 10

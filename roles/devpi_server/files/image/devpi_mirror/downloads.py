@@ -29,9 +29,6 @@ PIECE = 65_536
 DISCONNECTIONS = 5
 # Seconds that a client waits for the first byte or the next one. The upstream's own limit comes first.
 PATIENCE = 60.0
-# Downloads at a time that clients wait for, of which uv requests 50, and that are prefetched.
-THREADS = 50
-PREFETCHING = 2
 ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
 
 
@@ -282,8 +279,8 @@ class Downloads:
         self.folder = folder
         self.lock = threading.RLock()
         self.running: dict[str, Download] = {}
-        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="downloads")
-        self.prefetching = ThreadPoolExecutor(PREFETCHING, thread_name_prefix="prefetching")
+        self.pool = ThreadPoolExecutor(config.DOWNLOADS, thread_name_prefix="downloads")
+        self.prefetching = ThreadPoolExecutor(config.PREFETCHED_DOWNLOADS, thread_name_prefix="prefetching")
         self.count = 0
 
     def start(

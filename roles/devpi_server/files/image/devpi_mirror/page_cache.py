@@ -229,8 +229,8 @@ def header_of(response: Received, form: bytes, listing: bytes) -> Header:
     """Return what is stored with a page. Values that can't be sent in a header again are left out."""
     etag, serial = (response.headers.get(name, "") for name in ("ETag", "X-PyPI-Last-Serial"))
     return Header(
-        etag=etag if etag.isascii() and etag.isprintable() else "",
-        serial=serial if serial.isascii() and serial.isdecimal() else "",
+        etag=etag if re.fullmatch("[ -~]{1,1000}", etag) else "",
+        serial=serial if re.fullmatch("[0-9]{1,20}", serial) else "",
         tag=tag_of(form),
         size=response.size,
         length=len(form),

@@ -6,6 +6,7 @@ is converted to it. All fields are preserved, those that this module does not kn
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import re
 from collections.abc import Iterator
@@ -63,6 +64,8 @@ PIECE = 65_536
 # The level of gzip from which on a page takes more time and hardly less room.
 COMPRESSION = 3
 
+# Python takes minutes for a page in one of these.
+SLOW_CHARSETS = ("idna", "punycode")
 # Surrogates, which some encodings of HTML can have, are no UTF-8.
 UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]|^\.\.?$")
 # Bytes of a file name that file systems allow.
@@ -96,7 +99,7 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
     else:
         raise PageError(f"the response has the content type {kind}, which is not that of a simple page")
     origin = "/".join(url.split("/", 3)[:3])
-    page["files"] = [file for file in page["files"] if is_safe(file["filename"])]
+    files = []
     for file in page["files"]:
         link = file["url"]
         # urljoin takes longer than all else that a page takes, and these are most links.
@@ -104,8 +107,10 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
             file["url"] = origin + link
         elif not link.startswith(("https://", "http://")) or "[" in link or "]" in link or not link.isascii():
             file["url"] = joined(url, link)
-    # A link that is no URL must not make the project's other files unavailable.
-    page["files"] = [file for file in page["files"] if file["url"]]
+        # A link that is no URL must not make the project's other files unavailable.
+        if file["url"] and is_safe(file["filename"]):
+            files.append(file)
+    page["files"] = files
     return page
 
 
@@ -196,6 +201,8 @@ def anchors_of(text: str) -> Anchors:
 
 def parse_html(content: bytes, charset: str, url: str) -> Page:
     try:
+        if codecs.lookup(charset).name in SLOW_CHARSETS:
+            raise ValueError(f"its charset is {charset}, which no page has")
         text = content.decode(charset)
     except (LookupError, ValueError) as exc:
         raise PageError(f"the response can't be decoded ({exc})") from exc

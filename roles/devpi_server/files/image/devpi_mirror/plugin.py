@@ -40,7 +40,6 @@ FILE = re.compile(
 GUESSED = re.compile(rf"(?P<index>/{config.INDEX})?/simple/(?:[^/]+/?)?|/simple")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-METADATA_THREADS = 20
 # Projects whose page is searched for one file: the name of an archive of sources does not say where its version begins.
 PROJECTS = 4
 # Seconds that a client waits for metadata, for which the upstream may have to send a whole wheel.
@@ -90,7 +89,7 @@ class Service:
         self.mirrors: dict[tuple[str, str], Mirror] = {}
         self.lock = threading.Lock()
         self.downloads = Downloads(config.TEMPORARY)
-        self.metadata: Flights[bytes] = Flights(METADATA_THREADS, "metadata")
+        self.metadata: Flights[bytes] = Flights(config.METADATA_THREADS, "metadata")
         self.unrequested = Unrequested()
 
     def respond(self, request: Any) -> Any:
@@ -295,7 +294,7 @@ class Service:
         if request.method == "HEAD":
             size = file.get("size")
             if not isinstance(size, int):
-                with mirror.upstream.stream(file["url"], method="HEAD") as response:
+                with mirror.upstream.stream(file["url"], method="HEAD", is_file=True) as response:
                     size = response.headers.get("Content-Length")
             return file_response([], None if size is None else int(size))
         download = self.download(mirror, path, project, file)

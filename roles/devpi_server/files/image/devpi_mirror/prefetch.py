@@ -109,8 +109,9 @@ class Prefetcher:
         """Return whether a project was not noted lately in ``names``, and note it."""
         with self.lock:
             now = self.clock()
-            for name in [name for name, at in names.items() if now - at >= ONE_IN]:
-                del names[name]
+            # The oldest is the first.
+            while names and now - next(iter(names.values())) >= ONE_IN:
+                del names[next(iter(names))]
             if project in names:
                 return False
             names[project] = now

@@ -18,9 +18,6 @@ from .credentials import Credentials
 
 # What the upstream says about a request, which the client is to know. Anything else is a failure of the upstream.
 PASSED_ON = (401, 403, 404, 410, 429)
-# Connections to each upstream for files and parts of them: one for each thread that downloads or prefetches (downloads.py) or
-# reads metadata (plugin.py).
-FILE_CONNECTIONS = 72
 # Of a host whose name can't be resolved for a moment, or that is being restarted.
 ATTEMPTS = 3
 # Bytes of the body of a redirect.
@@ -146,7 +143,7 @@ class Upstream:
         self.credentials = Credentials(self.url, authorization)
         context = ssl_context()
         self.client = self.connect(context, config.CONNECTIONS)
-        self.file_client = self.connect(context, FILE_CONNECTIONS)
+        self.file_client = self.connect(context, config.FILE_CONNECTIONS)
 
     def connect(self, context: ssl.SSLContext, connections: int) -> httpx.Client:
         """Return a client with at most so many connections."""
