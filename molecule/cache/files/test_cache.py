@@ -8,7 +8,6 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator
 from urllib.parse import urljoin
 
 import pytest
@@ -27,14 +26,6 @@ from conversation import (
 )
 
 mirror = Mirror()
-
-
-@pytest.fixture(autouse=True)
-def upstream() -> Iterator[None]:
-    """Have the upstream work before and after each test."""
-    set_upstream_mode("well")
-    yield
-    set_upstream_mode("well")
 
 
 def wheel_at_upstream(name: str) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import subprocess
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 from conversation import (
@@ -78,14 +78,6 @@ def previous() -> dict[str, dict[str, Any]]:
     done = subprocess.run([*PLAY, *extra], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return files
-
-
-@pytest.fixture(autouse=True)
-def upstream() -> Iterator[None]:
-    """Have the upstream work before and after each test."""
-    set_upstream_mode("well")
-    yield
-    set_upstream_mode("well")
 
 
 @INDEXES

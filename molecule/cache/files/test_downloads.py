@@ -5,21 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import installers
 import pytest
 from conversation import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
 
 mirror = Mirror()
-
-
-@pytest.fixture(autouse=True)
-def upstream() -> Iterator[None]:
-    """Have the upstream work before and after each test."""
-    set_upstream_mode("well")
-    yield
-    set_upstream_mode("well")
 
 
 def filename(name: str) -> str:

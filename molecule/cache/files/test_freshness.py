@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Callable, Iterator
+from typing import Callable
 
 import installers
 import pytest
@@ -23,13 +23,6 @@ from conversation import (
 mirror = Mirror()
 # As the scenario sets it: after so many seconds, a client waits for the upstream.
 MAX_STALE = 20
-
-
-@pytest.fixture(autouse=True)
-def upstream() -> Iterator[None]:
-    set_upstream_mode("well")
-    yield
-    set_upstream_mode("well")
 
 
 def change_upstream(path: str) -> None:

@@ -1,0 +1,16 @@
+"""Fixtures of all tests of the cache scenario."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+from conversation import set_upstream_mode
+
+
+@pytest.fixture(autouse=True)
+def upstream() -> Iterator[None]:
+    """Have the upstream work before and after each test."""
+    set_upstream_mode("well")
+    yield
+    set_upstream_mode("well")
