@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Callable
 
 import installers
@@ -23,25 +24,16 @@ from conversation import (
 mirror = Mirror()
 # As the scenario sets it: after so many seconds, a client waits for the upstream.
 MAX_STALE = 20
+# Each returns what the installer prints about the release of a project that it would install.
+pip = partial(installers.pip, "install", "--dry-run", "--ignore-installed")
+uv = partial(installers.uv, "--dry-run", "--reinstall")
+INSTALLERS = pytest.mark.parametrize(
+    ("install", "separator"), [pytest.param(pip, "-", id="pip"), pytest.param(uv, "==", id="uv")]
+)
 
 
 def change_upstream(path: str) -> None:
     assert send(UPSTREAM_PORT, path, "POST").status == 200
-
-
-def pip(name: str, *options: str) -> str:
-    """Return what pip says about the release of a project that it would install."""
-    return installers.pip("install", "--dry-run", "--ignore-installed", *options, name)
-
-
-def uv(name: str, *options: str) -> str:
-    """Return what uv says about the release of a project that it would install."""
-    return installers.uv("--dry-run", "--reinstall", *options, name)
-
-
-INSTALLERS = pytest.mark.parametrize(
-    ("install", "separator"), [pytest.param(pip, "-", id="pip"), pytest.param(uv, "==", id="uv")]
-)
 
 
 def publish(name: str) -> None:
@@ -166,7 +158,7 @@ def test_limits_of_release_age_select_the_same_as_at_the_upstream(
 ) -> None:
     publish("aged")
     assert f"aged{separator}2.0" in install("aged")
-    assert f"aged{separator}1.0" in install("aged", option, "2020-12-31T00:00:00Z")
+    assert f"aged{separator}1.0" in install(option, "2020-12-31T00:00:00Z", "aged")
 
 
 @pytest.mark.parametrize("path", ["/root/pypi/+simple/Non.Normalized_Name/", "/root/pypi/+simple/non-normalized-name"])
