@@ -234,5 +234,5 @@ def header_of(response: Received, form: bytes, listing: bytes) -> Header:
         tag=tag_of(form),
         size=response.size,
         length=len(form),
-        checksum=zlib.crc32(listing),
+        listing_crc=zlib.crc32(listing),
     )

@@ -19,8 +19,8 @@ from . import config, pages
 class Header(NamedTuple):
     """What is stored with a page: the upstream's ``ETag`` and serial, and a tag that changes with the page.
 
-    ``size`` is the bytes of the upstream's page, ``length`` those of the form in which it is served, and ``checksum`` is the
-    CRC-32 of the listing.
+    ``size`` is the bytes of the upstream's page, ``length`` those of the form in which it is served, and ``listing_crc`` is
+    the CRC-32 of the listing.
     """
 
     etag: str
@@ -28,7 +28,7 @@ class Header(NamedTuple):
     tag: str
     size: int
     length: int
-    checksum: int
+    listing_crc: int
 
 
 class Removed(NamedTuple):
@@ -77,7 +77,7 @@ class PageStore:
             # Not in memory, as each of many clients may be after a file of a large page.
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         with memoryview(content) as view:
-            if zlib.crc32(view[start:]) != header.checksum:
+            if zlib.crc32(view[start:]) != header.listing_crc:
                 raise ValueError("the stored page is damaged")
         return pages.Listing(content, start)
 

@@ -66,15 +66,17 @@ COMPRESSION = 3
 
 # Python takes minutes for a page in one of these.
 SLOW_CHARSETS = ("idna", "punycode")
-# Surrogates, which some encodings of HTML can have, are no UTF-8.
-UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]|^\.\.?$")
 # Bytes of a file name that file systems allow.
 NAME_LIMIT = 255
-DIGEST = re.compile(r"[0-9a-f]{16,}", re.IGNORECASE)
+DIGEST = re.compile(r"[0-9a-fA-F]{16,}")
 # What a URL can have as it is, without the slash.
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
 # What a listing has of a file: what requests for it and for its core metadata need, and prefetching.
 LISTED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata", "yanked")
+# How many files are listed at a time, which takes memory, while orjson takes longest to begin.
+LISTED_AT_A_TIME = 1000
+# Around an entry of a listing. Everything inside of it has a deeper indentation, and JSON has no line feed in a text.
+ENTRY_START, ENTRY_END = b'\n  "', b"\n  }"
 
 Page = dict[str, Any]
 File = dict[str, Any]
@@ -137,7 +139,9 @@ def limit_complexity(complexity: int) -> None:
 
 def is_safe(filename: str) -> bool:
     """Return whether a file name can be the last part of a path."""
-    return bool(filename) and not UNSAFE.search(filename) and len(filename.encode()) <= NAME_LIMIT
+    # Surrogates, which some encodings of HTML can have, are no UTF-8, and are not printable either.
+    is_name = filename.isprintable() and "/" not in filename and "\\" not in filename and filename not in ("", ".", "..")
+    return is_name and len(filename.encode()) <= NAME_LIMIT
 
 
 def parse_json(content: bytes) -> Page:
@@ -311,29 +315,31 @@ def localize(page: Page, index: str) -> bytes:
 
     The links lead from the page of a project of any index to the files of ``index``. pip takes half as long again for a link
     that has a plus sign, so ``-f`` stands for devpi's ``+f``. The core metadata of a wheel is promised if the upstream does not
-    list it. The listing has a line for each file: path, tab and JSON. Raises PageError.
+    list it. The listing has JSON objects of files by their paths, see ``Listing``. Raises PageError.
     """
     folder = link_to(f"{index}/")
-    # One allocation for all lines: each text that orjson returns occupies several times its length.
-    listing = bytearray(b"\n")
-    for file in page["files"]:
-        path = path_of(file)
+    listing = bytearray()
+    for start in range(0, len(page["files"]), LISTED_AT_A_TIME):
+        entries = {}
+        for file in page["files"][start : start + LISTED_AT_A_TIME]:
+            path = path_of(file)
+            entries[path] = {key: file[key] for key in LISTED if key in file}
+            way, name = path.rsplit("/", 1)
+            name = name if PLAIN.fullmatch(name) else quote(name, safe="+!~")
+            file["url"] = f"{folder}-{way[1:]}/{name}" if way.startswith("+f/") else f"{folder}{way}/{name}"
+            if name.endswith(".whl") and not has_core_metadata(file):
+                file["core-metadata"] = True
         try:
-            listing += path.encode() + b"\t" + orjson.dumps({key: file[key] for key in LISTED if key in file}) + b"\n"
+            listing += orjson.dumps(entries, option=orjson.OPT_INDENT_2)
         except TypeError as exc:
             raise PageError(f"the response has a file that can't be listed ({exc})") from exc
-        way, name = path.rsplit("/", 1)
-        name = name if PLAIN.fullmatch(name) else quote(name, safe="+!~")
-        file["url"] = f"{folder}-{way[1:]}/{name}" if way.startswith("+f/") else f"{folder}{way}/{name}"
-        if name.endswith(".whl") and not has_core_metadata(file):
-            file["core-metadata"] = True
     return bytes(listing)
 
 
 class Listing:
-    """The files of a page, by the lines that ``localize`` returns. They are searched, and neither copied nor parsed.
+    """The files of a page that ``localize`` lists. They are searched, and neither copied nor parsed.
 
-    ``content`` has the lines from ``start`` to its end. It can be a file of any size that is mapped into memory.
+    ``content`` has the listing from ``start`` to its end. It can be a file of any size that is mapped into memory.
     """
 
     def __init__(self, content: bytes | mmap, start: int = 0) -> None:
@@ -342,21 +348,20 @@ class Listing:
 
     def find(self, path: str) -> File | None:
         """Return the file with a path below its index."""
-        line = f"\n{path}\t".encode()
-        found = self.content.find(line, self.start)
-        if found < 0:
-            return None
-        start = found + len(line)
-        return dict(orjson.loads(self.content[start : self.content.find(b"\n", start)]))
+        start = self.content.find(b"\n  " + orjson.dumps(path) + b": ", self.start)
+        return None if start < 0 else self.entry(start)[1]
 
     def newest_first(self) -> Iterator[tuple[str, File]]:
         """Yield the paths and the files from the last one to the first: indexes list new releases last."""
-        end = len(self.content) - 1
-        while end > self.start:
-            start = self.content.rfind(b"\n", self.start, end)
-            path, _tab, content = self.content[start + 1 : end].partition(b"\t")
-            yield path.decode(), orjson.loads(content)
-            end = start
+        start = len(self.content)
+        while (start := self.content.rfind(ENTRY_START, self.start, start)) >= 0:
+            yield self.entry(start)
+
+    def entry(self, start: int) -> tuple[str, File]:
+        """Return the path and the file of the entry that begins at ``start``."""
+        end = self.content.find(ENTRY_END, start) + len(ENTRY_END)
+        ((path, file),) = orjson.loads(b"{%s}" % self.content[start:end]).items()
+        return path, file
 
 
 def render_json(page: Page) -> bytes:
