@@ -7,7 +7,6 @@ is converted to it. All fields are preserved, those that this module does not kn
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
 from collections.abc import Iterator
 from email.message import Message
@@ -19,6 +18,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import orjson
 from packaging.utils import canonicalize_name
+from zlib_ng import zlib_ng
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -61,8 +61,10 @@ COMPLEXITY_LIMIT = 3_000_000
 # HTML is parsed in pieces of this many characters. A larger element, which can have any number of attributes, is an error.
 PIECE = 65_536
 
-# The level of gzip from which on a page takes more time and hardly less room.
+# The level of zlib-ng at which a page is as small as at zlib's level 6, in a third of the time.
 COMPRESSION = 3
+# What zlib calls the format of gzip with its largest window.
+GZIP = 31
 
 # Python takes minutes for a page in one of these.
 SLOW_CHARSETS = ("idna", "punycode")
@@ -140,8 +142,9 @@ def limit_complexity(complexity: int) -> None:
 def is_safe(filename: str) -> bool:
     """Return whether a file name can be the last part of a path."""
     # Surrogates, which some encodings of HTML can have, are no UTF-8, and are not printable either.
-    is_name = filename.isprintable() and "/" not in filename and "\\" not in filename and filename not in ("", ".", "..")
-    return is_name and len(filename.encode()) <= NAME_LIMIT
+    if not filename.isprintable() or filename in ("", ".", ".."):
+        return False
+    return "/" not in filename and "\\" not in filename and len(filename.encode()) <= NAME_LIMIT
 
 
 def parse_json(content: bytes) -> Page:
@@ -422,7 +425,7 @@ def render_html(page: Page, name: str) -> bytes:
 
 
 def compressed(content: bytes) -> bytes:
-    return gzip.compress(content, COMPRESSION, mtime=0)
+    return zlib_ng.compress(content, COMPRESSION, GZIP)
 
 
 def empty(name: str) -> Page:
