@@ -34,11 +34,13 @@ def mirror(tmp_path, monkeypatch):
         upstream = Upstream(server.url)
         registry = Downloads(tmp_path / "tmp")
 
+        def store(path, digests):
+            state.stored.append(path.read_bytes())
+            assert digests["sha256"] == hashlib.sha256(state.stored[-1]).hexdigest()
+
         def start(source=None, **options):
             source = source or Source(server.url + "a.whl", len(CONTENT), {"sha256": SHA256})
-            return registry.start(
-                "+f/a", upstream, source, lambda path: state.stored.append(path.read_bytes()), **options
-            )
+            return registry.start("+f/a", upstream, source, store, **options)
 
         state.registry, state.start = registry, start
         yield state
@@ -305,7 +307,7 @@ def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, 
     source = Source(url.replace("//", "//user:secret@") + "?signature=secret", len(CONTENT), {"sha256": SHA256})
     upstream = Upstream(mirror.server.url)
 
-    def store(_path):
+    def store(_path, _digests):
         raise error
 
     (tmp_path / "tmp").mkdir()

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import httpx
+from devpi_server.filestore import DEFAULT_HASH_TYPE
 
 from . import config
 from .upstream import Upstream, UpstreamError, without_secrets
@@ -30,6 +31,8 @@ DISCONNECTIONS = 5
 # Seconds that a client waits for the first byte or the next one. The upstream's own limit comes first.
 PATIENCE = 60.0
 ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
+# What a whole file, with its digests by algorithm, is handed to.
+Store = Callable[[Path, Mapping[str, str]], None]
 
 
 class Source(NamedTuple):
@@ -58,9 +61,9 @@ def free_bytes(folder: Path) -> int:
 
 
 class Download:
-    """A file that comes from the upstream. ``store`` is called with its path and size when it is whole."""
+    """A file that comes from the upstream. ``store`` is called with its path and its digests when it is whole."""
 
-    def __init__(self, upstream: Upstream, source: Source, path: Path, store: Callable[[Path], None]) -> None:
+    def __init__(self, upstream: Upstream, source: Source, path: Path, store: Store) -> None:
         self.upstream = upstream
         self.source = source
         self.path = path
@@ -71,7 +74,9 @@ class Download:
         self.received = 0
         self.has_started = self.is_responding = self.is_whole = False
         self.error: UpstreamError | NoRoom | None = None
-        self.hashes = {algorithm: hashlib.new(algorithm) for algorithm in ALGORITHMS if algorithm in source.hashes}
+        # What the upstream's page lists, and in addition what devpi has of each file.
+        self.listed = {algorithm: source.hashes[algorithm] for algorithm in ALGORITHMS if algorithm in source.hashes}
+        self.hashes = {algorithm: hashlib.new(algorithm) for algorithm in (*self.listed, DEFAULT_HASH_TYPE)}
 
     def run(self) -> None:
         """Download the file and store it. Does nothing at the second call."""
@@ -84,7 +89,7 @@ class Download:
             with self.create() as self.stream:
                 self.receive()
             self.verify()
-            self.store(self.path)
+            self.store(self.path, {algorithm: running.hexdigest() for algorithm, running in self.hashes.items()})
         # Whatever it is, the clients have to know.
         except Exception as exc:
             error = exc if isinstance(exc, (UpstreamError, NoRoom)) else UpstreamError(self.description_of(exc))
@@ -196,9 +201,9 @@ class Download:
 
     def require_digests(self) -> None:
         """Raise Unusable if the page lists a digest that no file can have."""
-        for algorithm, running in self.hashes.items():
-            digest = self.source.hashes[algorithm]
-            if not isinstance(digest, str) or not re.fullmatch(f"[0-9a-fA-F]{{{running.digest_size * 2}}}", digest):
+        for algorithm, digest in self.listed.items():
+            length = 2 * self.hashes[algorithm].digest_size
+            if not isinstance(digest, str) or not re.fullmatch(f"[0-9a-fA-F]{{{length}}}", digest):
                 raise Unusable(f"the upstream's page lists an invalid {algorithm} digest, getting {self.name}")
 
     def verify(self) -> None:
@@ -206,9 +211,9 @@ class Download:
             raise UpstreamError(
                 f"the file has {self.received} bytes instead of {self.source.size}, getting {self.name}"
             )
-        for algorithm, running in self.hashes.items():
-            digest, listed = running.hexdigest(), self.source.hashes[algorithm].lower()
-            if digest != listed:
+        for algorithm, listed in self.listed.items():
+            digest = self.hashes[algorithm].hexdigest()
+            if digest != listed.lower():
                 raise UpstreamError(f"the file has the {algorithm} {digest} instead of {listed}, getting {self.name}")
 
     @property
@@ -283,9 +288,7 @@ class Downloads:
         self.prefetching = ThreadPoolExecutor(config.PREFETCHED_DOWNLOADS, thread_name_prefix="prefetching")
         self.count = 0
 
-    def start(
-        self, path: str, upstream: Upstream, source: Source, store: Callable[[Path], None], *, prefetch: bool = False
-    ) -> Download:
+    def start(self, path: str, upstream: Upstream, source: Source, store: Store, *, prefetch: bool = False) -> Download:
         """Return the download of a file, which is started if it is not under way."""
         with self.lock:
             download = self.running.get(path)

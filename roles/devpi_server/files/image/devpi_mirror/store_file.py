@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from devpi_common.metadata import splitbasename
-from devpi_server.filestore import DEFAULT_HASH_TYPES, get_hashes
+from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
 
 from . import compat, pages
-from .downloads import ALGORITHMS
 
 
-def store_file(xom: Any, index: str, path: str, project: str, file: pages.File, downloaded: Path) -> None:
+def store_file(
+    xom: Any, index: str, path: str, project: str, file: pages.File, downloaded: Path, digests: Mapping[str, str]
+) -> None:
     """Give devpi a file and its entry, together in one short transaction. The file is linked, not copied.
 
     An existing entry is updated: its file may have been evicted.
@@ -20,9 +22,7 @@ def store_file(xom: Any, index: str, path: str, project: str, file: pages.File, 
     if xom.is_replica():
         # It gets the file from its primary.
         return
-    algorithm, _digest = pages.hash_of(file)
     with downloaded.open("rb") as stream:
-        hashes = get_hashes(stream, hash_types=(*DEFAULT_HASH_TYPES, *({algorithm} & set(ALGORITHMS))))
         # devpi links the file with this attribute.
         stream.devpi_srcpath = downloaded  # type: ignore[attr-defined]
         with xom.keyfs.write_transaction():
@@ -30,7 +30,7 @@ def store_file(xom: Any, index: str, path: str, project: str, file: pages.File, 
             entry.url = file["url"].partition("#")[0]
             entry.project = project
             entry.version = version_of(file["filename"])
-            compat.set_content(entry, stream, hashes, downloaded.stat().st_size)
+            compat.set_content(entry, stream, Digests(digests), downloaded.stat().st_size)
 
 
 def version_of(filename: str) -> str | None:
