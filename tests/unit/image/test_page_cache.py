@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 from devpi_mirror import config, page_cache, page_store, pages
 from devpi_mirror.page_cache import PageCache
+from devpi_mirror.page_store import tag_of
 from devpi_mirror.pages import JSON
 from devpi_mirror.upstream import Received, Upstream, UpstreamError
 from fake_upstream import serving
@@ -288,6 +291,55 @@ def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
     (path, file) = next(served.listing().newest_first())
     assert mirror.cache.find("alpha", path) == file
     assert list(mirror.cache.store.folder.iterdir()) == []
+
+
+def test_a_page_that_the_upstream_has_replaced_is_not_fresh_although_the_new_one_can_not_be_stored(mirror, monkeypatch):
+    mirror.cache.get("alpha")
+    mirror.now += FRESHNESS + 1
+    mirror.version, mirror.etag = "2", '"2"'
+    monkeypatch.setattr(page_store, "write", lambda *_arguments: False)
+    assert [version(mirror.cache.get("alpha")) for _request in range(3)] == ["2"] * 3
+    # It remains for an outage.
+    mirror.status = 500
+    stale = mirror.cache.get("alpha")
+    assert (version(stale), bool(stale.error)) == ("1", True)
+
+
+def test_a_page_is_sent_with_its_own_tag_although_another_has_replaced_it(mirror):
+    first = mirror.cache.get("alpha")
+    mirror.version, mirror.etag = "2", '"2"'
+    second = mirror.cache.get("alpha", reload=True)
+    assert [(version(page), page.header.tag == tag_of(page.form())) for page in (first, second)] == [
+        ("1", True),
+        ("2", True),
+    ]
+
+
+def test_a_page_that_is_purged_while_the_upstream_confirms_it_is_served(mirror):
+    served = mirror.cache.get("alpha")
+    mirror.cache.purge("alpha")
+    assert version(served) == "1"
+
+
+def test_errors_are_forgotten_although_the_clock_was_set_back(mirror):
+    mirror.status = 404
+    with pytest.raises(UpstreamError):
+        mirror.cache.get("alpha")
+    mirror.now -= 7200
+    mirror.status = 200
+    assert version(mirror.cache.get("alpha")) == "1"
+    mirror.status = 500
+    assert mirror.cache.get("alpha", reload=True).error
+    mirror.now -= 7200
+    mirror.status = 200
+    assert mirror.cache.get("alpha").error == ""
+
+
+def test_no_removal_is_lost(tmp_path):
+    store = page_store.PageStore(tmp_path)
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda number: store.note_removal(f"p{number}"), range(200)))
+    assert len(page_store.removed(tmp_path, time.time())) == 200
 
 
 @pytest.mark.parametrize("project", ["", "..", "a/b", "-a", "a_b", "Alpha", "a" + "\n", "a.b", "a" * 201])

@@ -11,4 +11,4 @@ def test_a_page_that_can_not_be_read_was_never_confirmed(tmp_path, project):
     store = PageStore(tmp_path)
     store.confirm(project)
     assert store.confirmed(project) == 0.0
-    assert store.header(project) is None
+    assert store.get(project) is None

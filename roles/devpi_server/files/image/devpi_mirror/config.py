@@ -55,8 +55,10 @@ PREFETCHED_DOWNLOADS = 2
 METADATA_THREADS = 20
 # Connections to each upstream for files and parts of them: one for each of these.
 FILE_CONNECTIONS = DOWNLOADS + PREFETCHED_DOWNLOADS + METADATA_THREADS
-# Seconds until a project that the upstream does not have is requested again, and until a page whose upstream fails is.
-ABSENT_FRESHNESS = 10
+# Seconds until a project that the upstream does not have is requested again. Each of nginx's two caches has the answer for
+# another second, so a new project is found after 10.
+ABSENT_FRESHNESS = 8
+# Seconds until a page whose upstream fails is requested again.
 FAILURE_FRESHNESS = 10
 # Requests that devpi handles at a time. A client that downloads a file occupies one of them.
 THREADS = 100

@@ -24,7 +24,7 @@ import orjson
 
 from . import config, pages
 from .flights import Flights
-from .page_store import Header, PageStore, tag_of
+from .page_store import Header, PageStore, StoredPage, tag_of
 from .upstream import Received, Upstream, UpstreamError
 
 # Seconds between two answers that a project does not exist, after which it is removed.
@@ -93,16 +93,16 @@ class PageCache:
         """Return the page of a project by its normalized name. Raises UpstreamError."""
         if not PROJECT.fullmatch(project):
             raise UpstreamError(f"{project!r} is not the name of a project", 404)
-        stored = self.store.header(project)
+        stored = self.store.get(project)
         if stored and not reload and project not in self.denied:
             age = self.age(project)
             if age < self.freshness:
                 return self.stored(project, stored, self.freshness - age)
             until, why = self.unavailable
-            if self.clock() < until:
+            if self.is_ahead(until, config.FAILURE_FRESHNESS):
                 return self.stored(project, stored, until - self.clock(), why)
         until, error = self.absent.get(project, (0.0, None))
-        if error and not reload and self.clock() < until:
+        if error and not reload and self.is_ahead(until, config.ABSENT_FRESHNESS):
             raise error
         try:
             wait = STALE_WAIT if stored else WAIT
@@ -111,12 +111,16 @@ class PageCache:
             late = UpstreamError(f"the upstream's page of {project} has not arrived after {wait:.0f} s", is_outage=True)
             return self.without_upstream(project, stored, late)
 
+    def is_ahead(self, until: float, limit: float) -> bool:
+        """Return whether a time is ahead. One that is more than ``limit`` seconds ahead is not: the clock was set back."""
+        return 0 < until - self.clock() <= limit
+
     def age(self, project: str) -> float:
         """Return the seconds since the upstream confirmed a page, which are infinite if the clock was wrong at that time."""
         age = self.clock() - self.store.confirmed(project)
         return max(age, 0.0) if age >= -CLOCK_TOLERANCE else math.inf
 
-    def without_upstream(self, project: str, stored: Header | None, error: UpstreamError) -> Served:
+    def without_upstream(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Served:
         """Return a cached page that the upstream does not confirm. Raises the error if there is none."""
         if not stored:
             raise error
@@ -131,23 +135,24 @@ class PageCache:
         A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
         """
         age = self.age(project) if PROJECT.fullmatch(project) else math.inf
-        if age < config.max_stale():
+        stored = self.store.get(project) if age < config.max_stale() else None
+        if stored:
             # What can't be read is downloaded again.
             with suppress(UpstreamError):
-                found = self.read(self.store.listing, project).find(path)
+                found = self.read(stored.listing, project).find(path)
                 if found or age < self.freshness:
                     return found
         return self.get(project).listing().find(path)
 
-    def stored(self, project: str, header: Header, fresh_for: float, error: str = "") -> Served:
-        form, listing = partial(self.read, self.store.form, project), partial(self.read, self.store.listing, project)
-        return Served(header, form, listing, fresh_for, error)
+    def stored(self, project: str, page: StoredPage, fresh_for: float, error: str = "") -> Served:
+        form, listing = (partial(self.read, part, project) for part in (page.form, page.listing))
+        return Served(page.header, form, listing, fresh_for, error)
 
-    def read(self, part: Callable[[str], T], project: str) -> T:
+    def read(self, part: Callable[[], T], project: str) -> T:
         """Return a part of a stored page. Raises UpstreamError if it can't be read: the page is then downloaded again."""
         try:
-            return part(project)
-        except (OSError, ValueError, TypeError) as exc:
+            return part()
+        except (OSError, ValueError) as exc:
             self.purge(project)
             raise UpstreamError(f"{exc}, reading the page of {project}") from exc
 
@@ -158,14 +163,15 @@ class PageCache:
 
     def request(self, project: str, body: BinaryIO) -> Served:
         """Request a page, whose response is written to ``body``, and store it. Raises UpstreamError."""
-        stored = self.store.header(project)
+        stored = self.store.get(project)
         headers = {"Accept": pages.ACCEPT}
-        if stored and stored.etag:
-            headers["If-None-Match"] = stored.etag
+        if stored and stored.header.etag:
+            headers["If-None-Match"] = stored.header.etag
         try:
             response = self.upstream.receive(f"{self.upstream.url}{project}/", headers, body)
             if response.status == 304 and stored:
-                self.confirm(project)
+                self.forget_errors(project)
+                self.store.confirm(project)
                 return self.stored(project, stored, self.freshness)
             if response.status != 200:
                 raise UpstreamError(f"the upstream answers {response.status} to a request for the page of {project}")
@@ -180,10 +186,13 @@ class PageCache:
             reason = str(exc) if isinstance(exc, (pages.PageError, OSError)) else f"{type(exc).__name__}: {exc}"
             return self.without_upstream(project, stored, UpstreamError(f"{reason}, getting the page of {project}"))
         header = header_of(response, form, listing)
-        is_stored = self.store.write(project, header, form, listing)
-        self.confirm(project)
-        if is_stored:
-            return self.stored(project, header, self.freshness)
+        self.forget_errors(project)
+        if self.store.write(project, header, form, listing):
+            self.store.confirm(project)
+            stored = self.store.get(project)
+            if stored:
+                return self.stored(project, stored, self.freshness)
+        # If the disk has no room, an older page remains. The upstream has not confirmed that one.
         return Served(header, lambda: form, lambda: pages.Listing(listing), self.freshness)
 
     def convert(self, project: str, response: Received) -> tuple[bytes, bytes]:
@@ -195,17 +204,15 @@ class PageCache:
             listing = pages.localize(page, self.index)
             return pages.compressed(pages.render_json(page)), listing
 
-    def confirm(self, project: str) -> None:
-        """Note that the upstream has just confirmed a page."""
+    def forget_errors(self, project: str) -> None:
         self.absent.pop(project, None)
         self.denied.pop(project, None)
-        self.store.confirm(project)
 
-    def confirm_removal(self, project: str, stored: Header | None, error: UpstreamError) -> Served:
+    def confirm_removal(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Served:
         """Serve a page whose project the upstream denies, until it has done so twice. Raises UpstreamError after that."""
         now = self.clock()
         first = self.denied.setdefault(project, now) if stored else 0.0
-        if stored and now - first < CONFIRMED_AFTER:
+        if stored and abs(now - first) < CONFIRMED_AFTER:
             return self.stored(project, stored, config.ABSENT_FRESHNESS, str(error))
         self.denied.pop(project, None)
         if stored:
@@ -216,8 +223,7 @@ class PageCache:
 
     def purge(self, project: str) -> None:
         """Have the next request for a project wait for the upstream."""
-        self.absent.pop(project, None)
-        self.denied.pop(project, None)
+        self.forget_errors(project)
         self.store.purge(project)
 
 

@@ -8,6 +8,7 @@ import mmap
 import os
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,38 @@ class Removed(NamedTuple):
     at: float
 
 
+class StoredPage:
+    """A page in a file, which stays what it is when the file is replaced or removed.
+
+    Raises OSError, ValueError or TypeError if it can't be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.file)
+        with open(self.file, "rb", closefd=False) as stream:
+            line = stream.readline()
+        self.start = len(line)
+        self.header = Header(**json.loads(line))
+
+    def form(self) -> bytes:
+        """Return the form of the page. Raises OSError, or ValueError if it is damaged."""
+        form = os.pread(self.file, self.header.length, self.start)
+        if tag_of(form) != self.header.tag:
+            raise ValueError("the stored page is damaged")
+        return form
+
+    def listing(self) -> pages.Listing:
+        """Return the listing of the page. Raises OSError, or ValueError if it is damaged."""
+        start = self.start + self.header.length
+        # Not in memory, as each of many clients may be after a file of a large page.
+        content = mmap.mmap(self.file, 0, access=mmap.ACCESS_READ)
+        with memoryview(content) as view:
+            if zlib.crc32(view[start:]) != self.header.listing_crc:
+                raise ValueError("the stored page is damaged")
+        return pages.Listing(content, start)
+
+
 class PageStore:
     """One file for each page: a header, which is a line of JSON, a form and a listing.
 
@@ -48,38 +81,17 @@ class PageStore:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
         self.clock = clock
+        self.removals = threading.Lock()
 
     def path(self, project: str) -> Path:
         return self.folder / f"{project}.page"
 
-    def header(self, project: str) -> Header | None:
-        """Return what is stored with a page. What can't be read is as if it were not there."""
+    def get(self, project: str) -> StoredPage | None:
+        """Return a page. What can't be read is as if it were not there."""
         try:
-            with self.path(project).open("rb") as stream:
-                return Header(**json.loads(stream.readline()))
+            return StoredPage(self.path(project))
         except (OSError, ValueError, TypeError):
             return None
-
-    def form(self, project: str) -> bytes:
-        """Return the form of a page. Raises OSError, ValueError or TypeError if it was removed or is damaged."""
-        with self.path(project).open("rb") as stream:
-            header = Header(**json.loads(stream.readline()))
-            form = stream.read(header.length)
-        if tag_of(form) != header.tag:
-            raise ValueError("the stored page is damaged")
-        return form
-
-    def listing(self, project: str) -> pages.Listing:
-        """Return the listing of a page. Raises OSError, ValueError or TypeError if it was removed or is damaged."""
-        with self.path(project).open("rb") as stream:
-            header = Header(**json.loads(stream.readline()))
-            start = stream.tell() + header.length
-            # Not in memory, as each of many clients may be after a file of a large page.
-            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        with memoryview(content) as view:
-            if zlib.crc32(view[start:]) != header.listing_crc:
-                raise ValueError("the stored page is damaged")
-        return pages.Listing(content, start)
 
     def write(self, project: str, header: Header, form: bytes, listing: bytes) -> bool:
         """Store a page. Returns False if there is no room for it."""
@@ -106,8 +118,9 @@ class PageStore:
     def note_removal(self, project: str) -> None:
         """Note that the upstream has removed a project, whose page is purged."""
         self.purge(project)
-        listed = [*removed(self.folder, self.clock()), Removed(project, self.clock())][-1000:]
-        write(self.folder / "removed.json", json.dumps(listed).encode())
+        with self.removals:
+            listed = [*removed(self.folder, self.clock()), Removed(project, self.clock())][-1000:]
+            write(self.folder / "removed.json", json.dumps(listed).encode())
 
 
 def tag_of(form: bytes) -> str:

@@ -421,7 +421,8 @@ def failure(error: UpstreamError | NoRoom) -> Any:
     if error.retry_after:
         response.headers["Retry-After"] = error.retry_after
     if error.status in (404, 410):
-        response.headers["Cache-Control"] = f"max-age={config.ABSENT_FRESHNESS}"
+        # It replaces a page in nginx's cache. The page cache has it for longer.
+        response.headers["Cache-Control"] = "max-age=1"
     else:
         print(error, flush=True)
     return response
