@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -165,6 +165,77 @@ def test_a_body_that_breaks_off_is_an_error(client):
 def test_a_url_that_can_not_be_requested_is_an_error(client, url):
     with pytest.raises(UpstreamError):
         client("http://upstream.invalid/").get(url)
+
+
+@pytest.mark.parametrize("status", [200, 206, 304, 404, 416, 500])
+def test_connections_are_used_again_after_each_status(client, status):
+    with serving(lambda handler: handler.send(status, b"" if status == 304 else b"x" * 1000)) as server:
+        own = client(server)
+        for _request in range(5):
+            with suppress(UpstreamError):
+                own.get(server.url)
+        assert len(server.connections) == 1
+
+
+def test_the_status_of_an_error_counts_although_its_body_breaks_off(client):
+    def answer(handler):
+        handler.send_response(404)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.close_connection = True
+
+    with serving(answer) as server, pytest.raises(UpstreamError) as caught:
+        client(server).get(server.url)
+    assert caught.value.status == 404
+
+
+def test_cookies_are_not_sent_again(client):
+    with serving(lambda handler: handler.send(200, b"page", Set_Cookie="session=1; Path=/")) as server:
+        own = client(server)
+        for _request in range(2):
+            own.get(server.url)
+        assert "Cookie" not in server.requests[1][2]
+
+
+def test_a_request_is_sent_again_if_its_connection_ends(client, monkeypatch):
+    monkeypatch.setattr(upstream, "PAUSE", 0)
+
+    def answer(handler):
+        if len(handler.server.requests) == 2:
+            handler.close_connection = True
+        else:
+            handler.send(200, b"page")
+
+    with serving(answer) as server:
+        own = client(server)
+        assert [own.get(server.url).content for _request in range(2)] == [b"page"] * 2
+        assert len(server.requests) == 3
+
+
+def test_a_circle_of_redirects_is_no_outage(client):
+    with serving(lambda handler: handler.send(302, Location=handler.path)) as server, pytest.raises(
+        UpstreamError
+    ) as caught:
+        client(server).get(server.url)
+    assert (caught.value.status, caught.value.is_outage) == (503, False)
+
+
+def test_a_response_that_arrives_too_slowly_is_an_error(client, monkeypatch):
+    monkeypatch.setattr(upstream, "TRANSFER_LIMIT", 0)
+    too_slow = pytest.raises(UpstreamError, match="has not arrived")
+    with serving(lambda handler: handler.send(200, b"x" * 1_000_000)) as server, too_slow:
+        client(server).get(server.url)
+
+
+def test_all_members_of_a_compressed_response_are_expanded(client):
+    content = gzip.compress(b"one") + gzip.compress(b"two" * 1_000_000)
+    with serving(lambda handler: handler.send(200, content, Content_Encoding="gzip")) as server:
+        assert client(server).get(server.url).content == b"one" + b"two" * 1_000_000
+
+
+@pytest.mark.parametrize(("value", "passed_on"), [("77", "77"), ("\u0661", ""), ("soon", "")])
+def test_retry_after_is_passed_on_if_it_is_one(value, passed_on):
+    assert upstream.retry_after(value) == passed_on
 
 
 def test_errors_have_no_secrets(client, monkeypatch):

@@ -145,7 +145,7 @@ class PageCache:
         return self.get(project).listing().find(path)
 
     def stored(self, project: str, page: StoredPage, fresh_for: float, error: str = "") -> Served:
-        form, listing = (partial(self.read, part, project) for part in (page.form, page.listing))
+        form, listing = partial(self.read, page.form, project), partial(self.read, page.listing, project)
         return Served(page.header, form, listing, fresh_for, error)
 
     def read(self, part: Callable[[], T], project: str) -> T:

@@ -54,6 +54,7 @@ class Mirror(NamedTuple):
     name: str
     upstream: Upstream
     cache: PageCache
+    metadata: Flights[bytes]
     prefetcher: Prefetcher
 
 
@@ -89,7 +90,6 @@ class Service:
         self.mirrors: dict[tuple[str, str], Mirror] = {}
         self.lock = threading.Lock()
         self.downloads = Downloads(config.TEMPORARY)
-        self.metadata: Flights[bytes] = Flights(config.METADATA_THREADS, "metadata")
         self.unrequested = Unrequested()
 
     def respond(self, request: Any) -> Any:
@@ -147,9 +147,9 @@ class Service:
             credentials = own
         upstream = Upstream(credentials.url, credentials.authorization)
         cache = PageCache(upstream, name, config.PAGES, float(config.freshness()))
-        return Mirror(
-            name, upstream, cache, Prefetcher(lambda project: self.prefetch(self.mirrors[name, url], project))
-        )
+        metadata: Flights[bytes] = Flights(config.METADATA_THREADS, "metadata")
+        prefetcher = Prefetcher(lambda project: self.prefetch(self.mirrors[name, url], project))
+        return Mirror(name, upstream, cache, metadata, prefetcher)
 
     def respond_with_page(self, request: Any, found: re.Match[str]) -> Any:
         stage = self.xom.model.getstage(found["index"])
@@ -270,7 +270,7 @@ class Service:
             return content
 
         try:
-            return self.metadata.run(key, get, METADATA_WAIT)
+            return mirror.metadata.run(path, get, METADATA_WAIT)
         except TimeoutError:
             raise UpstreamError(f"the metadata of {file['filename']} has not arrived in time") from None
 

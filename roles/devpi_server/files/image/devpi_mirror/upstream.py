@@ -8,7 +8,8 @@ import ssl
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import BinaryIO, NamedTuple
 
 import httpx
@@ -20,8 +21,11 @@ from .credentials import Credentials
 PASSED_ON = (401, 403, 404, 410, 429)
 # Of a host whose name can't be resolved for a moment, or that is being restarted.
 ATTEMPTS = 3
-# Bytes of the body of a redirect.
-REDIRECT_LIMIT = 100_000
+# Bytes of the body of a redirect or an error, and seconds, for which it is read so that the connection can be used again.
+UNUSED_LIMIT = 100_000
+UNUSED_SECONDS = 2.0
+# Seconds that a page or core metadata may take, however slowly it arrives.
+TRANSFER_LIMIT = 60.0
 # Bytes that are expanded at a time.
 STEP = 1_000_000
 PAUSE = 0.3
@@ -82,6 +86,15 @@ def expanded(pieces: Iterable[bytes], encoding: str, limit: int) -> Iterator[byt
     return limited(steps, limit)
 
 
+def in_time(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a body. Raises ValueError if it takes too long, as others wait for the thread that reads it."""
+    end = time.monotonic() + TRANSFER_LIMIT
+    for piece in pieces:
+        if time.monotonic() > end:
+            raise ValueError(f"the response has not arrived after {TRANSFER_LIMIT:.0f} s")
+        yield piece
+
+
 def limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     size = 0
     for piece in pieces:
@@ -92,44 +105,51 @@ def limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what pieces of gzip expand to, in steps of at most ``STEP`` bytes. Raises ValueError."""
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS + 16)
-    received = False
+    """Yield what pieces of gzip, of any number of members, expand to. A step has at most ``STEP`` bytes. Raises ValueError."""
+    decompressor = None
     for piece in pieces:
-        received = True
-        while piece and not decompressor.eof:
+        while piece:
+            if decompressor is None or decompressor.eof:
+                decompressor = zlib.decompressobj(zlib.MAX_WBITS + 16)
             try:
                 yield decompressor.decompress(piece, STEP)
             except zlib.error as exc:
                 raise ValueError(f"the response is corrupt ({exc})") from exc
-            piece = decompressor.unconsumed_tail
-    if received and not decompressor.eof:
+            piece = decompressor.unconsumed_tail or decompressor.unused_data
+    if decompressor and not decompressor.eof:
         raise ValueError("the response is truncated")
 
 
 class Truncated(httpx.SyncByteStream):
-    """The start of a body, which httpx reads to its end for each redirect, and which nothing uses."""
+    """The start of a body that nothing uses. If that is all of it, the connection can be used again."""
 
     def __init__(self, stream: httpx.SyncByteStream) -> None:
         self.stream = stream
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
+        end = time.monotonic() + UNUSED_SECONDS
         for piece in self.stream:
             yield piece
             size += len(piece)
-            if size > REDIRECT_LIMIT:
+            if size > UNUSED_LIMIT or time.monotonic() > end:
                 return
 
     def close(self) -> None:
         self.stream.close()
 
 
-def limit_redirect(response: httpx.Response) -> None:
-    """Limit what httpx reads and expands of a redirect."""
-    if response.has_redirect_location and isinstance(response.stream, httpx.SyncByteStream):
-        response.headers.pop("Content-Encoding", None)
-        response.stream = Truncated(response.stream)
+def discard_body(response: httpx.Response) -> None:
+    """Read the body of a response that is neither a file nor a page, within limits and without expanding it."""
+    if response.status_code in (200, 206) or not isinstance(response.stream, httpx.SyncByteStream):
+        return
+    response.headers.pop("Content-Encoding", None)
+    response.stream = Truncated(response.stream)
+    # httpx reads that of a redirect itself.
+    if not response.has_redirect_location:
+        # The status counts, however the body ends.
+        with suppress(httpx.HTTPError):
+            response.read()
 
 
 class Upstream:
@@ -152,8 +172,10 @@ class Upstream:
             follow_redirects=True,
             headers={"User-Agent": "devpi.mirror", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(config.READ_LIMIT, connect=config.CONNECT_LIMIT),
+            # A cookie would be sent to other ports of a host too.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            event_hooks={"request": [self.credentials.authenticate], "response": [limit_redirect]},
+            event_hooks={"request": [self.credentials.authenticate], "response": [discard_body]},
         )
 
     def close(self) -> None:
@@ -183,12 +205,12 @@ class Upstream:
             response.close()
 
     def send(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
-        """Send a request, and again if no connection can be made. Raises UpstreamError."""
+        """Send a request, and again if no connection can be made or it ends before a response. Raises UpstreamError."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 request = client.build_request(method, url, headers=dict(headers))
                 return client.send(request, stream=True)
-            except httpx.ConnectError as exc:
+            except (httpx.NetworkError, httpx.RemoteProtocolError) as exc:
                 if attempt == ATTEMPTS:
                     raise failure(exc, url) from exc
                 time.sleep(PAUSE * attempt)
@@ -219,12 +241,12 @@ class Upstream:
         return Received(response.status_code, response.headers, body, size, own_url(response))
 
     def pieces_of(self, response: httpx.Response, limit: int) -> Iterator[bytes]:
-        """Yield the expanded body of a response. Raises UpstreamError."""
-        if response.status_code == 304:
+        """Yield the expanded body of a response, unless it was discarded. Raises UpstreamError."""
+        if response.status_code not in (200, 206):
             return
         encoding = str(response.headers.get("Content-Encoding", "")).strip().lower()
         try:
-            yield from expanded(response.iter_raw(), encoding, limit)
+            yield from expanded(in_time(response.iter_raw()), encoding, limit)
         except ValueError as exc:
             raise UpstreamError(f"{exc}, getting {without_secrets(response.url)}") from exc
 
@@ -236,13 +258,17 @@ def own_url(response: httpx.Response) -> str:
 
 def retry_after(value: str) -> str:
     """Return the value of a Retry-After header if it is one, in seconds or as a date."""
-    return value if re.fullmatch(r"\d{1,9}|[A-Za-z]{3}, [0-9A-Za-z: ]{1,40}", value) else ""
+    return value if re.fullmatch("[0-9]{1,9}|[A-Za-z]{3}, [0-9A-Za-z: ]{1,40}", value) else ""
 
 
 def failure(exc: Exception, url: str) -> UpstreamError:
     name = without_secrets(httpx.URL(url))
     if isinstance(exc, httpx.PoolTimeout):
         return UpstreamError(f"all connections to the upstream are in use, getting {name}")
+    # Others, such as a circle of redirects, say nothing about other pages.
+    is_outage = isinstance(
+        exc, (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+    )
     return UpstreamError(
-        f"the upstream can't be reached ({str(exc) or type(exc).__name__}), getting {name}", is_outage=True
+        f"the upstream can't be reached ({str(exc) or type(exc).__name__}), getting {name}", is_outage=is_outage
     )
