@@ -180,6 +180,23 @@ def test_html_is_rendered_from_the_same_data():
     assert again == page
 
 
+@pytest.mark.parametrize(
+    ("fragment", "hashes"),
+    [
+        (f"egg=alpha-1.0&sha256={SHA256}", {"sha256": SHA256}),
+        (f"sha256={SHA256.upper()}&egg=alpha-1.0", {"sha256": SHA256}),
+        (f"egg=alpha-1.0&md5={MD5}&subdirectory=a", {"md5": MD5}),
+        (f"egg={SHA256}&md5={MD5}&sha256={SHA256}", {"md5": MD5}),
+        (f"egg={SHA256}", {}),
+        (f"notsha256={SHA256}", {}),
+        (f"sha256={SHA256}-", {}),
+    ],
+)
+def test_a_hash_can_be_any_part_of_a_fragment(fragment, hashes):
+    page = pages.parse(f'<a href="alpha-1.zip#{fragment}">a</a>'.encode(), "text/html", URL)
+    assert page["files"] == [{"filename": "alpha-1.zip", "url": f"{URL}alpha-1.zip", "hashes": hashes}]
+
+
 @pytest.mark.parametrize("extension", pages.EXTENSIONS)
 def test_links_to_files_of_all_kinds_are_kept(extension):
     page = pages.parse(f'<a href="alpha-1.0{extension}">x</a>'.encode(), "text/html", URL)

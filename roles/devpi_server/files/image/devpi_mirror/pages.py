@@ -71,6 +71,10 @@ SLOW_CHARSETS = ("idna", "punycode")
 # Bytes of a file name that file systems allow.
 NAME_LIMIT = 255
 DIGEST = re.compile(r"[0-9a-fA-F]{16,}")
+# A hash in the fragment of a link in HTML, which can have other parts before and after it.
+FRAGMENT_HASH = re.compile(
+    r"(?:^|&)(?P<algorithm>sha(?:1|224|256|384|512)|blake2b|md5)=(?P<digest>[0-9a-fA-F]{16,})(?=&|$)"
+)
 # What a URL can have as it is, without the slash.
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
 # What a listing has of a file: what requests for it and for its core metadata need, and prefetching.
@@ -240,12 +244,11 @@ def file_of(link: dict[str, str], base: str) -> File | None:
     filename = unquote(parts.path.rpartition("/")[2])
     if parts.scheme not in ("http", "https") or not filename.lower().endswith(tuple(map(str.lower, EXTENSIONS))):
         return None
-    algorithm, _equals, digest = parts.fragment.partition("=")
-    is_hash = re.fullmatch(r"[a-z0-9_]+", algorithm) and re.fullmatch(r"[0-9a-fA-F]{16,}", digest)
+    found = FRAGMENT_HASH.search(parts.fragment)
     file: File = {
         "filename": filename,
         "url": parts._replace(fragment="").geturl(),
-        "hashes": {algorithm: digest.lower()} if is_hash else {},
+        "hashes": {found["algorithm"]: found["digest"].lower()} if found else {},
     }
     for name, value in link.items():
         key = name.removeprefix("data-")
