@@ -109,6 +109,20 @@ def test_metadata_that_is_listed_and_missing_is_read_from_the_wheel(read, absent
     assert [path for path, _part in requests] == [PATH + ".metadata", PATH]
 
 
+@pytest.mark.parametrize("field", ["core-metadata", "dist-info-metadata"])
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_metadata_of_a_wheel_with_another_hash_is_an_error(read, stored, field, is_stored):
+    content = wheel([OWN])
+    if is_stored:
+        stored.write_bytes(content)
+    with pytest.raises(UpstreamError, match="another sha256"):
+        read(Files({PATH: content}), **{field: {"sha256": "0" * 64}})
+
+
+def test_metadata_of_a_wheel_with_the_listed_hash_is_returned(read):
+    assert read(Files({PATH: wheel([OWN])}), **{"core-metadata": LISTED})[0] == METADATA
+
+
 @pytest.mark.parametrize(
     ("names", "padding", "parts"),
     [

@@ -143,19 +143,15 @@ def different_hash(content: bytes, listed: Any) -> str:
     return ""
 
 
-def request_listed(upstream: Upstream, file: pages.File, listed: Any) -> bytes | None:
+def request_listed(upstream: Upstream, file: pages.File) -> bytes | None:
     """Return the metadata that the upstream's page lists, or None if the upstream lacks it. Raises UpstreamError."""
     try:
-        content = upstream.get(file["url"] + ".metadata", limit=config.METADATA_LIMIT).content
+        return upstream.get(file["url"] + ".metadata", limit=config.METADATA_LIMIT).content
     except UpstreamError as exc:
         # An object store answers 403 where other servers answer 404.
         if exc.status in (403, 404, 410):
             return None
         raise
-    algorithm = different_hash(content, listed)
-    if algorithm:
-        raise UpstreamError(f"the upstream's metadata has another {algorithm} than its page lists")
-    return content
 
 
 def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder: Path = config.TEMPORARY) -> bytes:
@@ -168,10 +164,15 @@ def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder
     if content is not None and different_hash(content, listed):
         content = None
     if content is None and listed:
-        content = request_listed(upstream, file, listed)
+        content = request_listed(upstream, file)
     if content is None:
         with open_wheel(upstream, file["url"], folder) as stream:
             content = read_wheel(stream)
+    algorithm = different_hash(content, listed)
+    if algorithm:
+        raise UpstreamError(
+            f"the metadata of {file['filename']} has another {algorithm} than the upstream's page lists"
+        )
     if not is_of_wheel(content, file["filename"]):
         raise UpstreamError(f"the metadata of {file['filename']} is that of another package or version")
     return content
