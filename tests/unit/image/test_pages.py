@@ -272,6 +272,21 @@ def test_a_file_has_the_path_that_devpi_gives_it(hashes, url, path):
     assert pages.path_of(page["files"][0]) == path
 
 
+@pytest.mark.parametrize("hashes", [{}, {"sha256": SHA256}])
+@pytest.mark.parametrize("userinfo", ["user:s3cret@", "s3cret@", "user:s3cret@s3cret@"])
+def test_credentials_of_a_link_are_sent_to_no_client(userinfo, hashes):
+    url = f"http://{userinfo}h.example:81/a/alpha-1.zip"
+    page = parse(page_of({"filename": "alpha-1.zip", "url": url, "hashes": hashes}))
+    listing = pages.localize(page, "root/pypi")
+    (link,) = (file["url"] for file in page["files"])
+    path = pages.linked_path(link, "root/pypi")
+    assert path == ("+f/012/3456789abcdef/alpha-1.zip" if hashes else "+e/http_h.example_81_a/alpha-1.zip")
+    # The upstream still gets them.
+    assert pages.Listing(listing).find(path)["url"] == url
+    for content in (pages.render_json(page), pages.render_html(page, "alpha")):
+        assert b"s3cret" not in content
+
+
 def devpi_path(url: str, name: str, digest: str) -> str:
     """Return the path that devpi gives to a file with a hash, which can be empty."""
     if compat.MAJOR < 7:

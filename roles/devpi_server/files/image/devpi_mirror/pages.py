@@ -288,7 +288,9 @@ def path_of(file: File) -> str:
     if digest:
         return f"+f/{digest[:3]}/{digest[3:16]}/{file['filename']}"
     parts = urlsplit(file["url"])
-    folder = "_".join([parts.scheme, *parts.netloc.split("/"), *parts.path.strip("/").split("/")[:-1]])
+    # Clients get the path, so it has no credentials of the URL.
+    host = parts.netloc.rpartition("@")[2]
+    folder = "_".join([parts.scheme, host, *parts.path.strip("/").split("/")[:-1]])
     return f"+e/{unquote(re.sub('[^a-zA-Z0-9_.-]', '_', folder))}/{file['filename']}"
 
 
