@@ -230,6 +230,14 @@ def test_a_link_that_is_no_url_is_left_out(link):
     assert [file["filename"] for file in pages.parse(html, "text/html", URL)["files"]] == ["alpha-2.zip"]
 
 
+@pytest.mark.parametrize(
+    "link", ["https://f.example/a.whl", "//f.example/a.whl", "/a.whl", "a.whl", "http://f.example/é.whl"]
+)
+def test_a_file_has_a_url_without_a_fragment(link):
+    page = parse(page_of({"filename": "a.whl", "url": f"{link}#sha256={SHA256}#x"}))
+    assert page["files"][0]["url"] == urljoin(URL, link)
+
+
 def test_a_base_that_is_no_url_does_not_count():
     page = pages.parse(b'<base href="http://["><a href="alpha-1.zip">a</a>', "text/html", URL)
     assert page["files"][0]["url"] == f"{URL}alpha-1.zip"

@@ -110,6 +110,9 @@ def parse(content: bytes, content_type: str, url: str) -> Page:
     files = []
     for file in page["files"]:
         link = file["url"]
+        if "#" in link:
+            # It is no part of the file's location, and the URL of the metadata is this one with ".metadata" after it.
+            link = file["url"] = link.partition("#")[0]
         # urljoin takes longer than all else that a page takes, and these are most links.
         if link.startswith("/") and link[1:2] != "/" and "/." not in link:
             file["url"] = origin + link
