@@ -81,6 +81,7 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b'{"files": [1]}', pages.JSON, "no name or no URL"),
         (b'{"files": [{"filename": "a.whl"}]}', pages.JSON, "no name or no URL"),
         (b'{"files": [], "meta": {"api-version": "2.0"}}', pages.JSON, "version 2.0"),
+        (b'<meta name="pypi:repository-version" content="2.0"><a href="a-1.zip">a</a>', "text/html", "version 2.0"),
         (b"", "text/html", "without links to files"),
         (b"<h1>Log in</h1><a href='/login'>here</a>", "text/html", "without links to files"),
         (b"<a href='a-1.zip'>\xff</a>", "text/html", "can't be decoded"),

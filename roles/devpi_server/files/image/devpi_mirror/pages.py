@@ -165,10 +165,14 @@ def parse_json(content: bytes) -> Page:
     if not all(isinstance(file, dict) and type(file.get("filename")) is type(file.get("url")) is str for file in files):
         raise PageError("the response lists a file that has no name or no URL")
     meta = page.get("meta")
-    version = str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0"
+    require_version(str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0")
+    return dict(page)
+
+
+def require_version(version: str) -> None:
+    """Raise PageError for a version of the simple repository API that this module does not know."""
     if version.partition(".")[0] != "1":
         raise PageError(f"the response has version {version} of the simple repository API, and only version 1 is known")
-    return dict(page)
 
 
 class Anchors(HTMLParser):
@@ -227,7 +231,9 @@ def parse_html(content: bytes, charset: str, url: str) -> Page:
     if not files and not metas:
         # As that of a proxy that asks for a password. PyPI and devpi mark theirs.
         raise PageError("the response is an HTML page without links to files")
-    page: Page = {"meta": {"api-version": metas.get("pypi:repository-version", "1.0")}, "files": files}
+    version = metas.get("pypi:repository-version", "1.0")
+    require_version(version)
+    page: Page = {"meta": {"api-version": version}, "files": files}
     if STATUS in metas:
         reason = metas.get(f"{STATUS}-reason")
         page["project-status"] = {"status": metas[STATUS], **({"reason": reason} if reason else {})}
