@@ -334,6 +334,16 @@ def test_paths_are_those_of_devpi(name, digest):
     assert pages.path_of(file) == devpi_path(url, name, digest)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_of_files_with_the_same_path_the_first_is_found(monkeypatch, batch):
+    monkeypatch.setattr(pages, "LISTED_AT_A_TIME", batch)
+    file = {"filename": "alpha-1.zip", "hashes": {"sha256": SHA256}}
+    page = parse(page_of(*({**file, "url": f"/{number}/alpha-1.zip"} for number in range(3))))
+    path = pages.path_of(page["files"][0])
+    found = pages.Listing(pages.localize(page, "root/pypi")).find(path)
+    assert found["url"] == "https://upstream.example/0/alpha-1.zip"
+
+
 def test_links_are_valid_urls():
     files = [
         {"filename": name, "url": "x", "hashes": {"sha256": SHA256}}

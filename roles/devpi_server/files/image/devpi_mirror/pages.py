@@ -337,10 +337,12 @@ def localize(page: Page, index: str) -> bytes:
     folder = link_to(f"{index}/")
     listing = bytearray()
     for start in range(0, len(page["files"]), LISTED_AT_A_TIME):
-        entries = {}
+        entries: dict[str, File] = {}
         for file in page["files"][start : start + LISTED_AT_A_TIME]:
             path = path_of(file)
-            entries[path] = {key: file[key] for key in LISTED if key in file}
+            # Of files with the same path, the first counts, which ``Listing.find`` finds in another batch too.
+            if path not in entries:
+                entries[path] = {key: file[key] for key in LISTED if key in file}
             way, name = path.rsplit("/", 1)
             name = name if PLAIN.fullmatch(name) else quote(name, safe="+!~")
             file["url"] = f"{folder}-{way[1:]}/{name}" if way.startswith("+f/") else f"{folder}{way}/{name}"
