@@ -428,6 +428,18 @@ def test_a_private_index_has_the_pages_of_its_base(mirror, private, index):
     assert list(listed(private, "alpha")) == ["alpha-1.0-py3-none-any.whl"]
 
 
+@pytest.mark.parametrize("project", ["alpha", "own", "shared", "headnone", "head.redirected", "-"])
+@pytest.mark.parametrize("accept", ["text/html", JSON])
+def test_a_page_of_a_private_index_has_the_same_headers_without_a_body(private, index, project, accept):
+    index.status["/simple/headnone/"] = 404
+    get, head = (
+        request(f"{private}{project}/", method, Accept=accept, Accept_Encoding="gzip") for method in ("GET", "HEAD")
+    )
+    assert (head.status, head.body) == (get.status, b"")
+    for name in ("Content-Type", "Location", "ETag"):
+        assert head.headers[name] == get.headers[name]
+
+
 def test_an_inherited_page_has_all_fields(private, index):
     fields = {"requires-python": ">=3.8", "yanked": "broken", "size": len(WHEEL), "of-the-future": [1]}
     index.fields["inherited"] = {**fields, "core-metadata": {"sha256": "0" * 64}}

@@ -153,7 +153,7 @@ class Service:
 
     def respond_with_page(self, request: Any, found: re.Match[str]) -> Any:
         stage = self.xom.model.getstage(found["index"])
-        if stage is None or (request.method == "HEAD" and not compat.is_mirror(stage)):
+        if stage is None:
             return None
         name = found["project"]
         if not NAME.fullmatch(name):
