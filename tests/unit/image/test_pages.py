@@ -375,6 +375,62 @@ def test_core_metadata_is_promised_for_wheels(file, promised):
     assert page["files"][0].get("core-metadata") == promised
 
 
+def test_fields_of_several_pages_are_merged():
+    file = {"filename": "alpha-1.zip", "url": "first"}
+    first = {
+        "meta": {"api-version": "1.4", "tracks": ["a"]},
+        "name": "alpha",
+        "versions": ["2.0", "1.0"],
+        "alternate-locations": ["b"],
+        "files": [file],
+    }
+    last = {
+        "meta": {"api-version": "1.1"},
+        "name": "Alpha",
+        "versions": ["1.0", "3.0"],
+        "of-the-future": True,
+        "files": [{**file, "url": "last"}, {**file, "filename": "alpha-3.zip"}],
+    }
+    assert pages.merged([pages.empty("alpha"), first, last]) == {
+        "meta": {"api-version": "1.1", "tracks": ["a"]},
+        "name": "Alpha",
+        "versions": ["2.0", "1.0", "3.0"],
+        "alternate-locations": ["b"],
+        "of-the-future": True,
+        "files": [file, {**file, "filename": "alpha-3.zip"}],
+    }
+    assert pages.merged([first, pages.empty("alpha")])["versions"] == ["2.0", "1.0"]
+    assert "versions" not in pages.merged([pages.empty("alpha")])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kept"),
+    [
+        (["quarantined", "active"], 0),
+        (["active", "quarantined"], 1),
+        (["quarantined", "archived", None], 0),
+        (["deprecated", "active"], 0),
+        (["deprecated", "archived"], 1),
+        (["archived", "of-the-future"], 0),
+        (["active", None], 0),
+    ],
+)
+def test_the_strictest_status_is_kept(statuses, kept):
+    found = [
+        {**pages.empty("alpha"), **({"project-status": {"status": status, "reason": str(number)}} if status else {})}
+        for number, status in enumerate(statuses)
+    ]
+    assert pages.merged(found)["project-status"] == {"status": statuses[kept], "reason": str(kept)}
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", [], {}, {"status": []}, [1, {}]])
+def test_merged_fields_can_have_any_type(value):
+    page = {**page_of(), "meta": value, "versions": value, "project-status": value}
+    for found in ([page, parse(PAGE)], [parse(PAGE), page], [page, page]):
+        assert pages.render_html(pages.merged(found), "alpha")
+    assert pages.merged([page, parse(PAGE)])["project-status"] == PAGE["project-status"]
+
+
 def test_a_page_is_escaped():
     hostile = {"filename": '"><script>-1.zip', "url": "x", "requires-python": '"><script>', "x": "'\"<"}
     keys = dict.fromkeys(('x"><script>', "x onclick", "x=y", "é", ""), "text") | {"y><script>": True}

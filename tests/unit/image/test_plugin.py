@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -497,6 +498,80 @@ def test_files_of_a_second_mirror_index_are_served(other, name):
     for _attempt in range(2):
         assert request(url).body == WHEEL
     assert b"is that of another package" in request(f"{url}.metadata").body
+
+
+@pytest.fixture
+def merged(mirror, private, other, request):
+    """The URL of a page that has files of two indexes."""
+    if request.param == "own":
+        return f"{private}shared/"
+    return f"{other}/other/both/+simple/merged/"
+
+
+@pytest.fixture
+def second_page(index):
+    """The page of a project in the second mirror index, which differs from the first one's."""
+    page = {"meta": {"api-version": "1.0"}, "versions": ["2.0"], "files": [{"filename": "merged-2.0.zip", "url": "/f"}]}
+    index.answers["/other/merged/"] = lambda handler: handler.send(200, json.dumps(page).encode(), Content_Type=JSON)
+    return page
+
+
+@pytest.mark.parametrize("accept", ["text/html", JSON])
+@pytest.mark.parametrize("merged", ["own", "mirrors"], indirect=True)
+def test_a_merged_page_is_revalidated(merged, second_page, accept):
+    response = request(merged, Accept=accept)
+    tag = response.headers["ETag"]
+    again = request(merged, Accept=accept, If_None_Match=tag)
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+    assert again.headers["Cache-Control"]
+    other_form = request(merged, Accept=JSON if accept == "text/html" else "text/html", If_None_Match=tag)
+    assert other_form.status == 200
+    assert response.headers["Warning"] is None
+
+
+def test_a_merged_page_is_fresh_as_long_as_its_sources(mirror, private, other, index, second_page):
+    def max_age(url):
+        return int(re.match("max-age=([0-9]+)", request(url, Accept=JSON).headers["Cache-Control"])[1])
+
+    assert 250 < max_age(f"{other}/other/both/+simple/merged/") <= 300
+    # One of the mirror indexes has not the project.
+    assert max_age(f"{other}/other/both/+simple/second/") == 10
+    # An upload is visible at once.
+    assert max_age(f"{private}shared/") == 0
+
+
+def test_a_merged_page_lists_the_versions_of_its_files(private, other, index, second_page):
+    def versions(url):
+        return json.loads(request(url, Accept=JSON, Cache_Control="no-cache").body).get("versions")
+
+    assert versions(f"{other}/other/both/+simple/merged/") == ["2.0"]
+    assert versions(f"{private}shared/") is None
+    listed_page = {"files": [], "versions": ["1.0"], "project-status": {"status": "quarantined"}}
+    content = json.dumps(listed_page).encode()
+    index.answers["/simple/shared/"] = lambda handler: handler.send(200, content, Content_Type=JSON)
+    try:
+        assert versions(f"{private}shared/") == ["9.0", "1.0"]
+    finally:
+        del index.answers["/simple/shared/"]
+        versions(f"{private}shared/")
+
+
+@pytest.mark.parametrize("merged", ["own", "mirrors"], indirect=True)
+def test_a_merged_page_of_a_stale_page_has_a_warning(mirror, merged, index, second_page):
+    project = merged.rstrip("/").rpartition("/")[2]
+    tag = request(merged, Accept=JSON).headers["ETag"]
+    index.status[f"/simple/{project}/"] = 429
+    try:
+        # The first one waits for the upstream. The other one does not.
+        for no_cache in ({"Cache_Control": "no-cache"}, {"Cache_Control": "no-cache", "If_None_Match": tag}):
+            response = request(merged, Accept=JSON, **no_cache)
+            assert (response.status, response.headers["Warning"]) == (200, '110 - "Response is Stale"')
+    finally:
+        del index.status[f"/simple/{project}/"]
+    index_name = "/".join(merged.split("/")[3:5])
+    log = mirror.log.read_text()
+    assert f"The page of {project} in {index_name} is stale: the upstream answers 429 " in log
+    assert "(root/pypi)" in log
 
 
 def test_a_failing_page_is_no_reason_to_deny_its_files(mirror, index, upstream):

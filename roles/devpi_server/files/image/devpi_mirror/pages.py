@@ -54,6 +54,8 @@ OF_LINK = ("filename", "url", "hashes")
 ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 SIZE = re.compile(r"[0-9]{1,15}")
 STATUS = "pypi:project-status"
+# The strictness of each status of a project. "active" and those that this module does not know have 0.
+STRICTNESS = {"deprecated": 1, "archived": 1, "quarantined": 2}
 
 # What parsing a page takes: in JSON 1 for each value and 2 for each object or list, in HTML 8 for each element and 4 for each
 # attribute. That of ddtrace takes up to 1.7 million, depending on what an index says of files. 3 million take 300 MB of memory.
@@ -313,12 +315,33 @@ def link_to(path: str) -> str:
 
 
 def merged(found: list[Page]) -> Page:
-    """Return the page of an index that takes a project from several: of files with the same name, the first counts."""
+    """Return the page of an index that takes a project from several.
+
+    Of files with the same name, the first counts, and of other fields, that of the last page. All versions are listed, and the
+    strictest status is kept.
+    """
     files: dict[str, File] = {}
+    versions: dict[str, None] = {}
+    merged_page: Page = {}
     for page in found:
         for file in page["files"]:
             files.setdefault(file["filename"], file)
-    return {**(found[-1] if found else {}), "files": list(files.values())}
+        # Texts, so that a list of anything else is no error here.
+        listed = page.get("versions")
+        versions |= dict.fromkeys(map(str, listed if isinstance(listed, list) else ()))
+        fields = dict(page)
+        for key, value in merged_page.items():
+            if key == "meta" and isinstance(value, dict) and isinstance(page.get(key), dict):
+                fields[key] = {**value, **page[key]}
+            elif key not in page or (key == "project-status" and strictness(value) > strictness(page[key])):
+                fields[key] = value
+        merged_page = fields
+    return {**merged_page, **({"versions": list(versions)} if versions else {}), "files": list(files.values())}
+
+
+def strictness(status: Any) -> int:
+    """Return a number for a project's status that is higher for a stricter one."""
+    return STRICTNESS.get(str(status.get("status")), 0) if isinstance(status, dict) else -1
 
 
 def linked_path(link: str, index: str) -> str:

@@ -26,6 +26,7 @@ from .credentials import split_credentials
 from .downloads import Download, Downloads, NoRoom, Source
 from .flights import Flights
 from .page_cache import PageCache, Served, one_if_large
+from .page_store import Header, tag_of
 from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
 from .store_file import store_file
 from .upstream import Upstream, UpstreamError, decompressed
@@ -166,7 +167,7 @@ class Service:
         try:
             if mirror is None:
                 return self.inherited_page_response(request, stage, project)
-            return page_response(request, mirror, project, self.get_page(request, mirror, project))
+            return page_response(request, mirror.name, project, self.get_page(request, mirror, project))
         except UpstreamError as exc:
             return failure(exc)
 
@@ -185,27 +186,27 @@ class Service:
             if mirrors[0].name == config.INDEX and request.headers.get("X-Shared-Pages"):
                 # nginx has it, or requests it as a page of that index.
                 return Response(headerlist=[("X-Accel-Redirect", f"/+shared/{project}/")])
-            return page_response(request, mirrors[0], project, self.get_page(request, mirrors[0], project))
-        own_pages = [pages.empty(project) | {"files": compat.private_files(found, project)} for found in own]
-        served: list[Served] = []
+            return page_response(request, mirrors[0].name, project, self.get_page(request, mirrors[0], project))
+        served: list[tuple[str, Served]] = []
         error: UpstreamError | None = None
         for mirror in mirrors:
             try:
-                served.append(self.get_page(request, mirror, project))
+                served.append((mirror.name, self.get_page(request, mirror, project)))
             except UpstreamError as exc:
                 if exc.status not in (404, 410):
                     raise
                 error = exc
-        if error and not own_pages and not served:
+        if error and not own and not served:
             raise error
-        form = accepted_form(request)
-        with one_if_large(sum(page.header.size for page in served)):
-            page = pages.merged([*own_pages, *(found.page() for found in served)])
-            body = pages.render_json(page) if form == pages.JSON else pages.render_html(page, project)
-            body = pages.compressed(body)
-        response = Response(vary=["Accept"])
-        fill(request, response, form, body)
-        return response
+        own_pages = [
+            pages.empty(project)
+            | {"files": compat.private_files(found, project), "versions": sorted(found.list_versions_perstage(project))}
+            for found in own
+        ]
+        # A mirror index that lacks the project is asked for it again after this time.
+        fresh_for = min([found.fresh_for for _name, found in served] + [config.ABSENT_FRESHNESS] * bool(error))
+        merged = merge(own_pages, served, fresh_for)
+        return page_response(request, stage.name, project, merged, has_own_files=bool(own))
 
     def respond_with_file(self, request: Any, found: re.Match[str]) -> Any:
         mirror = self.mirror_of(found["index"])
@@ -349,8 +350,28 @@ def accepted_form(request: Any) -> str:
     return pages.JSON if best == LATEST_JSON else best
 
 
-def page_response(request: Any, mirror: Mirror, project: str, served: Served) -> Any:
-    """Return a page in the form that the client prefers. Raises UpstreamError."""
+def merge(own_pages: list[pages.Page], served: list[tuple[str, Served]], fresh_for: float) -> Served:
+    """Return the page that an index takes from those of itself and of mirror indexes, by name. Raises UpstreamError."""
+    size = sum(found.header.size for _name, found in served)
+    with one_if_large(size):
+        found_pages = [found.page() for _name, found in served]
+        page = pages.merged([*own_pages, *found_pages])
+        # A list of the versions must not lack those of an upstream that lists none.
+        if not any("versions" in found for found in found_pages):
+            page.pop("versions", None)
+        form = pages.render_json(page)
+        tag = tag_of(form)
+        form = pages.compressed(form)
+    errors = [f"{found.error} ({name})" for name, found in served if found.error]
+    header = Header(etag="", serial="", tag=tag, size=size, length=len(form), listing_crc=0)
+    return Served(header, lambda: form, lambda: pages.Listing(b""), fresh_for, ", ".join(errors))
+
+
+def page_response(request: Any, index: str, project: str, served: Served, *, has_own_files: bool = False) -> Any:
+    """Return a page in the form that the client prefers. Raises UpstreamError.
+
+    ``has_own_files`` is whether the page has files of an index that is no mirror.
+    """
     form = accepted_form(request)
     # If nginx revalidates a page, it replaces its headers only together with the page.
     tag = f"{served.header.tag}-{'json' if form == pages.JSON else 'html'}{'-stale' if served.error else ''}"
@@ -360,11 +381,12 @@ def page_response(request: Any, mirror: Mirror, project: str, served: Served) ->
         response.headers["X-PyPI-Last-Serial"] = served.header.serial
     # No stale-if-error: for nginx, the removal of a project is such an error. It serves stale pages while devpi is unavailable,
     # and this does while the upstream is.
-    stale = config.max_stale()
-    response.headers["Cache-Control"] = f"max-age={max(int(served.fresh_for), 1)}, stale-while-revalidate={stale}"
+    caching = f"max-age={max(int(served.fresh_for), 1)}, stale-while-revalidate={config.max_stale()}"
+    # An upload must be visible at once.
+    response.headers["Cache-Control"] = "max-age=0" if has_own_files else caching
     if served.error:
         response.headers["Warning"] = '110 - "Response is Stale"'
-        print(f"The page of {project} in {mirror.name} is stale: {served.error}", flush=True)
+        print(f"The page of {project} in {index} is stale: {served.error}", flush=True)
     if tag in (request.if_none_match or ()):
         response.status = 304
         return response
