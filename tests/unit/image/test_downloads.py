@@ -319,6 +319,21 @@ def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, 
     assert "secret" not in output
 
 
+@pytest.mark.parametrize(
+    ("hashes", "reason"),
+    [
+        ({"sha256": "0"}, "lists an invalid sha256 digest, getting a link that is no URL"),
+        ({}, "has a link that is no URL"),
+    ],
+)
+def test_a_link_that_is_no_url_is_reported(mirror, monkeypatch, capsys, hashes, reason):
+    monkeypatch.setattr(downloads, "PATIENCE", 1)
+    download = mirror.start(Source("http://user:secret@upstream:port/a.whl", None, hashes))
+    with pytest.raises(UpstreamError, match=reason):
+        download.await_end()
+    assert "secret" not in capsys.readouterr().out
+
+
 def test_a_complete_download_reports_nothing(mirror, capsys):
     mirror.start().await_end()
     assert capsys.readouterr().out == ""

@@ -60,12 +60,22 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def name_of(url: str) -> str:
+    """Return a URL as it is named in messages. Raises nothing, as the message can be about this URL."""
+    try:
+        return without_secrets(httpx.URL(url))
+    except httpx.InvalidURL:
+        # Its text can have a part of the credentials.
+        return "a link that is no URL"
+
+
 class Download:
     """A file that comes from the upstream. ``store`` is called with its path and its digests when it is whole."""
 
     def __init__(self, upstream: Upstream, source: Source, path: Path, store: Store) -> None:
         self.upstream = upstream
         self.source = source
+        self.name = name_of(source.url)
         self.path = path
         self.store = store
         self.changed = threading.Condition()
@@ -215,10 +225,6 @@ class Download:
             digest = self.hashes[algorithm].hexdigest()
             if digest != listed.lower():
                 raise UpstreamError(f"the file has the {algorithm} {digest} instead of {listed}, getting {self.name}")
-
-    @property
-    def name(self) -> str:
-        return without_secrets(httpx.URL(self.source.url))
 
     def await_response(self) -> None:
         """Wait until the upstream responds. Raises what the download raised, and UpstreamError if that takes too long."""
