@@ -280,10 +280,11 @@ def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
 
 
 @pytest.mark.parametrize("hashes", [{}, {"md5": hashlib.md5(WHEEL).hexdigest()}, {"future": "0" * 64}])
-def test_devpi_has_an_entry_of_a_stored_file(mirror, index, hashes):
+def test_devpi_has_an_entry_of_a_stored_file(mirror, upstream, index, hashes):
     project = f"stored-{next(iter(hashes), 'none')}"
     # The last part of the URL is not the name of the file.
-    index.fields[project] = {"filename": f"{project}-1.0.tar.gz", "url": f"/files/get?{project}", "hashes": hashes}
+    link = f"{upstream.url.replace('//', '//user:secret@').replace('/simple/', '/files/get')}?signature=secret#part"
+    index.fields[project] = {"filename": f"{project}-1.0.tar.gz", "url": link, "hashes": hashes}
     url = file_url(mirror, project)
     assert request(url).body == WHEEL
     response = request(url)
@@ -291,7 +292,7 @@ def test_devpi_has_an_entry_of_a_stored_file(mirror, index, hashes):
     assert response.headers["Last-Modified"]
     entry = json.loads(request(url, Accept="application/json").body)["result"]
     assert (entry["project"], entry["version"]) == (project, "1.0")
-    assert entry["url"].endswith(f"/files/get?{project}")
+    assert entry["url"] == urljoin(upstream.url, "/files/get")
     assert entry["hashes"]["sha256"] == hashlib.sha256(WHEEL).hexdigest()
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 from devpi_common.metadata import splitbasename
 from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
 
 from . import compat, pages
+from .upstream import without_secrets
 
 
 def store_file(
@@ -27,7 +29,8 @@ def store_file(
         stream.devpi_srcpath = downloaded  # type: ignore[attr-defined]
         with xom.keyfs.write_transaction():
             entry = xom.filestore.get_file_entry_from_key(compat.file_key(xom, f"{index}/{path}"))
-            entry.url = file["url"].partition("#")[0]
+            # All clients that may read the file can read its entry.
+            entry.url = without_secrets(httpx.URL(file["url"]))
             entry.project = project
             entry.version = version_of(file["filename"])
             compat.set_content(entry, stream, Digests(digests), downloaded.stat().st_size)
