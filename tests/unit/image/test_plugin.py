@@ -322,6 +322,12 @@ def test_a_part_of_a_new_file_is_sent(mirror, index, wanted, start, end):
     assert response.headers["Content-Range"] == f"bytes {start}-{last - 1}/{len(WHEEL)}"
 
 
+@pytest.mark.parametrize("wanted", ["bytes=-0", "bytes=-00"])
+def test_a_part_without_a_byte_is_ignored(mirror, wanted):
+    response = request(file_url(mirror, f"nobyte{len(wanted)}"), Range=wanted)
+    assert (response.status, response.body, response.headers["Content-Range"]) == (200, WHEEL, None)
+
+
 def test_core_metadata_is_served(mirror, index, upstream):
     for project, fields in (("alpha", {}), ("alpha.two", {"core-metadata": True})):
         index.fields[project] = {"filename": "alpha-1.0-py3-none-any.whl", **fields}

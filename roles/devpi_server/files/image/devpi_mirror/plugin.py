@@ -336,6 +336,9 @@ def requested_range(request: Any, size: int | None) -> tuple[int, int | None]:
     if not found or size is None or not any(found.groups()) or "If-Range" in request.headers:
         return 0, None
     first, last = found.groups()
+    if not first and not int(last):
+        # The last zero bytes are no part, see RFC 9110.
+        return 0, None
     if not first:
         return max(size - int(last), 0), None
     if int(first) >= size or (last and int(last) < int(first)):
