@@ -267,6 +267,15 @@ def test_a_file_is_downloaded_once_and_stored(mirror, upstream):
         assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("size", [-1, True, False, 1.5, "1", None])
+def test_a_size_that_no_file_has_is_ignored(mirror, index, size):
+    project = f"size{type(size).__name__.lower()}{size}".replace("-", "m").replace(".", "p").lower()
+    index.fields[project] = {"size": size}
+    url = file_url(mirror, project)
+    assert request(url, "HEAD").headers["Content-Length"] == str(len(WHEEL))
+    assert request(url).body == WHEEL
+
+
 def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
     url = file_url(mirror, "evicted")
     stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/").replace("/-f/", "/+f/")

@@ -293,11 +293,12 @@ class Service:
     def download_response(self, request: Any, mirror: Mirror, path: str) -> Any:
         project, file = self.find(mirror, path)
         if request.method == "HEAD":
-            size = file.get("size")
-            if not isinstance(size, int):
+            size = source_of(file).size
+            if size is None:
                 with mirror.upstream.stream(file["url"], method="HEAD", is_file=True) as response:
-                    size = response.headers.get("Content-Length")
-            return file_response([], None if size is None else int(size))
+                    length = response.headers.get("Content-Length")
+                    size = None if length is None else int(length)
+            return file_response([], size)
         download = self.download(mirror, path, project, file)
         download.await_response()
         start, end = requested_range(request, download.size)
@@ -313,8 +314,10 @@ class Service:
 
 
 def source_of(file: pages.File) -> Source:
+    """Return what the upstream's page lists of a file. Only a number that a file can have is its size."""
     size, hashes = file.get("size"), file.get("hashes")
-    return Source(file["url"], size if isinstance(size, int) else None, hashes if isinstance(hashes, dict) else {})
+    is_size = type(size) is int and size >= 0
+    return Source(file["url"], size if is_size else None, hashes if isinstance(hashes, dict) else {})
 
 
 def projects_of(filename: str) -> list[str]:
