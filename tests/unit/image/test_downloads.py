@@ -157,7 +157,7 @@ def test_an_upstream_that_ignores_a_range_is_read_again(mirror):
         (in_parts(5000, *[0] * 20), "can't be reached|sent 5000 of"),
         (lambda handler: handler.send(200, CONTENT[:-1] + b"x"), "has the sha256 .* instead of"),
         (lambda handler: handler.send(200, CONTENT[:-1]), "instead of 1024000"),
-        (lambda handler: handler.send(200, CONTENT, Content_Encoding="gzip"), "encoding that was not requested"),
+        (lambda handler: handler.send(200, CONTENT, Content_Encoding="br"), "encoding that was not requested"),
         (lambda handler: handler.send(404), "answers 404"),
         (lambda handler: handler.send(304), "answers 304"),
         (lambda handler: handler.send(206, CONTENT, Content_Range="bytes 5-9/10"), "another part"),
@@ -171,6 +171,27 @@ def test_no_response_with_other_content_completes(mirror, answer, reason):
         received.extend(download.read())
     assert len(b"".join(received)) < len(CONTENT)
     assert mirror.stored == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+@pytest.mark.parametrize(
+    ("hashes", "reason"),
+    [
+        ({"sha256": SHA256}, ""),
+        ({"sha256": "0" * 64}, "has the sha256 .* instead of"),
+        ({}, "encoding that was not requested"),
+        ({"blake2b_256": "0" * 64}, "encoding that was not requested"),
+    ],
+)
+def test_a_file_that_is_sent_as_an_encoding_needs_a_hash(mirror, encoding, hashes, reason):
+    mirror.answer = lambda handler: handler.send(200, CONTENT, Content_Encoding=encoding)
+    download = mirror.start(Source(mirror.server.url + "a.tar.gz", len(CONTENT), hashes))
+    if reason:
+        with pytest.raises(UpstreamError, match=reason):
+            download.await_end()
+    else:
+        assert b"".join(download.read()) == CONTENT
+    assert mirror.stored == ([] if reason else [CONTENT])
 
 
 def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):

@@ -167,7 +167,9 @@ class Download:
 
     def begin(self, response: httpx.Response) -> int:
         """Note the size of a file, and return how many bytes of the response are on the disk already."""
-        if response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+        # Some upstreams send an archive that is compressed with gzip as an encoding. The hash shows whether it is the file.
+        encodings = ("", "identity", "gzip", "x-gzip") if self.listed else ("", "identity")
+        if response.headers.get("Content-Encoding", "").lower() not in encodings:
             raise Unusable(f"the upstream sends an encoding that was not requested, getting {self.name}")
         if response.status_code == 206:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
