@@ -201,6 +201,79 @@ def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):
         b"".join(mirror.start(Source(mirror.server.url + "a.whl", None, {"sha256": SHA256})).read())
 
 
+def interrupted(**headers: str):
+    """Return an answer that disconnects after a part of the content."""
+
+    def answer(handler):
+        handler.send_response(200)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:5000])
+        handler.close_connection = True
+
+    return answer
+
+
+def rest(status: int, **headers: str):
+    """Return an answer that sends the rest of the content, or all of it."""
+    if status == 206:
+        headers["Content_Range"] = f"bytes 5000-{len(CONTENT) - 1}/{len(CONTENT)}"
+    return lambda handler: handler.send(status, CONTENT[5000 if status == 206 else 0 :], **headers)
+
+
+TAG, OTHER_TAG = {"ETag": '"1"'}, {"ETag": '"2"'}
+DATE = {"Last_Modified": "Fri, 27 Nov 2026 10:00:00 GMT"}
+OTHER_DATE = {"Last_Modified": "Fri, 27 Nov 2026 10:00:01 GMT"}
+WEAK_TAG = {"ETag": 'W/"1"'}
+
+
+@pytest.mark.parametrize(
+    ("first", "condition", "second", "is_same"),
+    [
+        (TAG, '"1"', rest(206, **TAG), True),
+        (TAG | DATE, '"1"', rest(206, **TAG), True),
+        (TAG | DATE, '"1"', rest(200, **TAG, **DATE), True),
+        (DATE, DATE["Last_Modified"], rest(206), True),
+        (WEAK_TAG | DATE, DATE["Last_Modified"], rest(206, **WEAK_TAG, **DATE), True),
+        (TAG, '"1"', rest(206, **OTHER_TAG), False),
+        (TAG, '"1"', rest(206, **WEAK_TAG), False),
+        (TAG, '"1"', rest(200, **OTHER_TAG), False),
+        (TAG, '"1"', rest(200), False),
+        (DATE, DATE["Last_Modified"], rest(206, **OTHER_DATE), False),
+        (DATE, DATE["Last_Modified"], rest(200, **OTHER_DATE), False),
+    ],
+)
+def test_a_file_without_a_hash_is_resumed_if_it_has_not_changed(mirror, first, condition, second, is_same):
+    mirror.answer = in_turn([interrupted(**first), second])
+    download = mirror.start(Source(mirror.server.url + "a.whl", len(CONTENT)))
+    if is_same:
+        assert b"".join(download.read()) == CONTENT
+    else:
+        with pytest.raises(UpstreamError, match="the file has changed at the upstream"):
+            download.await_end()
+    headers = mirror.server.requests[1][2]
+    assert (headers["Range"], headers["If-Range"]) == ("bytes=5000-", condition)
+    assert mirror.stored == ([CONTENT] if is_same else [])
+
+
+@pytest.mark.parametrize("first", [{}, WEAK_TAG, {"ETag": "1"}, {"Last_Modified": "yesterday"}])
+@pytest.mark.parametrize("hashes", [{}, {"blake2b_256": "0" * 64}])
+def test_a_file_without_a_hash_and_a_validator_is_not_resumed(mirror, first, hashes):
+    mirror.answer = in_turn([interrupted(**first), rest(206)])
+    download = mirror.start(Source(mirror.server.url + "a.whl", len(CONTENT), hashes))
+    with pytest.raises(UpstreamError, match="can't be reached"):
+        download.await_end()
+    assert len(mirror.server.requests) == 1
+    assert mirror.stored == []
+
+
+def test_a_file_without_a_hash_is_requested_again_before_its_first_byte(mirror):
+    mirror.answer = in_parts(0, 0)
+    assert b"".join(mirror.start(Source(mirror.server.url + "a.whl")).read()) == CONTENT
+
+
 @pytest.mark.parametrize("is_right", [True, False])
 def test_without_a_size_the_end_waits_for_the_hash(mirror, is_right):
     content = CONTENT if is_right else CONTENT[:-1] + b"x"

@@ -69,6 +69,10 @@ def name_of(url: str) -> str:
         return "a link that is no URL"
 
 
+def validators_of(response: httpx.Response) -> dict[str, str]:
+    return {name: response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers}
+
+
 class Download:
     """A file that comes from the upstream. ``store`` is called with its path and its digests when it is whole."""
 
@@ -82,6 +86,8 @@ class Download:
         # Bytes of the file, None if they are not known, and how many are on the disk.
         self.size: int | None = None
         self.received = 0
+        # The ETag and Last-Modified of the response that the file begins with, as far as it has them.
+        self.validators: dict[str, str] = {}
         self.has_started = self.is_responding = self.is_whole = False
         self.error: UpstreamError | NoRoom | None = None
         # What the upstream's page lists, and in addition what devpi has of each file.
@@ -140,6 +146,7 @@ class Download:
                 failures = 0 if self.received > before else failures + 1
                 if (
                     not self.is_responding
+                    or not self.is_resumable
                     or failures == DISCONNECTIONS
                     or exc.status != 503
                     or isinstance(exc, Unusable)
@@ -149,12 +156,15 @@ class Download:
             if self.size is None or self.received >= self.size:
                 return
             failures = 0 if self.received > before else failures + 1
-            if failures == DISCONNECTIONS:
+            if failures == DISCONNECTIONS or not self.is_resumable:
                 raise UpstreamError(f"the upstream sent {self.received} of {self.size} bytes, getting {self.name}")
 
     def receive_part(self) -> None:
         """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and NoRoom."""
         headers = {"Range": f"bytes={self.received}-"} if self.received else {}
+        # A listed hash is verified at the end. Without one, only the validator shows whether the rest is of the same file.
+        if self.received and not self.listed:
+            headers["If-Range"] = self.validator
         with self.upstream.stream(self.source.url, headers, is_file=True) as response:
             if response.status_code not in (200, 206):
                 raise UpstreamError(f"the upstream answers {response.status_code}, getting {self.name}")
@@ -179,10 +189,12 @@ class Download:
         else:
             length = response.headers.get("Content-Length", "")
             size = int(length) if length.isdecimal() else None
-        if self.is_responding and size != self.size:
+        if self.is_responding and (size != self.size or self.has_other_validators(response)):
             raise Unusable(f"the file has changed at the upstream, getting {self.name}")
         if self.source.size is not None and size is not None and size != self.source.size:
             raise Unusable(f"the file has {size} bytes instead of {self.source.size}, getting {self.name}")
+        if not self.received:
+            self.validators = validators_of(response)
         if not self.is_responding:
             self.require_room(size or 0)
             with self.changed:
@@ -190,6 +202,28 @@ class Download:
                 self.is_responding = True
                 self.changed.notify_all()
         return self.received if response.status_code == 200 else 0
+
+    @property
+    def validator(self) -> str:
+        """What a resumption is conditional on: a strong ETag, or else Last-Modified, or an empty text."""
+        tag, date = self.validators.get("ETag", ""), self.validators.get("Last-Modified", "")
+        if re.fullmatch(r'"[!#-~]*"', tag):
+            return tag
+        return date if re.fullmatch(r"[A-Za-z]{3}, [0-9A-Za-z: ]{1,40}", date) else ""
+
+    @property
+    def is_resumable(self) -> bool:
+        return bool(not self.received or self.listed or self.validator)
+
+    def has_other_validators(self, response: httpx.Response) -> bool:
+        """Return whether a response that continues the file has the ETag or Last-Modified of another one."""
+        if not self.received or self.listed:
+            return False
+        found = validators_of(response)
+        # A partial response need not repeat Last-Modified.
+        if response.status_code == 200:
+            return found != self.validators
+        return any(self.validators.get(name, value) != value for name, value in found.items())
 
     def append(self, piece: bytes) -> None:
         if self.size is None:
