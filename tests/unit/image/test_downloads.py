@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import threading
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -473,6 +474,56 @@ def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
         assert b"".join(download.read()) == CONTENT
     finally:
         go_on.set()
+    assert len(mirror.server.requests) == 1
+
+
+def test_a_file_that_was_stored_meanwhile_is_not_downloaded_again(mirror, tmp_path):
+    stored = tmp_path / "stored"
+    first = mirror.start(stored=stored)
+    first.await_end()
+    while mirror.registry.running:
+        pass
+    stored.write_bytes(CONTENT)
+    assert mirror.start(stored=stored) is None
+    assert mirror.start(stored=stored, prefetch=True) is None
+    assert len(mirror.server.requests) == 1
+    stored.unlink()
+    again = mirror.start(stored=stored)
+    assert b"".join(again.read()) == CONTENT
+
+
+def test_two_workers_run_a_download_once(mirror, monkeypatch):
+    go_on, both = threading.Event(), threading.Barrier(2)
+    run = Download.run
+
+    def run_together(download):
+        # Both workers have checked that the download has not started, if the second one gets here.
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        run(download)
+
+    def answer(handler):
+        assert go_on.wait(30)
+        handler.send(200, CONTENT)
+
+    monkeypatch.setattr(Download, "run", run_together)
+    mirror.answer = answer
+    for _thread in range(config.PREFETCHED_DOWNLOADS):
+        mirror.registry.prefetching.submit(go_on.wait, 30)
+    try:
+        download = mirror.start(prefetch=True)
+        workers = [threading.Thread(target=mirror.registry.run, args=("+f/a", download)) for _worker in range(2)]
+        for worker in workers:
+            worker.start()
+        # One of them has nothing to do.
+        while all(worker.is_alive() for worker in workers):
+            pass
+        assert mirror.start() is download
+    finally:
+        go_on.set()
+    for worker in workers:
+        worker.join()
+    assert b"".join(download.read()) == CONTENT
     assert len(mirror.server.requests) == 1
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import pytest
-from devpi_mirror import compat
+from devpi_mirror import compat, config, plugin
 from devpi_mirror.pages import JSON
 from fake_upstream import Handler, serving
 from zips import OWN, metadata_of, zip_of
@@ -274,6 +274,19 @@ def test_a_size_that_no_file_has_is_ignored(mirror, index, size):
     url = file_url(mirror, project)
     assert request(url, "HEAD").headers["Content-Length"] == str(len(WHEEL))
     assert request(url).body == WHEEL
+
+
+def test_a_file_that_was_stored_meanwhile_is_sent(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "FILES", tmp_path)
+    path = "+f/012/3456789abcdef/late-1.0-py3-none-any.whl"
+    stored = tmp_path / "root/pypi" / path
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(WHEEL)
+    service = plugin.Service(None)
+    file = {"filename": stored.name, "url": "http://127.0.0.1:9/late"}
+    found = SimpleNamespace(name="root/pypi", upstream=None, cache=SimpleNamespace(find=lambda _project, _path: file))
+    response = service.download_response(SimpleNamespace(method="GET", headers={}), found, path)
+    assert (response.status_code, response.body, service.downloads.count) == (200, WHEEL, 0)
 
 
 def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):

@@ -95,11 +95,7 @@ class Download:
         self.hashes = {algorithm: hashlib.new(algorithm) for algorithm in (*self.listed, DEFAULT_HASH_TYPE)}
 
     def run(self) -> None:
-        """Download the file and store it. Does nothing at the second call."""
-        with self.changed:
-            if self.has_started:
-                return
-            self.has_started = True
+        """Download the file and store it. Called once."""
         try:
             self.require_digests()
             with self.create() as self.stream:
@@ -330,11 +326,23 @@ class Downloads:
         self.prefetching = ThreadPoolExecutor(config.PREFETCHED_DOWNLOADS, thread_name_prefix="prefetching")
         self.count = 0
 
-    def start(self, path: str, upstream: Upstream, source: Source, store: Store, *, prefetch: bool = False) -> Download:
-        """Return the download of a file, which is started if it is not under way."""
+    def start(
+        self,
+        path: str,
+        upstream: Upstream,
+        source: Source,
+        store: Store,
+        *,
+        stored: Path | None = None,
+        prefetch: bool = False,
+    ) -> Download | None:
+        """Return the download of a file, which is started if it is not under way, or None if the file ``stored`` exists."""
         with self.lock:
             download = self.running.get(path)
             if download is None:
+                # A download may have ended since the caller checked.
+                if stored is not None and stored.is_file():
+                    return None
                 self.count += 1
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 temporary = self.folder / f"{os.getpid()}-{self.count}.part"
@@ -345,10 +353,14 @@ class Downloads:
         return download
 
     def run(self, path: str, download: Download) -> None:
-        if download.has_started:
-            return
+        # A prefetch that a client requests is submitted to both pools.
+        with self.lock:
+            if download.has_started:
+                return
+            download.has_started = True
         try:
             download.run()
         finally:
             with self.lock:
-                self.running.pop(path, None)
+                if self.running.get(path) is download:
+                    del self.running[path]

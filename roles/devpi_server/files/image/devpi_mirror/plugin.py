@@ -284,11 +284,24 @@ class Service:
             self.get_metadata(mirror, *wheel, prefetch=True)
 
     def download(
-        self, mirror: Mirror, path: str, project: str, file: pages.File, *, prefetch: bool = False
-    ) -> Download:
-        """Start the download of a file, or return the one that is under way."""
+        self,
+        mirror: Mirror,
+        path: str,
+        project: str,
+        file: pages.File,
+        *,
+        prefetch: bool = False,
+        replace: bool = False,
+    ) -> Download | None:
+        """Start the download of a file, or return the one that is under way, or None if the file is stored already.
+
+        ``replace`` is whether to download it even so.
+        """
         store = partial(store_file, self.xom, mirror.name, path, project, file)
-        return self.downloads.start(f"{mirror.name}/{path}", mirror.upstream, source_of(file), store, prefetch=prefetch)
+        stored = None if replace else config.FILES / mirror.name / path
+        return self.downloads.start(
+            f"{mirror.name}/{path}", mirror.upstream, source_of(file), store, stored=stored, prefetch=prefetch
+        )
 
     def download_response(self, request: Any, mirror: Mirror, path: str) -> Any:
         project, file = self.find(mirror, path)
@@ -300,6 +313,9 @@ class Service:
                     size = None if length is None else int(length)
             return file_response([], size)
         download = self.download(mirror, path, project, file)
+        if download is None:
+            # The request's transaction began before devpi had the entry.
+            return stored_response(request, config.FILES / mirror.name / path)
         download.await_response()
         start, end = requested_range(request, download.size)
         # Until then nothing is sent, so that a failure can still be an error with its reason.

@@ -62,7 +62,10 @@ def download_release(service: Service, release: Release) -> None:
     for path in paths:
         file = served.listing().find(path)
         if file:
-            service.download(mirror, path, project, file).await_end()
+            # A file that is stored without an entry is downloaded again.
+            download = service.download(mirror, path, project, file, replace=True)
+            if download:
+                download.await_end()
 
 
 def missing_files(service: Service, mirror: Mirror, release: Release, page: pages.Page) -> list[str]:
