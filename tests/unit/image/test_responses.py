@@ -86,7 +86,7 @@ def test_a_page_varies_with_the_form_that_the_client_accepts(mirror, name, proje
 
 caching = pytest.mark.parametrize(
     ("status", "expected", "cache_control"),
-    [(404, 404, "max-age=10"), (410, 410, "max-age=10"), (403, 403, None), (429, 429, None), (500, 503, None)],
+    [(404, 404, "max-age=1"), (410, 410, "max-age=1"), (403, 403, None), (429, 429, None), (500, 503, None)],
 )
 
 
@@ -166,7 +166,8 @@ def test_a_page_that_the_upstream_does_not_confirm_is_stale(mirror, index, proje
     set_age(mirror, project, config.freshness())
     stale = get(mirror, name, project)
     assert (stale.status, stale.body, stale.headers["Warning"]) == (200, first.body, STALE)
-    assert stale.headers["Cache-Control"].startswith("max-age=10,")
+    fresh_for = config.ABSENT_FRESHNESS if status == 404 else config.FAILURE_FRESHNESS
+    assert stale.headers["Cache-Control"].startswith(f"max-age={fresh_for},")
     message = f"The page of {project} in root/pypi is stale: the upstream answers {status} "
     assert message in mirror.log.read_text()
 
