@@ -213,9 +213,8 @@ def test_a_request_is_sent_again_if_its_connection_ends(client, monkeypatch):
 
 
 def test_a_circle_of_redirects_is_no_outage(client):
-    with serving(lambda handler: handler.send(302, Location=handler.path)) as server, pytest.raises(
-        UpstreamError
-    ) as caught:
+    circle = serving(lambda handler: handler.send(302, Location=handler.path))
+    with circle as server, pytest.raises(UpstreamError) as caught:
         client(server).get(server.url)
     assert (caught.value.status, caught.value.is_outage) == (503, False)
 
@@ -223,7 +222,7 @@ def test_a_circle_of_redirects_is_no_outage(client):
 def test_a_response_that_arrives_too_slowly_is_an_error(client, monkeypatch):
     monkeypatch.setattr(upstream, "TRANSFER_LIMIT", 0)
     too_slow = pytest.raises(UpstreamError, match="has not arrived")
-    with serving(lambda handler: handler.send(200, b"x" * 1_000_000)) as server, too_slow:
+    with too_slow, serving(lambda handler: handler.send(200, b"x" * 1_000_000)) as server:
         client(server).get(server.url)
 
 

@@ -332,7 +332,7 @@ class Service:
 def source_of(file: pages.File) -> Source:
     """Return what the upstream's page lists of a file. Only a number that a file can have is its size."""
     size, hashes = file.get("size"), file.get("hashes")
-    is_size = type(size) is int and size >= 0
+    is_size = isinstance(size, int) and not isinstance(size, bool) and size >= 0
     return Source(file["url"], size if is_size else None, hashes if isinstance(hashes, dict) else {})
 
 
