@@ -39,14 +39,15 @@ OFFLINE = (
 )
 # Requests a cached page until it has to stop, and prints the longest time between two answers.
 PROBE = """
-import os, time, urllib.request
+import http.client, os, time, urllib.request
 longest, last = 0.0, time.monotonic()
 while not os.path.exists("/run/probe-stop"):
     try:
         with urllib.request.urlopen("http://127.0.0.1:3141/root/pypi/+simple/attrs/", timeout=5) as answer:
             answer.read()
         longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    except OSError:
+    except (OSError, http.client.HTTPException):
+        # An incomplete response is none: it ends with the container.
         pass
     time.sleep(0.02)
 print(longest)
