@@ -81,7 +81,7 @@ FRAGMENT_HASH = re.compile(
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
 # What a listing has of a file: what requests for it and for its core metadata need, and prefetching.
 LISTED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata", "yanked")
-# How many files are listed at a time, which takes memory, while orjson takes longest to begin.
+# Files that are serialized in one call: each call of orjson has a fixed cost, and more files take more memory.
 LISTED_AT_A_TIME = 1000
 # Around an entry of a listing. Everything inside of it has a deeper indentation, and JSON has no line feed in a text.
 ENTRY_START, ENTRY_END = b'\n  "', b"\n  }"

@@ -465,7 +465,7 @@ def failure(error: UpstreamError | NoRoom) -> Any:
     if error.retry_after:
         response.headers["Retry-After"] = error.retry_after
     if error.status in (404, 410):
-        # It replaces a page in nginx's cache. The page cache has it for longer.
+        # nginx caches it, so that it replaces a cached page. page_cache.py remembers it for longer.
         response.headers["Cache-Control"] = "max-age=1"
     else:
         print(error, flush=True)

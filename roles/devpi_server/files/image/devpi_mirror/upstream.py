@@ -265,7 +265,7 @@ def failure(exc: Exception, url: str) -> UpstreamError:
     name = without_secrets(httpx.URL(url))
     if isinstance(exc, httpx.PoolTimeout):
         return UpstreamError(f"all connections to the upstream are in use, getting {name}")
-    # Others, such as a circle of redirects, say nothing about other pages.
+    # Others, such as a redirect loop, say nothing about other pages.
     is_outage = isinstance(
         exc, (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
     )
