@@ -35,7 +35,7 @@ def pip(command: str, *arguments: str, index: str = PUBLIC) -> str:
     )
 
 
-def uv(*arguments: str) -> str:
-    """Run ``uv pip install`` without its cache, for a project alone. Returns what it prints."""
-    command = [UV, "--no-config", "--no-cache", "pip", "install", "--no-deps", "--python", sys.executable]
-    return run([*command, "--default-index", url(), *arguments])
+def uv(*arguments: str, index: str = PUBLIC) -> str:
+    """Run ``uv pip install`` without its cache. Returns what it prints."""
+    command = [UV, "--no-config", "--no-cache", "pip", "install", "--python", sys.executable]
+    return run([*command, "--default-index", url(index), *arguments])

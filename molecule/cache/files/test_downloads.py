@@ -46,7 +46,7 @@ def pip(name: str, folder: Path) -> bytes:
 
 def uv(name: str, folder: Path) -> bytes:
     """Return a file that was requested after uv has installed it. Raises AssertionError with what uv prints."""
-    output = installers.uv("--target", str(folder), name)
+    output = installers.uv("--no-deps", "--target", str(folder), name)
     if not (folder / f"{name}.py").exists():
         raise AssertionError(output)
     return curl(name, folder)

@@ -8,15 +8,18 @@ metadata of the same files.
 reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset),
 ``interrupted`` (broken, unless a part is requested), ``restarted`` (the same, but a request for a part is answered with the
 whole file) or ``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` publishes a release, ``/+yank/NAME/VERSION`` yanks one,
-``/+status/NAME/STATUS`` sets the status of a project, ``/+remove/NAME`` removes it, and ``/+files/NAME/STATUS`` sets the HTTP
-status of its files, which its page still lists. ``/+serial/NAME/NUMBER`` sets the serial of its page, and
+``/+status/NAME/STATUS`` sets the status of a project, and ``/+remove/NAME`` removes it. ``/+page/NAME/STATUS`` sets the HTTP
+status of its page, and ``/+files/NAME/STATUS`` that of its files, which its page still lists; one that is not 200 comes with
+``Retry-After: 7``. ``/+serial/NAME/NUMBER`` sets the serial of its page, and
 ``/+other/NAME/VERSION`` publishes a release in the other index, whose pages have the serial 1. ``GET /+seen`` lists the paths
 that were requested, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization``
 headers of all requests, each once.
 
 Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
 expands to 1.5 GB, and so does the core metadata of ``expanding``. That of ``crowded`` has 8 million empty objects. ``hugeN``
-has as many files as the largest project known. ``greedy`` requires 5,000 projects.
+has as many files as the largest project known. ``greedy`` requires 5,000 projects. The wheels of ``garbledN`` are no zip
+archives, and the server ignores ``Range`` in requests for those of ``wholeN``. The upstream has the core metadata of
+``apartN``, which is not that in the wheel.
 """
 
 from __future__ import annotations
@@ -48,8 +51,8 @@ STATUS: dict[str, str] = {}
 SERIALS: dict[str, str] = {}
 # The releases in the other index.
 OTHER: dict[str, list[str]] = {}
-# The HTTP status of a project's files, if it is not 200.
-FILE_STATUS: dict[str, int] = {}
+# The HTTP status of a project's page and of its files, by the part of the path, if it is not 200.
+HTTP_STATUS: dict[tuple[str, str], int] = {}
 RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 # What has another wheel for each of these; the others have one for all.
 TAGS = {
@@ -66,11 +69,13 @@ NEEDS = {
     **{f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913, 921, 941)},
 }
 # Whose core metadata can be had; of the others, it has to be read out of the wheel.
-APART = ("apart",)
+APART = re.compile(r"apart\d*")
 # Projects that have a source distribution and no wheel.
 SOURCES = ("source",)
-# Who sends files in one piece only.
-WHOLE = ("whole",)
+# Whose files are sent in one piece only.
+WHOLE = re.compile(r"whole\d*")
+# Names that have one release without being listed.
+NUMBERED = re.compile(r"(?:new|bulk|garbled|whole|apart)\d+")
 LARGE = 20_000_000
 SEEN: list[str] = []
 AUTHORIZATIONS: set[tuple[int, str]] = set()
@@ -80,7 +85,7 @@ MODE = ["well"]
 def releases(name: str, index: str = "simple") -> list[str]:
     if index == "other":
         return OTHER.get(name, [])
-    return RELEASES.get(name, ["1.0"] if re.fullmatch(r"(new|bulk)\d+", name) else [])
+    return RELEASES.get(name, ["1.0"] if NUMBERED.fullmatch(name) else [])
 
 
 @lru_cache(2000)
@@ -92,6 +97,8 @@ def digest_and_size(project: str, version: str, tag: str) -> tuple[str, int]:
 @lru_cache(20)
 def wheel(name: str, version: str, tag: str) -> bytes:
     """Return a wheel, the same bytes at every call."""
+    if name.startswith("garbled"):
+        return b"This is no zip archive.\n" * 5000
     needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
     folder = f"{name}-{version}.dist-info"
     files = {
@@ -166,7 +173,7 @@ def file_of(name: str, version: str, tag: str, host: str, index: str) -> dict[st
         # A release for each year, beginning with 2020 for version 1.0.
         "upload-time": f"{2019 + int(version.split('.')[0])}-06-01T00:00:00Z",
     }
-    if name in APART or index == "other":
+    if APART.fullmatch(name) or index == "other":
         metadata = metadata_apart(name, version, "other" if index == "other" else "apart")
         file["core-metadata"] = {"sha256": hashlib.sha256(metadata).hexdigest()}
     if (name, version) in YANKED:
@@ -236,15 +243,21 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
         self.close_connection = True
 
+    def answer_failure(self, kind: str, project: str) -> bool:
+        """Send the HTTP status that was set for a project. Returns whether there is one."""
+        status = HTTP_STATUS.get((kind, project), 200)
+        if status != 200:
+            self.answer(status, b"not for you\n", "text/plain", Retry_After="7")
+        return status != 200
+
     def answer_file(self, folder: str, project: str, version: str, tag: str, name: str) -> None:
-        if project in FILE_STATUS:
-            self.answer(FILE_STATUS[project], b"no such file\n", "text/plain")
+        if self.answer_failure("files", project):
             return
         content = wheel(project, version, tag)
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if name.endswith(".metadata"):
             is_other = folder == "other-files"
-            if project not in APART and not is_other:
+            if not APART.fullmatch(project) and not is_other:
                 self.answer(404, b"no such thing\n", "text/plain")
                 return
             told = metadata_apart(project, version, "other" if is_other else "apart")
@@ -252,7 +265,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, gzip.compress(told), Content_Encoding="gzip")
             else:
                 self.answer(200, told)
-        elif asked and project not in WHOLE and MODE[0] != "restarted":
+        elif asked and not WHOLE.fullmatch(project) and MODE[0] != "restarted":
             first, last = asked.groups()
             start = int(first) if first else max(len(content) - int(last), 0)
             end = int(last) + 1 if first and last else len(content)
@@ -276,10 +289,8 @@ class Handler(BaseHTTPRequestHandler):
             SERIALS[parts[1]] = parts[2]
         elif parts[0] == "+other":
             OTHER.setdefault(parts[1], []).append(parts[2])
-        elif parts[0] == "+files":
-            FILE_STATUS[parts[1]] = int(parts[2])
-            if FILE_STATUS[parts[1]] == 200:
-                del FILE_STATUS[parts[1]]
+        elif parts[0] in ("+page", "+files"):
+            HTTP_STATUS[parts[0][1:], parts[1]] = int(parts[2])
         else:
             SEEN.append(self.path)
         self.answer(200, b"done\n", "text/plain")
@@ -307,6 +318,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, huge(), "application/vnd.pypi.simple.v1+json")
         elif parts == ["simple", "bomb"]:
             self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
+        elif parts[0] == "simple" and len(parts) == 2 and self.answer_failure("page", parts[1]):
+            pass
         elif parts[0] in ("simple", "other") and len(parts) == 2 and releases(parts[1], parts[0]):
             page = json.dumps(page_of(parts[1], self.headers["Host"], parts[0])).encode()
             more = {"ETag": f'"{hashlib.md5(page).hexdigest()}"'}

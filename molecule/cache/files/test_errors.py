@@ -1,0 +1,106 @@
+"""What clients get, through nginx, if the upstream denies a page or a file, or if a wheel's metadata can't be read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Callable
+
+import installers
+import pytest
+from conversation import JSON, UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until
+
+mirror = Mirror()
+REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 410: "Gone", 429: "Too Many Requests"}
+# Each returns what the installer prints. pip names the status of a page only if it is verbose, and shows the first error
+# without retries.
+pip = partial(installers.pip, "install", "--dry-run", "--ignore-installed", "--no-input", "--retries=0", "-vv")
+uv = partial(installers.uv, "--dry-run", "--reinstall")
+INSTALLERS = pytest.mark.parametrize(
+    ("install", "separator"), [pytest.param(pip, "-", id="pip"), pytest.param(uv, "==", id="uv")]
+)
+
+
+@pytest.fixture(params=["root/pypi", "alice/private"])
+def index(request: pytest.FixtureRequest) -> str:
+    """The path of the public index, or of a private one that has it as its base."""
+    mirror.create_user("alice")
+    return f"/{request.param}/+simple/"
+
+
+def set_status(kind: str, name: str, status: int) -> None:
+    """Have the upstream answer requests for the ``page`` or the ``files`` of a project with a status."""
+    assert send(UPSTREAM_PORT, f"/+{kind}/{name}/{status}", "POST").status == 200
+
+
+@pytest.mark.parametrize("status", REASONS)
+def test_clients_get_the_status_of_a_page(status: int, index: str) -> None:
+    name = f"page{status}{index.split('/')[1]}"
+    publish_upstream(name, "1.0")
+    set_status("page", name, status)
+    reason = f"{status} {REASONS[status]}"
+    for accept in (JSON, "text/html"):
+        answer = mirror.ask(f"{index}{name}/", Accept=accept)
+        assert (answer.status, answer.headers.get("retry-after")) == (status, "7"), answer
+        assert f"the upstream answers {reason} to " in answer.text
+    assert f"{status} Client Error: {REASONS[status]}" in pip(name, index=index)
+    output = uv(name, index=index)
+    assert f"{name} was not found in the package registry" in output if status == 404 else reason in output, output
+
+
+@INSTALLERS
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_clients_get_the_status_of_a_file(status: int, install: Callable[[str], str], separator: str) -> None:
+    name = f"file{status}{'pip' if install is pip else 'uv'}"
+    publish_upstream(name, "1.0")
+    set_status("files", name, status)
+    (file,) = mirror.files(name).values()
+    for suffix in ("", ".metadata"):
+        answer = mirror.ask(file["path"] + suffix)
+        assert (answer.status, answer.headers.get("retry-after")) == (status, "7"), answer
+        assert f"the upstream answers {status} {REASONS[status]} to " in answer.text
+    output = install(name)
+    assert str(status) in output
+    assert file["filename"] in output
+
+    set_status("files", name, 200)
+    until(lambda: f"{name}{separator}1.0" in install(name), "the file is not served")
+
+
+@INSTALLERS
+@pytest.mark.parametrize("prefix", ["bulk", "apart"])
+def test_a_connection_that_drops_during_metadata_is_reported(
+    prefix: str, install: Callable[[str], str], separator: str
+) -> None:
+    """The metadata is the end of a wheel, or has a file of its own."""
+    name = f"{prefix}{951 if install is pip else 952}"
+    (file,) = mirror.files(name).values()
+    set_upstream_mode("broken")
+    answer = mirror.ask(file["path"] + ".metadata")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "10"), answer
+    assert f"{name}-1.0" in answer.text
+    output = install(name)
+    assert "503" in output
+    assert f"{file['filename']}.metadata" in output
+
+    set_upstream_mode("well")
+    until(lambda: f"{name}{separator}1.0" in install(name), "the metadata is not served")
+
+
+@pytest.mark.parametrize("install", [pip, uv], ids=["pip", "uv"])
+def test_a_wheel_that_is_no_archive_is_reported(install: Callable[[str], str]) -> None:
+    name = f"garbled{951 if install is pip else 952}"
+    (file,) = mirror.files(name).values()
+    answer = mirror.ask(file["path"] + ".metadata")
+    assert answer.status == 404
+    assert "is no zip archive" in answer.text
+    output = install(name)
+    assert "404" in output
+    assert f"{file['filename']}.metadata" in output
+
+
+@INSTALLERS
+def test_a_wheel_is_installed_from_an_upstream_that_ignores_ranges(
+    install: Callable[[str], str], separator: str
+) -> None:
+    name = f"whole{951 if install is pip else 952}"
+    assert f"{name}{separator}1.0" in install(name)
