@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 import orjson
 
 from . import config, pages
+from .compression import compressed
 from .flights import Flights
 from .page_store import Header, PageStore, StoredPage, tag_of
 from .upstream import Received, Upstream, UpstreamError
@@ -202,7 +203,7 @@ class PageCache:
             page = pages.parse(response.body.read(), response.headers.get("Content-Type", ""), response.url)
             page.setdefault("name", project)
             listing = pages.localize(page, self.index)
-            return pages.compressed(pages.render_json(page)), listing
+            return compressed(pages.render_json(page)), listing
 
     def forget_errors(self, project: str) -> None:
         self.absent.pop(project, None)

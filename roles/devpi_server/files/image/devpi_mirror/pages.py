@@ -18,7 +18,6 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import orjson
 from packaging.utils import canonicalize_name
-from zlib_ng import zlib_ng
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -62,11 +61,6 @@ STRICTNESS = {"deprecated": 1, "archived": 1, "quarantined": 2}
 COMPLEXITY_LIMIT = 3_000_000
 # HTML is parsed in pieces of this many characters. A larger element, which can have any number of attributes, is an error.
 PIECE = 65_536
-
-# The level of zlib-ng at which a page is as small as at zlib's level 6, in a third of the time.
-COMPRESSION = 3
-# What zlib calls the format of gzip with its largest window.
-GZIP = 31
 
 # Python takes minutes for a page in one of these.
 SLOW_CHARSETS = ("idna", "punycode")
@@ -461,10 +455,6 @@ def render_html(page: Page, name: str) -> bytes:
         attributes = "".join(f' {key}="{escape(text)}"' for key, text in attributes_of(file))
         lines.append(f'<a href="{escape(url)}"{attributes}>{escape(file["filename"])}</a><br>')
     return "\n".join([*lines, "</body>", "</html>", ""]).encode()
-
-
-def compressed(content: bytes) -> bytes:
-    return zlib_ng.compress(content, COMPRESSION, GZIP)
 
 
 def empty(name: str) -> Page:

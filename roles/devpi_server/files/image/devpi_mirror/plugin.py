@@ -21,6 +21,7 @@ from pluggy import HookimplMarker
 from pyramid.response import Response  # type: ignore[import-untyped]
 
 from . import compat, config, pages, patches
+from .compression import compressed, decompressed
 from .core_metadata import get_core_metadata
 from .credentials import split_credentials
 from .downloads import Download, Downloads, NoRoom, Source
@@ -29,7 +30,7 @@ from .page_cache import PageCache, Served, one_if_large
 from .page_store import Header, tag_of
 from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
 from .store_file import store_file
-from .upstream import Upstream, UpstreamError, decompressed
+from .upstream import Upstream, UpstreamError
 
 hookimpl = HookimplMarker("devpiserver")
 
@@ -383,7 +384,7 @@ def merge(own_pages: list[pages.Page], served: list[tuple[str, Served]], fresh_f
             page.pop("versions", None)
         form = pages.render_json(page)
         tag = tag_of(form)
-        form = pages.compressed(form)
+        form = compressed(form)
     errors = [f"{found.error} ({name})" for name, found in served if found.error]
     header = Header(etag="", serial="", tag=tag, size=size, length=len(form), listing_crc=0)
     return Served(header, lambda: form, lambda: pages.Listing(b""), fresh_for, ", ".join(errors))
@@ -416,7 +417,7 @@ def page_response(request: Any, index: str, project: str, served: Served, *, has
         body = served.form()
     else:
         with one_if_large(served.header.size):
-            body = pages.compressed(pages.render_html(served.page(), project))
+            body = compressed(pages.render_html(served.page(), project))
     fill(request, response, form, body)
     return response
 

@@ -6,7 +6,6 @@ import os
 import re
 import ssl
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -15,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import httpx
 
 from . import config
+from .compression import decompressed
 from .credentials import Credentials
 
 # What the upstream says about a request, which the client is to know. Anything else is a failure of the upstream.
@@ -26,8 +26,6 @@ UNUSED_LIMIT = 100_000
 UNUSED_SECONDS = 2.0
 # Seconds that a page or core metadata may take, however slowly it arrives.
 TRANSFER_LIMIT = 60.0
-# Bytes that are expanded at a time.
-STEP = 1_000_000
 PAUSE = 0.3
 
 
@@ -102,22 +100,6 @@ def limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
         if size > limit:
             raise ValueError(f"the response has more than {limit:,} bytes")
         yield piece
-
-
-def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what pieces of gzip, of any number of members, expand to. A step has at most ``STEP`` bytes. Raises ValueError."""
-    decompressor = None
-    for piece in pieces:
-        while piece:
-            if decompressor is None or decompressor.eof:
-                decompressor = zlib.decompressobj(zlib.MAX_WBITS + 16)
-            try:
-                yield decompressor.decompress(piece, STEP)
-            except zlib.error as exc:
-                raise ValueError(f"the response is corrupt ({exc})") from exc
-            piece = decompressor.unconsumed_tail or decompressor.unused_data
-    if decompressor and not decompressor.eof:
-        raise ValueError("the response is truncated")
 
 
 class Truncated(httpx.SyncByteStream):

@@ -1,0 +1,35 @@
+"""Compress and expand content in the format of gzip."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+from zlib_ng import zlib_ng
+
+# What zlib calls the format of gzip with its largest window.
+GZIP = zlib.MAX_WBITS + 16
+# The level of zlib-ng at which a page is as small as at zlib's level 6, in a third of the time.
+LEVEL = 3
+# Bytes that are expanded at a time.
+STEP = 1_000_000
+
+
+def compressed(content: bytes) -> bytes:
+    return zlib_ng.compress(content, LEVEL, GZIP)
+
+
+def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what pieces of gzip, of any number of members, expand to. A step has at most ``STEP`` bytes. Raises ValueError."""
+    decompressor = None
+    for piece in pieces:
+        while piece:
+            if decompressor is None or decompressor.eof:
+                decompressor = zlib.decompressobj(GZIP)
+            try:
+                yield decompressor.decompress(piece, STEP)
+            except zlib.error as exc:
+                raise ValueError(f"the response is corrupt ({exc})") from exc
+            piece = decompressor.unconsumed_tail or decompressor.unused_data
+    if decompressor and not decompressor.eof:
+        raise ValueError("the response is truncated")
