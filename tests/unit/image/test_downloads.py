@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from devpi_mirror import config, downloads
+from devpi_mirror.digests import ALGORITHMS
 from devpi_mirror.downloads import Download, Downloads, Incomplete, NoRoom, Source
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
@@ -296,7 +297,7 @@ def hashes_of(content: bytes, *algorithms: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("hashes", "reason"),
     [
-        (hashes_of(CONTENT, *downloads.ALGORITHMS), ""),
+        (hashes_of(CONTENT, *ALGORITHMS), ""),
         ({"sha256": SHA256.upper()}, ""),
         ({"blake2b_256": "0" * 64, "SHA-3": None}, ""),
         ({"blake2b_256": "0" * 64, **hashes_of(b"other", "sha512")}, "has the sha512 .* instead of"),

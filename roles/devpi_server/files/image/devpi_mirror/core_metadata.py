@@ -20,7 +20,8 @@ from packaging.utils import canonicalize_name, canonicalize_version
 
 from . import config, pages
 from .archives import LimitedZipFile
-from .downloads import ALGORITHMS, NoRoom, free_bytes
+from .digests import ALGORITHMS
+from .downloads import NoRoom, free_bytes
 from .upstream import Upstream, UpstreamError
 
 # Most wheels have their metadata and their table of contents in so many bytes at their end.

@@ -22,6 +22,7 @@ import httpx
 from devpi_server.filestore import DEFAULT_HASH_TYPE
 
 from . import config
+from .digests import ALGORITHMS, is_digest
 from .upstream import Upstream, UpstreamError, without_secrets
 
 # Bytes of a piece that is sent to a client, and of the end that waits for the hash where the size is unknown.
@@ -30,7 +31,6 @@ PIECE = 65_536
 DISCONNECTIONS = 5
 # Seconds that a client waits for the first byte or the next one. The upstream's own limit comes first.
 PATIENCE = 60.0
-ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
 # What a whole file, with its digests by algorithm, is handed to.
 Store = Callable[[Path, Mapping[str, str]], None]
 
@@ -244,8 +244,7 @@ class Download:
     def require_digests(self) -> None:
         """Raise Unusable if the page lists a digest that no file can have."""
         for algorithm, digest in self.listed.items():
-            length = 2 * self.hashes[algorithm].digest_size
-            if not isinstance(digest, str) or not re.fullmatch(f"[0-9a-fA-F]{{{length}}}", digest):
+            if not is_digest(algorithm, digest):
                 raise Unusable(f"the upstream's page lists an invalid {algorithm} digest, getting {self.name}")
 
     def verify(self) -> None:

@@ -19,6 +19,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 import orjson
 from packaging.utils import canonicalize_name
 
+from .digests import ALGORITHMS, is_digest
+
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 TEXT_HTML = "text/html"
@@ -66,11 +68,9 @@ PIECE = 65_536
 SLOW_CHARSETS = ("idna", "punycode")
 # Bytes of a file name that file systems allow.
 NAME_LIMIT = 255
-DIGEST = re.compile(r"[0-9a-fA-F]{16,}")
-# A hash in the fragment of a link in HTML, which can have other parts before and after it.
-FRAGMENT_HASH = re.compile(
-    r"(?:^|&)(?P<algorithm>sha(?:1|224|256|384|512)|blake2b|md5)=(?P<digest>[0-9a-fA-F]{16,})(?=&|$)"
-)
+# A hash in the fragment of a link in HTML, which can have other parts before and after it. One that is no digest of its
+# algorithm is kept, so that the file is refused rather than stored without being verified.
+FRAGMENT_HASH = re.compile(rf"(?:^|&)(?P<algorithm>{'|'.join(ALGORITHMS)})=(?P<digest>[0-9a-fA-F]{{16,}})(?=&|$)")
 # What a URL can have as it is, without the slash.
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
 # What a listing has of a file: what requests for it and for its core metadata need, and prefetching.
@@ -284,7 +284,7 @@ def hash_of(file: File) -> tuple[str, str]:
         return "", ""
     algorithm = "sha256" if hashes.get("sha256") else "md5" if hashes.get("md5") else next(iter(hashes))
     digest = hashes[algorithm]
-    return (algorithm, digest.lower()) if isinstance(digest, str) and DIGEST.fullmatch(digest) else ("", "")
+    return (algorithm, digest.lower()) if is_digest(algorithm, digest) else ("", "")
 
 
 def path_of(file: File) -> str:

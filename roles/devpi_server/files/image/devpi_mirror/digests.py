@@ -1,0 +1,19 @@
+"""The hashes of files: which algorithms are known, and what can be a digest of one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+ALGORITHMS = ("sha256", "sha512", "sha384", "sha224", "blake2b", "sha1", "md5")
+DIGESTS = {
+    algorithm: re.compile(f"[0-9a-fA-F]{{{2 * hashlib.new(algorithm).digest_size}}}") for algorithm in ALGORITHMS
+}
+# Of an algorithm that is not known. The path of a file has 16 digits.
+OTHER_DIGEST = re.compile(r"[0-9a-fA-F]{16,}")
+
+
+def is_digest(algorithm: str, value: Any) -> bool:
+    """Return whether a listed value can be the digest of a file: hexadecimal digits, as many as the algorithm has."""
+    return isinstance(value, str) and bool(DIGESTS.get(algorithm, OTHER_DIGEST).fullmatch(value))
