@@ -77,7 +77,8 @@ PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
 LISTED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata", "yanked")
 # Files that are serialized in one call: each call of orjson has a fixed cost, and more files take more memory.
 LISTED_AT_A_TIME = 1000
-# Around an entry of a listing. Everything inside of it has a deeper indentation, and JSON has no line feed in a text.
+# Around an entry of a listing, which begins with its path. Everything inside of it has a deeper indentation, and JSON has no
+# line feed in a text.
 ENTRY_START, ENTRY_END = b'\n  "', b"\n  }"
 
 Page = dict[str, Any]
@@ -384,7 +385,8 @@ class Listing:
 
     def find(self, path: str) -> File | None:
         """Return the file with a path below its index."""
-        start = self.content.find(b"\n  " + orjson.dumps(path) + b": ", self.start)
+        key = orjson.dumps(path).removeprefix(b'"')
+        start = self.content.find(ENTRY_START + key + b": ", self.start)
         return None if start < 0 else self.entry(start)[1]
 
     def newest_first(self) -> Iterator[tuple[str, File]]:
