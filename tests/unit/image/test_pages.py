@@ -200,7 +200,7 @@ def test_a_hash_can_be_any_part_of_a_fragment(fragment, hashes):
     assert page["files"] == [{"filename": "alpha-1.zip", "url": f"{URL}alpha-1.zip", "hashes": hashes}]
 
 
-@pytest.mark.parametrize("extension", pages.EXTENSIONS)
+@pytest.mark.parametrize("extension", [*pages.EXTENSIONS, ".tar.Z", ".ZIP"])
 def test_links_to_files_of_all_kinds_are_kept(extension):
     page = pages.parse(f'<a href="alpha-1.0{extension}">x</a>'.encode(), "text/html", URL)
     assert [file["filename"] for file in page["files"]] == [f"alpha-1.0{extension}"]

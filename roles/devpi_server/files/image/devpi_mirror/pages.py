@@ -27,24 +27,10 @@ TEXT_HTML = "text/html"
 # What is requested of an upstream. One that knows neither JSON nor HTML by these names has text/html.
 ACCEPT = f"{JSON}, {HTML};q=0.2, {TEXT_HTML};q=0.01"
 
-# What pip and its predecessors take for a file of a project. Other links of an HTML page lead to other pages.
+# What pip and its predecessors take for a file of a project, in lower case. Other links of an HTML page lead to other pages.
 EXTENSIONS = (
-    *(
-        ".whl",
-        ".egg",
-        ".zip",
-        ".tar",
-        ".tar.gz",
-        ".tgz",
-        ".tar.bz2",
-        ".tbz",
-        ".tar.Z",
-        ".tar.xz",
-        ".txz",
-        ".tar.lz",
-        ".tlz",
-    ),
-    *(".tar.lzma", ".exe", ".msi", ".rpm", ".deb", ".dmg"),
+    *(".whl", ".egg", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.z", ".tar.xz", ".txz"),
+    *(".tar.lz", ".tlz", ".tar.lzma", ".exe", ".msi", ".rpm", ".deb", ".dmg"),
 )
 # Attributes of a link in HTML, without "data-", that have another key in JSON, and keys that have no attribute.
 ATTRIBUTES = {"dist-info-metadata": "core-metadata"}
@@ -248,7 +234,7 @@ def file_of(link: dict[str, str], base: str) -> File | None:
     """Return the file that a link of an HTML page leads to, or None if it leads to something else."""
     parts = urlsplit(joined(base, link["href"].strip()))
     filename = unquote(parts.path.rpartition("/")[2])
-    if parts.scheme not in ("http", "https") or not filename.lower().endswith(tuple(map(str.lower, EXTENSIONS))):
+    if parts.scheme not in ("http", "https") or not filename.lower().endswith(EXTENSIONS):
         return None
     found = FRAGMENT_HASH.search(parts.fragment)
     file: File = {
