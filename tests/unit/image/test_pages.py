@@ -256,6 +256,29 @@ def test_a_file_name_leads_out_of_no_folder(filename):
     assert parse(page_of({"filename": filename, "url": "x"}))["files"] == []
 
 
+@pytest.mark.parametrize("character", "\0\t\n\r\x1f\x7f\x80\x85\x9f\u2028\u2029")
+def test_a_file_name_breaks_no_line_or_header(character):
+    assert parse(page_of({"filename": f"a{character}.zip", "url": "x"}))["files"] == []
+
+
+@pytest.mark.parametrize("surrogate", [0xD800, 0xDFFF])
+def test_a_file_name_is_utf_8(surrogate):
+    assert not pages.is_safe(f"a{chr(surrogate)}.zip")
+
+
+# Spaces, a soft hyphen, a zero-width joiner, a private and an unassigned character, and one beyond 16 bits.
+@pytest.mark.parametrize("character", " \xa0\u2009\u3000\xad\u200d\ue000\u0378é\U0001f40d")
+def test_a_file_name_can_have_any_other_character(character):
+    file = {"filename": f"alpha-1{character}.zip", "url": "x", "hashes": {"sha256": SHA256}}
+    page = parse(page_of(file))
+    listing = pages.localize(page, "root/pypi")
+    (listed,) = page["files"]
+    assert (listed["filename"], listed["url"].isascii()) == (file["filename"], True)
+    found = pages.Listing(listing).find(pages.linked_path(listed["url"], "root/pypi"))
+    assert found["filename"] == file["filename"]
+    assert json.loads(pages.render_json(page))["files"][0]["filename"] == file["filename"]
+
+
 @pytest.mark.parametrize(
     ("stem", "is_listed"), [("a" * 251, True), ("a" * 252, False), ("é" * 125, True), ("é" * 126, False)]
 )

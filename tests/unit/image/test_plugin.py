@@ -267,6 +267,17 @@ def test_a_file_is_downloaded_once_and_stored(mirror, upstream):
         assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("hashes", [{}, {"sha256": hashlib.sha256(WHEEL).hexdigest()}])
+def test_a_file_with_unusual_characters_in_its_name_is_served(mirror, index, hashes):
+    project = f"unusual{len(hashes)}"
+    index.fields[project] = {"filename": f"{project}-1.0\xa0é\u200d\u3000.tar.gz", "hashes": hashes}
+    url = file_url(mirror, project)
+    # The second time, it is stored.
+    for _attempt in range(2):
+        response = request(url)
+        assert (response.status, response.body) == (200, WHEEL)
+
+
 @pytest.mark.parametrize("size", [-1, True, False, 1.5, "1", None])
 def test_a_size_that_no_file_has_is_ignored(mirror, index, size):
     project = f"size{type(size).__name__.lower()}{size}".replace("-", "m").replace(".", "p").lower()
