@@ -212,9 +212,9 @@ def test_a_request_is_sent_again_if_its_connection_ends(client, monkeypatch):
         assert len(server.requests) == 3
 
 
-def test_a_circle_of_redirects_is_no_outage(client):
-    circle = serving(lambda handler: handler.send(302, Location=handler.path))
-    with circle as server, pytest.raises(UpstreamError) as caught:
+def test_a_redirect_loop_is_no_outage(client):
+    redirect_loop = serving(lambda handler: handler.send(302, Location=handler.path))
+    with redirect_loop as server, pytest.raises(UpstreamError) as caught:
         client(server).get(server.url)
     assert (caught.value.status, caught.value.is_outage) == (503, False)
 
