@@ -219,11 +219,22 @@ def test_clients_share_a_request(mirror):
         answer(handler)
 
     mirror.server.answer = wait
-    futures = [mirror.cache.flights.start("alpha", lambda: mirror.cache.revalidate("alpha")) for _client in range(5)]
+    futures = [
+        mirror.cache.flights.start("alpha", lambda: mirror.cache.revalidate("alpha", None)) for _client in range(5)
+    ]
     assert arrived.wait(30)
     go_on.set()
     assert {version(future.result(30)) for future in futures} == {"1"}
     assert len(mirror.server.requests) == 1
+
+
+def test_a_page_that_was_stored_meanwhile_is_revalidated(mirror):
+    absent = mirror.cache.open("alpha")
+    mirror.cache.get("alpha")
+    assert (absent, mirror.cache.current("alpha", absent).error) == (None, "")
+    assert mirror.server.requests[1][2]["If-None-Match"] == '"1"'
+    mirror.status = 429
+    assert mirror.cache.current("alpha", absent).error
 
 
 def test_who_waits_too_long_gets_the_stale_page(mirror, monkeypatch):
@@ -262,7 +273,7 @@ def test_a_damaged_page_is_downloaded_again(mirror, part):
     content = content_of(served, part)
     path = mirror.cache.store.path("alpha")
     path.write_bytes(path.read_bytes().replace(content, content[:-2] + b"x" + content[-1:]))
-    mirror.cache.store.confirm("alpha")
+    mirror.cache.store.get("alpha").confirm(mirror.now)
     with pytest.raises(UpstreamError, match="reading the page of alpha"):
         content_of(mirror.cache.get("alpha"), part)
     assert content_of(mirror.cache.get("alpha"), part) == content
@@ -277,7 +288,7 @@ def test_a_file_is_found_although_the_stored_page_is_damaged(mirror):
     ((path, file),) = mirror.cache.get("alpha").listing().newest_first()
     stored = mirror.cache.store.path("alpha")
     stored.write_bytes(stored.read_bytes()[:-2])
-    mirror.cache.store.confirm("alpha")
+    mirror.cache.store.get("alpha").confirm(mirror.now)
     assert mirror.cache.find("alpha", path) == file
 
 

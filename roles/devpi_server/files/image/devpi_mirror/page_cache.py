@@ -15,7 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
@@ -92,11 +92,18 @@ class PageCache:
 
     def get(self, project: str, *, reload: bool = False) -> Served:
         """Return the page of a project by its normalized name. Raises UpstreamError."""
+        return self.current(project, self.open(project), reload=reload)
+
+    def open(self, project: str) -> StoredPage | None:
+        """Return the stored page of a project, however old it is. Raises UpstreamError if the name is not normalized."""
         if not PROJECT.fullmatch(project):
             raise UpstreamError(f"{project!r} is not the name of a project", 404)
-        stored = self.store.get(project)
+        return self.store.get(project)
+
+    def current(self, project: str, stored: StoredPage | None, *, reload: bool = False) -> Served:
+        """Return the stored page of a project if it is fresh, or else what the upstream sends. Raises UpstreamError."""
         if stored and not reload and project not in self.denied:
-            age = self.age(project)
+            age = self.age(stored)
             if age < self.freshness:
                 return self.stored(project, stored, self.freshness - age)
             until, why = self.unavailable
@@ -107,7 +114,8 @@ class PageCache:
             raise error
         try:
             wait = STALE_WAIT if stored else WAIT
-            return self.flights.run(project, lambda: self.revalidate(project), wait)
+            # Another request may have stored the page since this one found none.
+            return self.flights.run(project, lambda: self.revalidate(project, stored or self.store.get(project)), wait)
         except TimeoutError:
             late = UpstreamError(f"the upstream's page of {project} has not arrived after {wait:.0f} s", is_outage=True)
             return self.without_upstream(project, stored, late)
@@ -116,9 +124,9 @@ class PageCache:
         """Return whether a time is ahead. One that is more than ``limit`` seconds ahead is not: the clock was set back."""
         return 0 < until - self.clock() <= limit
 
-    def age(self, project: str) -> float:
+    def age(self, stored: StoredPage) -> float:
         """Return the seconds since the upstream confirmed a page, which are infinite if the clock was wrong at that time."""
-        age = self.clock() - self.store.confirmed(project)
+        age = self.clock() - stored.confirmed
         return max(age, 0.0) if age >= -CLOCK_TOLERANCE else math.inf
 
     def without_upstream(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Served:
@@ -135,15 +143,18 @@ class PageCache:
 
         A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
         """
-        age = self.age(project) if PROJECT.fullmatch(project) else math.inf
-        stored = self.store.get(project) if age < config.max_stale() else None
-        if stored:
-            # What can't be read is downloaded again.
-            with suppress(UpstreamError):
+        stored = self.open(project)
+        age = self.age(stored) if stored else math.inf
+        if stored and age < config.max_stale():
+            try:
                 found = self.read(stored.listing, project).find(path)
+            except UpstreamError:
+                # It is downloaded again.
+                stored = None
+            else:
                 if found or age < self.freshness:
                     return found
-        return self.get(project).listing().find(path)
+        return self.current(project, stored).listing().find(path)
 
     def stored(self, project: str, page: StoredPage, fresh_for: float, error: str = "") -> Served:
         form, listing = partial(self.read, page.form, project), partial(self.read, page.listing, project)
@@ -157,14 +168,13 @@ class PageCache:
             self.purge(project)
             raise UpstreamError(f"{exc}, reading the page of {project}") from exc
 
-    def revalidate(self, project: str) -> Served:
+    def revalidate(self, project: str, stored: StoredPage | None) -> Served:
         """Ask the upstream for a page, and store the answer. Raises UpstreamError."""
         with tempfile.SpooledTemporaryFile(LARGE, dir=str(config.TEMPORARY)) as body:
-            return self.request(project, cast(BinaryIO, body))
+            return self.request(project, stored, cast(BinaryIO, body))
 
-    def request(self, project: str, body: BinaryIO) -> Served:
+    def request(self, project: str, stored: StoredPage | None, body: BinaryIO) -> Served:
         """Request a page, whose response is written to ``body``, and store it. Raises UpstreamError."""
-        stored = self.store.get(project)
         headers = {"Accept": pages.ACCEPT}
         if stored and stored.header.etag:
             headers["If-None-Match"] = stored.header.etag
@@ -172,7 +182,7 @@ class PageCache:
             response = self.upstream.receive(f"{self.upstream.url}{project}/", headers, body)
             if response.status == 304 and stored:
                 self.forget_errors(project)
-                self.store.confirm(project)
+                stored.confirm(self.clock())
                 return self.stored(project, stored, self.freshness)
             if response.status != 200:
                 raise UpstreamError(f"the upstream answers {response.status} to a request for the page of {project}")
@@ -188,11 +198,9 @@ class PageCache:
             return self.without_upstream(project, stored, UpstreamError(f"{reason}, getting the page of {project}"))
         header = header_of(response, form, listing)
         self.forget_errors(project)
-        if self.store.write(project, header, form, listing):
-            self.store.confirm(project)
-            stored = self.store.get(project)
-            if stored:
-                return self.stored(project, stored, self.freshness)
+        written = self.store.write(project, header, form, listing)
+        if written:
+            return self.stored(project, written, self.freshness)
         # If the disk has no room, an older page remains. The upstream has not confirmed that one.
         return Served(header, lambda: form, lambda: pages.Listing(listing), self.freshness)
 

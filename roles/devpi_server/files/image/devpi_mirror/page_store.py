@@ -11,6 +11,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +71,16 @@ class StoredPage:
                 raise ValueError("the stored page is damaged")
         return pages.Listing(content, start)
 
+    @property
+    def confirmed(self) -> float:
+        """When the upstream last confirmed the page (seconds since the epoch)."""
+        return os.fstat(self.file).st_mtime
+
+    def confirm(self, now: float) -> None:
+        """Note that the upstream has just confirmed the page. One that can't be changed is revalidated again."""
+        with suppress(OSError):
+            os.utime(self.file, (now, now))
+
 
 class PageStore:
     """One file for each page: a header, which is a line of JSON, a form and a listing.
@@ -93,24 +104,14 @@ class PageStore:
         except (OSError, ValueError, TypeError):
             return None
 
-    def write(self, project: str, header: Header, form: bytes, listing: bytes) -> bool:
-        """Store a page. Returns False if there is no room for it."""
-        return write(self.path(project), json.dumps(header._asdict()).encode() + b"\n", form, listing)
-
-    def confirm(self, project: str) -> None:
-        """Note that the upstream has just confirmed a page, if it is stored. One that can't be changed is revalidated again."""
-        now = self.clock()
-        try:
-            os.utime(self.path(project), (now, now))
-        except OSError:
-            return
-
-    def confirmed(self, project: str) -> float:
-        """Return when the upstream last confirmed a page (seconds since the epoch), or 0 for one that can't be read."""
-        try:
-            return self.path(project).stat().st_mtime
-        except OSError:
-            return 0.0
+    def write(self, project: str, header: Header, form: bytes, listing: bytes) -> StoredPage | None:
+        """Store a page that the upstream has just sent, and return it. Returns None if there is no room for it."""
+        if not write(self.path(project), json.dumps(header._asdict()).encode() + b"\n", form, listing):
+            return None
+        stored = self.get(project)
+        if stored:
+            stored.confirm(self.clock())
+        return stored
 
     def purge(self, project: str) -> None:
         self.path(project).unlink(missing_ok=True)
