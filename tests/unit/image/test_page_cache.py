@@ -55,10 +55,11 @@ def version(served) -> str:
 
 def test_a_fresh_page_is_not_requested_again(mirror):
     first = mirror.cache.get("alpha")
-    assert (version(first), first.fresh_for, first.error, first.header.serial) == ("1", FRESHNESS, "", "7")
+    assert (version(first), first.fresh_for, first.error, first.serial) == ("1", FRESHNESS, "", "7")
     mirror.now += 100
     again = mirror.cache.get("alpha")
-    assert (version(again), again.fresh_for, again.header) == ("1", FRESHNESS - 100, first.header)
+    assert (version(again), again.fresh_for) == ("1", FRESHNESS - 100)
+    assert (again.tag, again.serial, again.size) == (first.tag, first.serial, len(page_of("1")))
     assert len(mirror.server.requests) == 1
 
 
@@ -76,7 +77,7 @@ def test_an_outdated_page_is_revalidated(mirror):
 
 
 def test_a_page_from_the_future_is_revalidated(mirror):
-    ((path, file),) = mirror.cache.get("alpha").listing().newest_first()
+    ((path, file),) = mirror.cache.listing("alpha").newest_first()
     mirror.now -= page_cache.CLOCK_TOLERANCE
     assert mirror.cache.get("alpha").fresh_for == FRESHNESS
     assert mirror.cache.find("alpha", path) == file
@@ -110,12 +111,12 @@ def test_a_page_whose_etag_is_not_ascii_is_revalidated(mirror):
 
 
 def test_a_reload_asks_the_upstream(mirror):
-    tag = mirror.cache.get("alpha").header.tag
+    tag = mirror.cache.get("alpha").tag
     mirror.version, mirror.etag = "2", '"2"'
     assert version(mirror.cache.get("alpha")) == "1"
     reloaded = mirror.cache.get("alpha", reload=True)
     assert version(reloaded) == "2"
-    assert reloaded.header.tag != tag
+    assert reloaded.tag != tag
 
 
 def test_a_page_survives_a_restart(mirror, tmp_path):
@@ -224,7 +225,9 @@ def test_clients_share_a_request(mirror):
     ]
     assert arrived.wait(30)
     go_on.set()
-    assert {version(future.result(30)) for future in futures} == {"1"}
+    assert {page_cache.page_of(future.result(30).form())["files"][0]["filename"] for future in futures} == {
+        "alpha-1.zip"
+    }
     assert len(mirror.server.requests) == 1
 
 
@@ -269,23 +272,24 @@ def test_an_unreadable_page_is_downloaded_again(mirror):
 
 @pytest.mark.parametrize("part", ["form", "listing"])
 def test_a_damaged_page_is_downloaded_again(mirror, part):
-    served = mirror.cache.get("alpha")
-    content = content_of(served, part)
+    content = content_of(mirror.cache, part)
     path = mirror.cache.store.path("alpha")
     path.write_bytes(path.read_bytes().replace(content, content[:-2] + b"x" + content[-1:]))
     mirror.cache.store.get("alpha").confirm(mirror.now)
     with pytest.raises(UpstreamError, match="reading the page of alpha"):
-        content_of(mirror.cache.get("alpha"), part)
-    assert content_of(mirror.cache.get("alpha"), part) == content
+        content_of(mirror.cache, part)
+    assert content_of(mirror.cache, part) == content
 
 
-def content_of(served, part: str) -> bytes:
-    content = getattr(served, part)()
-    return content if part == "form" else content.content[content.start :]
+def content_of(cache, part: str) -> bytes:
+    if part == "form":
+        return cache.get("alpha").form()
+    listing = cache.listing("alpha")
+    return listing.content[listing.start :]
 
 
 def test_a_file_is_found_although_the_stored_page_is_damaged(mirror):
-    ((path, file),) = mirror.cache.get("alpha").listing().newest_first()
+    ((path, file),) = mirror.cache.listing("alpha").newest_first()
     stored = mirror.cache.store.path("alpha")
     stored.write_bytes(stored.read_bytes()[:-2])
     mirror.cache.store.get("alpha").confirm(mirror.now)
@@ -297,9 +301,8 @@ def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
         raise OSError(28, "No space left")
 
     monkeypatch.setattr(page_store.os, "replace", fail)
-    served = mirror.cache.get("alpha")
-    assert version(served) == "1"
-    (path, file) = next(served.listing().newest_first())
+    assert version(mirror.cache.get("alpha")) == "1"
+    (path, file) = next(mirror.cache.listing("alpha").newest_first())
     assert mirror.cache.find("alpha", path) == file
     assert list(mirror.cache.store.folder.iterdir()) == []
 
@@ -320,7 +323,7 @@ def test_a_page_is_sent_with_its_own_tag_although_another_has_replaced_it(mirror
     first = mirror.cache.get("alpha")
     mirror.version, mirror.etag = "2", '"2"'
     second = mirror.cache.get("alpha", reload=True)
-    assert [(version(page), page.header.tag == tag_of(page.form())) for page in (first, second)] == [
+    assert [(version(page), page.tag == tag_of(page.form())) for page in (first, second)] == [
         ("1", True),
         ("2", True),
     ]
@@ -395,7 +398,7 @@ def test_a_large_page_that_is_none_is_an_error_and_replaces_no_other(mirror):
 
 
 def test_a_file_is_found_on_a_page_that_is_not_fresh(mirror):
-    ((path, file),) = mirror.cache.get("alpha").listing().newest_first()
+    ((path, file),) = mirror.cache.listing("alpha").newest_first()
     mirror.now += FRESHNESS
     mirror.status = 503
     assert mirror.cache.find("alpha", path) == file
@@ -413,7 +416,7 @@ def test_a_file_is_searched_without_having_the_page_in_memory(mirror, monkeypatc
     files = [{"filename": f"alpha-{number}.zip", "url": f"https://files.example/{number}"} for number in range(20_000)]
     content = json.dumps({"files": files}).encode()
     mirror.server.answer = lambda handler: handler.send(200, content, Content_Type=JSON)
-    (path, _file) = next(mirror.cache.get("alpha").listing().newest_first())
+    (path, _file) = next(mirror.cache.listing("alpha").newest_first())
     tracemalloc.start()
     try:
         assert mirror.cache.find("alpha", path)["filename"] == "alpha-19999.zip"

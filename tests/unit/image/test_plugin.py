@@ -580,7 +580,15 @@ def test_a_merged_page_is_fresh_as_long_as_its_sources(mirror, private, other, i
     # One of the mirror indexes has not the project.
     assert max_age(f"{other}/other/both/+simple/second/") == 8
     # An upload is visible at once.
-    assert max_age(f"{private}shared/") == 0
+    assert request(f"{private}shared/", Accept=JSON).headers["Cache-Control"] == "max-age=0"
+
+
+@pytest.mark.parametrize("merged", ["own", "mirrors"], indirect=True)
+def test_a_merged_page_has_the_same_files_in_both_forms(merged, second_page):
+    page = json.loads(gzip.decompress(request(merged, Accept=JSON, Accept_Encoding="gzip").body))
+    html = request(merged, Accept="text/html").body.decode()
+    assert re.findall(">([^<]+)</a>", html) == [file["filename"] for file in page["files"]]
+    assert len(page["files"]) == 2
 
 
 def test_a_merged_page_lists_the_versions_of_its_files(private, other, index, second_page):

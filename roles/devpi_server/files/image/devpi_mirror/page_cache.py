@@ -46,21 +46,31 @@ PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,198}[a-z0-9])?")
 
 
 class Served(NamedTuple):
-    """A page for a client.
+    """A page to send to a client, of one index or of several.
 
-    ``form`` and ``listing`` are as in PageStore, and raise UpstreamError if they can't be read. ``fresh_for`` is a number of
-    seconds, ``error`` is why the page is stale, and empty if it is not.
+    ``tag`` changes with the page, ``serial`` is the upstream's or empty, and ``size`` the bytes of the upstream's pages.
+    ``form`` returns JSON compressed with gzip, and ``page`` what it has. Both raise UpstreamError if it can't be read.
+    ``fresh_for`` is a number of seconds, and 0 if a change must be visible at once. ``error`` is why the page is stale, and
+    empty if it is not.
     """
+
+    tag: str
+    serial: str
+    size: int
+    form: Callable[[], bytes]
+    page: Callable[[], pages.Page]
+    fresh_for: int
+    error: str = ""
+
+
+class Cached(NamedTuple):
+    """A page of the cache. ``form`` and ``listing`` are as in PageStore, ``fresh_for`` and ``error`` as in Served."""
 
     header: Header
     form: Callable[[], bytes]
     listing: Callable[[], pages.Listing]
     fresh_for: float
     error: str = ""
-
-    def page(self) -> pages.Page:
-        """Return the page with links to this mirror. Raises UpstreamError."""
-        return dict(orjson.loads(gzip.decompress(self.form())))
 
 
 class PageCache:
@@ -82,7 +92,7 @@ class PageCache:
         self.store = PageStore(folder / index / hashlib.sha256(upstream.url.encode()).hexdigest()[:16], clock)
         self.freshness = freshness
         self.clock = clock
-        self.flights: Flights[Served] = Flights(THREADS, "pages")
+        self.flights: Flights[Cached] = Flights(THREADS, "pages")
         # Projects that the upstream did not have, and until when it is not asked again.
         self.absent: dict[str, tuple[float, UpstreamError]] = {}
         # Until when cached pages are served without waiting for the upstream, as it did not respond, and why.
@@ -92,7 +102,15 @@ class PageCache:
 
     def get(self, project: str, *, reload: bool = False) -> Served:
         """Return the page of a project by its normalized name. Raises UpstreamError."""
-        return self.current(project, self.open(project), reload=reload)
+        cached = self.current(project, self.open(project), reload=reload)
+        header = cached.header
+        form = partial(self.read, cached.form, project)
+        fresh_for = max(int(cached.fresh_for), 1)
+        return Served(header.tag, header.serial, header.size, form, lambda: page_of(form()), fresh_for, cached.error)
+
+    def listing(self, project: str) -> pages.Listing:
+        """Return the listing of the page of a project. Raises UpstreamError."""
+        return self.read(self.current(project, self.open(project)).listing, project)
 
     def open(self, project: str) -> StoredPage | None:
         """Return the stored page of a project, however old it is. Raises UpstreamError if the name is not normalized."""
@@ -100,15 +118,15 @@ class PageCache:
             raise UpstreamError(f"{project!r} is not the name of a project", 404)
         return self.store.get(project)
 
-    def current(self, project: str, stored: StoredPage | None, *, reload: bool = False) -> Served:
+    def current(self, project: str, stored: StoredPage | None, *, reload: bool = False) -> Cached:
         """Return the stored page of a project if it is fresh, or else what the upstream sends. Raises UpstreamError."""
         if stored and not reload and project not in self.denied:
             age = self.age(stored)
             if age < self.freshness:
-                return self.stored(project, stored, self.freshness - age)
+                return cached_page(stored, self.freshness - age)
             until, why = self.unavailable
             if self.is_ahead(until, config.FAILURE_FRESHNESS):
-                return self.stored(project, stored, until - self.clock(), why)
+                return cached_page(stored, until - self.clock(), why)
         until, error = self.absent.get(project, (0.0, None))
         if error and not reload and self.is_ahead(until, config.ABSENT_FRESHNESS):
             raise error
@@ -129,14 +147,14 @@ class PageCache:
         age = self.clock() - stored.confirmed
         return max(age, 0.0) if age >= -CLOCK_TOLERANCE else math.inf
 
-    def without_upstream(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Served:
+    def without_upstream(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Cached:
         """Return a cached page that the upstream does not confirm. Raises the error if there is none."""
         if not stored:
             raise error
         # A page that is denied or that can't be parsed says nothing about those of other projects.
         if error.is_outage:
             self.unavailable = (self.clock() + config.FAILURE_FRESHNESS, str(error))
-        return self.stored(project, stored, config.FAILURE_FRESHNESS, str(error))
+        return cached_page(stored, config.FAILURE_FRESHNESS, str(error))
 
     def find(self, project: str, path: str) -> pages.File | None:
         """Return what the page of a project lists of the file that has a path below the index. Raises UpstreamError.
@@ -154,11 +172,7 @@ class PageCache:
             else:
                 if found or age < self.freshness:
                     return found
-        return self.current(project, stored).listing().find(path)
-
-    def stored(self, project: str, page: StoredPage, fresh_for: float, error: str = "") -> Served:
-        form, listing = partial(self.read, page.form, project), partial(self.read, page.listing, project)
-        return Served(page.header, form, listing, fresh_for, error)
+        return self.read(self.current(project, stored).listing, project).find(path)
 
     def read(self, part: Callable[[], T], project: str) -> T:
         """Return a part of a stored page. Raises UpstreamError if it can't be read: the page is then downloaded again."""
@@ -168,12 +182,12 @@ class PageCache:
             self.purge(project)
             raise UpstreamError(f"{exc}, reading the page of {project}") from exc
 
-    def revalidate(self, project: str, stored: StoredPage | None) -> Served:
+    def revalidate(self, project: str, stored: StoredPage | None) -> Cached:
         """Ask the upstream for a page, and store the answer. Raises UpstreamError."""
         with tempfile.SpooledTemporaryFile(LARGE, dir=str(config.TEMPORARY)) as body:
             return self.request(project, stored, cast(BinaryIO, body))
 
-    def request(self, project: str, stored: StoredPage | None, body: BinaryIO) -> Served:
+    def request(self, project: str, stored: StoredPage | None, body: BinaryIO) -> Cached:
         """Request a page, whose response is written to ``body``, and store it. Raises UpstreamError."""
         headers = {"Accept": pages.ACCEPT}
         if stored and stored.header.etag:
@@ -183,7 +197,7 @@ class PageCache:
             if response.status == 304 and stored:
                 self.forget_errors(project)
                 stored.confirm(self.clock())
-                return self.stored(project, stored, self.freshness)
+                return cached_page(stored, self.freshness)
             if response.status != 200:
                 raise UpstreamError(f"the upstream answers {response.status} to a request for the page of {project}")
             # What is no page must not replace a stored one.
@@ -200,9 +214,9 @@ class PageCache:
         self.forget_errors(project)
         written = self.store.write(project, header, form, listing)
         if written:
-            return self.stored(project, written, self.freshness)
+            return cached_page(written, self.freshness)
         # If the disk has no room, an older page remains. The upstream has not confirmed that one.
-        return Served(header, lambda: form, lambda: pages.Listing(listing), self.freshness)
+        return Cached(header, lambda: form, lambda: pages.Listing(listing), self.freshness)
 
     def convert(self, project: str, response: Received) -> tuple[bytes, bytes]:
         """Return the form and the listing of the page in a response. Raises PageError."""
@@ -217,12 +231,12 @@ class PageCache:
         self.absent.pop(project, None)
         self.denied.pop(project, None)
 
-    def confirm_removal(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Served:
-        """Serve a page whose project the upstream denies, until it has done so twice. Raises UpstreamError after that."""
+    def confirm_removal(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Cached:
+        """Return a page whose project the upstream denies, until it has done so twice. Raises UpstreamError after that."""
         now = self.clock()
         first = self.denied.setdefault(project, now) if stored else 0.0
         if stored and abs(now - first) < CONFIRMED_AFTER:
-            return self.stored(project, stored, config.ABSENT_FRESHNESS, str(error))
+            return cached_page(stored, config.ABSENT_FRESHNESS, str(error))
         self.denied.pop(project, None)
         if stored:
             self.store.note_removal(project)
@@ -234,6 +248,15 @@ class PageCache:
         """Have the next request for a project wait for the upstream."""
         self.forget_errors(project)
         self.store.purge(project)
+
+
+def cached_page(stored: StoredPage, fresh_for: float, error: str = "") -> Cached:
+    return Cached(stored.header, stored.form, stored.listing, fresh_for, error)
+
+
+def page_of(form: bytes) -> pages.Page:
+    """Return the page with links to this mirror."""
+    return dict(orjson.loads(gzip.decompress(form)))
 
 
 def one_if_large(size: int) -> AbstractContextManager[Any]:

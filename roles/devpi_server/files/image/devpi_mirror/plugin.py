@@ -27,7 +27,7 @@ from .credentials import split_credentials
 from .downloads import Download, Downloads, NoRoom, Source
 from .flights import Flights
 from .page_cache import PageCache, Served, one_if_large
-from .page_store import Header, tag_of
+from .page_store import tag_of
 from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
 from .store_file import store_file
 from .upstream import Upstream, UpstreamError
@@ -123,7 +123,7 @@ class Service:
                 raise UpstreamError(f"{stage.name} is no mirror index")
             project = canonicalize_name(project)
             served = mirror.cache.get(project)
-            with one_if_large(served.header.size):
+            with one_if_large(served.size):
                 return compat.simple_links(stage, project, served.page())
         except UpstreamError as exc:
             error = stage.UpstreamNotFoundError if exc.status in (404, 410) else stage.UpstreamError
@@ -204,10 +204,13 @@ class Service:
             | {"files": compat.private_files(found, project), "versions": sorted(found.list_versions_perstage(project))}
             for found in own
         ]
-        # A mirror index that lacks the project is asked for it again after this time.
-        fresh_for = min([found.fresh_for for _name, found in served] + [config.ABSENT_FRESHNESS] * bool(error))
-        merged = merge(own_pages, served, fresh_for)
-        return page_response(request, stage.name, project, merged, has_own_files=bool(own))
+        # An upload must be visible at once, and a project that a mirror index lacks is requested again soon.
+        limits = [0] * bool(own) + [config.ABSENT_FRESHNESS] * bool(error)
+        fresh_for = min([*limits, *(found.fresh_for for _name, found in served)])
+        size = sum(found.size for _name, found in served)
+        # The merged page is in memory until the response has been rendered.
+        with one_if_large(size):
+            return page_response(request, stage.name, project, merge(own_pages, served, size, fresh_for))
 
     def respond_with_file(self, request: Any, found: re.Match[str]) -> Any:
         mirror = self.mirror_of(found["index"])
@@ -278,7 +281,7 @@ class Service:
 
     def prefetch(self, mirror: Mirror, project: str) -> None:
         """Get a page, and the core metadata of the wheel that a client is likely to take of it."""
-        listing = mirror.cache.get(project).listing()
+        listing = mirror.cache.listing(project)
         # A client that is faster has requested what it needs.
         wheel = None if mirror.prefetcher.was_requested(project) else likely_wheel(listing)
         if wheel:
@@ -373,40 +376,39 @@ def accepted_form(request: Any) -> str:
     return pages.JSON if best == LATEST_JSON else best
 
 
-def merge(own_pages: list[pages.Page], served: list[tuple[str, Served]], fresh_for: float) -> Served:
+def merge(own_pages: list[pages.Page], served: list[tuple[str, Served]], size: int, fresh_for: int) -> Served:
     """Return the page that an index takes from those of itself and of mirror indexes, by name. Raises UpstreamError."""
-    size = sum(found.header.size for _name, found in served)
-    with one_if_large(size):
-        found_pages = [found.page() for _name, found in served]
-        page = pages.merged([*own_pages, *found_pages])
-        # A list of the versions must not lack those of an upstream that lists none.
-        if not any("versions" in found for found in found_pages):
-            page.pop("versions", None)
-        form = pages.render_json(page)
-        tag = tag_of(form)
-        form = compressed(form)
+    found_pages = [found.page() for _name, found in served]
+    page = pages.merged([*own_pages, *found_pages])
+    # A list of the versions must not lack those of an upstream that lists none.
+    if not any("versions" in found for found in found_pages):
+        page.pop("versions", None)
+    content = pages.render_json(page)
     errors = [f"{found.error} ({name})" for name, found in served if found.error]
-    header = Header(etag="", serial="", tag=tag, size=size, length=len(form), listing_crc=0)
-    return Served(header, lambda: form, lambda: pages.Listing(b""), fresh_for, ", ".join(errors))
+    return Served(
+        tag=tag_of(content),
+        serial="",
+        size=size,
+        form=lambda: compressed(content),
+        page=lambda: page,
+        fresh_for=fresh_for,
+        error=", ".join(errors),
+    )
 
 
-def page_response(request: Any, index: str, project: str, served: Served, *, has_own_files: bool = False) -> Any:
-    """Return a page in the form that the client prefers. Raises UpstreamError.
-
-    ``has_own_files`` is whether the page has files of an index that is no mirror.
-    """
+def page_response(request: Any, index: str, project: str, served: Served) -> Any:
+    """Return a page in the form that the client prefers. Raises UpstreamError."""
     form = accepted_form(request)
     # If nginx revalidates a page, it replaces its headers only together with the page.
-    tag = f"{served.header.tag}-{'json' if form == pages.JSON else 'html'}{'-stale' if served.error else ''}"
+    tag = f"{served.tag}-{'json' if form == pages.JSON else 'html'}{'-stale' if served.error else ''}"
     response = Response(vary=["Accept"])
     response.etag = tag
-    if served.header.serial:
-        response.headers["X-PyPI-Last-Serial"] = served.header.serial
+    if served.serial:
+        response.headers["X-PyPI-Last-Serial"] = served.serial
     # No stale-if-error: for nginx, the removal of a project is such an error. It serves stale pages while devpi is unavailable,
     # and this does while the upstream is.
-    caching = f"max-age={max(int(served.fresh_for), 1)}, stale-while-revalidate={config.max_stale()}"
-    # An upload must be visible at once.
-    response.headers["Cache-Control"] = "max-age=0" if has_own_files else caching
+    stale = f", stale-while-revalidate={config.max_stale()}" if served.fresh_for else ""
+    response.headers["Cache-Control"] = f"max-age={served.fresh_for}{stale}"
     if served.error:
         response.headers["Warning"] = '110 - "Response is Stale"'
         print(f"The page of {project} in {index} is stale: {served.error}", flush=True)
@@ -416,7 +418,7 @@ def page_response(request: Any, index: str, project: str, served: Served, *, has
     if form == pages.JSON:
         body = served.form()
     else:
-        with one_if_large(served.header.size):
+        with one_if_large(served.size):
             body = compressed(pages.render_html(served.page(), project))
     fill(request, response, form, body)
     return response

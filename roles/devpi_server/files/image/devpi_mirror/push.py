@@ -60,7 +60,7 @@ def download_release(service: Service, release: Release) -> None:
         paths = missing_files(service, mirror, release, served.page())
     # One at a time, so that other clients' downloads do not wait for those of a large release.
     for path in paths:
-        file = served.listing().find(path)
+        file = mirror.cache.find(project, path)
         if file:
             # A file that is stored without an entry is downloaded again.
             download = service.download(mirror, path, project, file, replace=True)
