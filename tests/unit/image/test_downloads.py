@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from devpi_mirror import config, downloads
 from devpi_mirror.digests import ALGORITHMS
-from devpi_mirror.downloads import Download, Downloads, Incomplete, NoRoom, Source
+from devpi_mirror.downloads import Download, Downloads, Incomplete, Job, NoRoom, Source
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
 
@@ -23,7 +23,10 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A registry of downloads, whose upstream answers with ``answer``, and ``stored``, the files that were stored."""
+    """A registry of downloads, whose upstream answers with ``answer``, and ``stored``, the files that were stored.
+
+    ``path`` is where the file is expected once it is stored.
+    """
     monkeypatch.setattr("devpi_mirror.upstream.PAUSE", 0)
     monkeypatch.setattr(downloads, "free_bytes", lambda _folder: 10**12)
     state = SimpleNamespace(answer=lambda handler: handler.send(200, CONTENT), stored=[])
@@ -40,11 +43,12 @@ def mirror(tmp_path, monkeypatch):
             state.stored.append(path.read_bytes())
             assert digests["sha256"] == hashlib.sha256(state.stored[-1]).hexdigest()
 
-        def start(source=None, **options):
+        def job(source=None):
             source = source or Source(server.url + "a.whl", len(CONTENT), {"sha256": SHA256})
-            return registry.start("+f/a", upstream, source, store, **options)
+            return Job(tmp_path / "stored", upstream, source, store)
 
-        state.registry, state.start = registry, start
+        state.registry, state.path, state.job = registry, tmp_path / "stored", job
+        state.start = lambda source=None, **options: registry.start(job(source), **options)
         yield state
         registry.pool.shutdown()
         registry.prefetching.shutdown()
@@ -56,6 +60,11 @@ def mirror(tmp_path, monkeypatch):
 def await_end(download) -> None:
     with download.changed:
         assert download.changed.wait_for(lambda: download.is_whole or download.error, 30)
+
+
+def await_no_download(mirror) -> None:
+    while mirror.registry.running:
+        pass
 
 
 def in_turn(answers: list):
@@ -478,19 +487,36 @@ def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
     assert len(mirror.server.requests) == 1
 
 
-def test_a_file_that_was_stored_meanwhile_is_not_downloaded_again(mirror, tmp_path):
-    stored = tmp_path / "stored"
-    first = mirror.start(stored=stored)
-    first.await_end()
-    while mirror.registry.running:
-        pass
-    stored.write_bytes(CONTENT)
-    assert mirror.start(stored=stored) is None
-    assert mirror.start(stored=stored, prefetch=True) is None
+def test_a_file_that_was_stored_meanwhile_is_not_downloaded_again(mirror):
+    mirror.registry.start_missing(mirror.job()).await_end()
+    await_no_download(mirror)
+    mirror.path.write_bytes(CONTENT)
+    assert mirror.registry.start_missing(mirror.job()) is None
+    assert mirror.registry.start_missing(mirror.job(), prefetch=True) is None
     assert len(mirror.server.requests) == 1
-    stored.unlink()
-    again = mirror.start(stored=stored)
+    mirror.path.unlink()
+    again = mirror.registry.start_missing(mirror.job())
     assert b"".join(again.read()) == CONTENT
+
+
+def test_a_stored_file_is_downloaded_again_on_request(mirror):
+    mirror.path.write_bytes(CONTENT)
+    mirror.start().await_end()
+    assert (len(mirror.server.requests), mirror.stored) == (1, [CONTENT])
+
+
+def test_a_download_that_has_just_stored_its_file_is_not_repeated(mirror):
+    """It is stored before the download ends, so each client gets one of the two."""
+    go_on, found = threading.Event(), set()
+    mirror.answer = lambda handler: (go_on.wait(30), handler.send(200, CONTENT))
+    first = mirror.registry.start_missing(mirror.job())
+    first.store = lambda _path, _digests: mirror.path.write_bytes(CONTENT)
+    go_on.set()
+    while mirror.registry.running:
+        found.add(mirror.registry.start_missing(mirror.job()))
+    assert found <= {first, None}
+    assert mirror.registry.start_missing(mirror.job()) is None
+    assert len(mirror.server.requests) == 1
 
 
 def test_two_workers_run_a_download_once(mirror, monkeypatch):
@@ -513,7 +539,7 @@ def test_two_workers_run_a_download_once(mirror, monkeypatch):
         mirror.registry.prefetching.submit(go_on.wait, 30)
     try:
         download = mirror.start(prefetch=True)
-        workers = [threading.Thread(target=mirror.registry.run, args=("+f/a", download)) for _worker in range(2)]
+        workers = [threading.Thread(target=mirror.registry.run, args=(mirror.path, download)) for _worker in range(2)]
         for worker in workers:
             worker.start()
         # One of them has nothing to do.
@@ -571,7 +597,6 @@ def test_no_file_stays_open(mirror):
     before = len(os.listdir("/proc/self/fd"))
     for _file in range(3):
         assert b"".join(mirror.start().read()) == CONTENT
-        while mirror.registry.running:
-            pass
+        await_no_download(mirror)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before + 2

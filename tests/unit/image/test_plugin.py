@@ -298,7 +298,7 @@ def test_a_file_that_was_stored_meanwhile_is_sent(load, tmp_path, monkeypatch):
     stored.write_bytes(WHEEL)
     service = plugin.Service(None)
     file = {"filename": stored.name, "url": "http://127.0.0.1:9/late"}
-    found = SimpleNamespace(name="root/pypi", upstream=None, cache=SimpleNamespace(find=lambda _project, _path: file))
+    found = plugin.Mirror("root/pypi", None, SimpleNamespace(find=lambda _project, _path: file), None, None)
     response = service.download_response(SimpleNamespace(method="GET", headers={}), found, path)
     assert (response.status_code, response.body, service.downloads.count) == (200, WHEEL, 0)
 

@@ -43,6 +43,15 @@ class Source(NamedTuple):
     hashes: Mapping[str, Any] = MappingProxyType({})
 
 
+class Job(NamedTuple):
+    """A file to download: where it is once it is stored, where it comes from, and what stores it when it is whole."""
+
+    stored: Path
+    upstream: Upstream
+    source: Source
+    store: Store
+
+
 class Unusable(UpstreamError):
     """The upstream sends another file than its page lists, or sends it in another way than was requested."""
 
@@ -315,43 +324,37 @@ class Download:
 
 
 class Downloads:
-    """The downloads that are under way, by the path of the file."""
+    """The downloads that are under way, by where the file is once it is stored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lock = threading.RLock()
-        self.running: dict[str, Download] = {}
+        self.running: dict[Path, Download] = {}
         self.pool = ThreadPoolExecutor(config.DOWNLOADS, thread_name_prefix="downloads")
         self.prefetching = ThreadPoolExecutor(config.PREFETCHED_DOWNLOADS, thread_name_prefix="prefetching")
         self.count = 0
 
-    def start(
-        self,
-        path: str,
-        upstream: Upstream,
-        source: Source,
-        store: Store,
-        *,
-        stored: Path | None = None,
-        prefetch: bool = False,
-    ) -> Download | None:
-        """Return the download of a file, which is started if it is not under way, or None if the file ``stored`` exists."""
+    def start_missing(self, job: Job, *, prefetch: bool = False) -> Download | None:
+        """Return the download of a file as ``start`` does, or None if the file is stored."""
+        # A download that ends after this check is still under way for ``start``, as it needs the lock to end.
         with self.lock:
-            download = self.running.get(path)
+            return None if job.stored.is_file() else self.start(job, prefetch=prefetch)
+
+    def start(self, job: Job, *, prefetch: bool = False) -> Download:
+        """Return the download of a file, which is started if it is not under way, even if the file is stored."""
+        with self.lock:
+            download = self.running.get(job.stored)
             if download is None:
-                # A download may have ended since the caller checked.
-                if stored is not None and stored.is_file():
-                    return None
                 self.count += 1
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 temporary = self.folder / f"{os.getpid()}-{self.count}.part"
-                download = self.running[path] = Download(upstream, source, temporary, store)
+                download = self.running[job.stored] = Download(job.upstream, job.source, temporary, job.store)
             elif prefetch or download.has_started:
                 return download
-        (self.prefetching if prefetch else self.pool).submit(self.run, path, download)
+        (self.prefetching if prefetch else self.pool).submit(self.run, job.stored, download)
         return download
 
-    def run(self, path: str, download: Download) -> None:
+    def run(self, stored: Path, download: Download) -> None:
         # A prefetch that a client requests is submitted to both pools.
         with self.lock:
             if download.has_started:
@@ -361,5 +364,5 @@ class Downloads:
             download.run()
         finally:
             with self.lock:
-                if self.running.get(path) is download:
-                    del self.running[path]
+                if self.running.get(stored) is download:
+                    del self.running[stored]

@@ -24,7 +24,7 @@ from . import compat, config, pages, patches
 from .compression import compressed, decompressed
 from .core_metadata import get_core_metadata
 from .credentials import split_credentials
-from .downloads import Download, Downloads, NoRoom, Source
+from .downloads import Downloads, Job, NoRoom, Source
 from .flights import Flights
 from .page_cache import PageCache, Served, one_if_large
 from .page_store import tag_of
@@ -58,6 +58,10 @@ class Mirror(NamedTuple):
     cache: PageCache
     metadata: Flights[bytes]
     prefetcher: Prefetcher
+
+    def stored(self, path: str) -> Path:
+        """Return where a file of the index is once it is stored."""
+        return config.FILES / self.name / path
 
 
 @hookimpl
@@ -222,7 +226,7 @@ class Service:
         try:
             if found["metadata"]:
                 return self.metadata_response(request, mirror, path)
-            stored = config.FILES / mirror.name / path
+            stored = mirror.stored(path)
             if stored.is_file():
                 # devpi knows its type and its date.
                 return None if self.has_entry(mirror, path) else stored_response(request, stored)
@@ -258,8 +262,11 @@ class Service:
         is_first = prefetches and mirror.prefetcher.is_first_request(project)
         content = self.unrequested.take((mirror.upstream.url, path)) or self.get_metadata(mirror, path, file)
         if prefetches:
-            prefetch_file = partial(self.download, mirror, path, project, file, prefetch=True)
-            mirror.prefetcher.metadata_is_sent(content, prefetch_file if is_first else None)
+            prefetch_file = None
+            if is_first:
+                job = self.download_job(mirror, path, project, file)
+                prefetch_file = partial(self.downloads.start_missing, job, prefetch=True)
+            mirror.prefetcher.metadata_is_sent(content, prefetch_file)
         return Response(
             body=content, content_type="application/octet-stream", headerlist=[("Cache-Control", IMMUTABLE)]
         )
@@ -269,7 +276,7 @@ class Service:
         key = (mirror.upstream.url, path)
 
         def get() -> bytes:
-            content = get_core_metadata(mirror.upstream, file, config.FILES / mirror.name / path)
+            content = get_core_metadata(mirror.upstream, file, mirror.stored(path))
             if prefetch:
                 self.unrequested.put(key, content)
             return content
@@ -287,25 +294,10 @@ class Service:
         if wheel:
             self.get_metadata(mirror, *wheel, prefetch=True)
 
-    def download(
-        self,
-        mirror: Mirror,
-        path: str,
-        project: str,
-        file: pages.File,
-        *,
-        prefetch: bool = False,
-        replace: bool = False,
-    ) -> Download | None:
-        """Start the download of a file, or return the one that is under way, or None if the file is stored already.
-
-        ``replace`` is whether to download it even so.
-        """
+    def download_job(self, mirror: Mirror, path: str, project: str, file: pages.File) -> Job:
+        """Return what is needed to download a file of a mirror index and to store it in devpi."""
         store = partial(store_file, self.xom, mirror.name, path, project, file)
-        stored = None if replace else config.FILES / mirror.name / path
-        return self.downloads.start(
-            f"{mirror.name}/{path}", mirror.upstream, source_of(file), store, stored=stored, prefetch=prefetch
-        )
+        return Job(mirror.stored(path), mirror.upstream, source_of(file), store)
 
     def download_response(self, request: Any, mirror: Mirror, path: str) -> Any:
         project, file = self.find(mirror, path)
@@ -316,10 +308,10 @@ class Service:
                     length = response.headers.get("Content-Length")
                     size = None if length is None else int(length)
             return file_response([], size)
-        download = self.download(mirror, path, project, file)
+        download = self.downloads.start_missing(self.download_job(mirror, path, project, file))
         if download is None:
-            # The request's transaction began before devpi had the entry.
-            return stored_response(request, config.FILES / mirror.name / path)
+            # It was stored since the request began, whose transaction lacks its entry.
+            return stored_response(request, mirror.stored(path))
         download.await_response()
         start, end = requested_range(request, download.size)
         # Until then nothing is sent, so that a failure can still be an error with its reason.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from . import compat, config, pages
+from . import compat, pages
 from .access import BODY_LIMIT
 from .downloads import NoRoom
 from .plugin import Mirror, Service, failure
@@ -63,9 +63,7 @@ def download_release(service: Service, release: Release) -> None:
         file = mirror.cache.find(project, path)
         if file:
             # A file that is stored without an entry is downloaded again.
-            download = service.download(mirror, path, project, file, replace=True)
-            if download:
-                download.await_end()
+            service.downloads.start(service.download_job(mirror, path, project, file)).await_end()
 
 
 def missing_files(service: Service, mirror: Mirror, release: Release, page: pages.Page) -> list[str]:
@@ -76,9 +74,7 @@ def missing_files(service: Service, mirror: Mirror, release: Release, page: page
     links = compat.simple_links(stage, release.project, page)
     paths = [link.path.removeprefix(f"{mirror.name}/") for link in links if link.version == release.version]
     return [
-        path
-        for path in dict.fromkeys(paths)
-        if not ((config.FILES / mirror.name / path).is_file() and service.has_entry(mirror, path))
+        path for path in dict.fromkeys(paths) if not (mirror.stored(path).is_file() and service.has_entry(mirror, path))
     ]
 
 
