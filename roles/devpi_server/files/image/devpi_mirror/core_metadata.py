@@ -147,7 +147,7 @@ def different_hash(content: bytes, listed: Any) -> str:
 def request_listed(upstream: Upstream, file: pages.File) -> bytes | None:
     """Return the metadata that the upstream's page lists, or None if the upstream lacks it. Raises UpstreamError."""
     try:
-        return upstream.get(file["url"] + ".metadata", limit=config.METADATA_LIMIT).content
+        return upstream.get(file["url"] + ".metadata", config.METADATA_LIMIT)
     except UpstreamError as exc:
         # An object store answers 403 where other servers answer 404.
         if exc.status in (403, 404, 410):

@@ -438,8 +438,9 @@ def file_response(body: Iterator[bytes] | list[bytes], size: int | None) -> Any:
 
 def stored_response(request: Any, path: Path) -> Any:
     """Return a file on the disk of which devpi has no entry."""
-    response = file_response([], path.stat().st_size)
-    response.headers["Last-Modified"] = formatdate(path.stat().st_mtime, usegmt=True)
+    status = path.stat()
+    response = file_response([], status.st_size)
+    response.headers["Last-Modified"] = formatdate(status.st_mtime, usegmt=True)
     if request.method != "HEAD":
         response.app_iter = read(path)
     return response

@@ -43,17 +43,11 @@ class UpstreamError(Exception):
         self.retry_after = retry_after or ("" if status in PASSED_ON else str(config.FAILURE_FRESHNESS))
 
 
-class Response(NamedTuple):
-    """A response that was read to its end. ``url`` is where it comes from after redirects, without credentials."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-    url: str
-
-
 class Received(NamedTuple):
-    """A response whose body, of ``size`` bytes, is in a file. ``url`` is as that of Response."""
+    """A response whose body, of ``size`` bytes, is in a file.
+
+    ``url`` is where it comes from after redirects, without credentials.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -203,11 +197,10 @@ class Upstream:
                 raise failure(exc, url) from exc
         raise AssertionError("unreachable")
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None, limit: int = config.PAGE_LIMIT) -> Response:
-        """Return a response of at most ``limit`` bytes. Raises UpstreamError."""
-        with self.stream(url, {"Accept-Encoding": "gzip", **(headers or {})}) as response:
-            content = b"".join(self.pieces_of(response, limit))
-            return Response(response.status_code, response.headers, content, own_url(response))
+    def get(self, url: str, limit: int = config.PAGE_LIMIT) -> bytes:
+        """Return the expanded body of a response, of at most ``limit`` bytes. Raises UpstreamError."""
+        with self.stream(url, {"Accept-Encoding": "gzip"}) as response:
+            return b"".join(self.pieces_of(response, limit))
 
     def receive(self, url: str, headers: Mapping[str, str], body: BinaryIO, limit: int = config.PAGE_LIMIT) -> Received:
         """Return a response whose expanded body, of at most ``limit`` bytes, is written to a file.
@@ -220,7 +213,8 @@ class Upstream:
                 size += len(piece)
                 body.write(piece)
         body.seek(0)
-        return Received(response.status_code, response.headers, body, size, own_url(response))
+        own_url = str(response.url.copy_with(userinfo=b""))
+        return Received(response.status_code, response.headers, body, size, own_url)
 
     def pieces_of(self, response: httpx.Response, limit: int) -> Iterator[bytes]:
         """Yield the expanded body of a response, unless it was discarded. Raises UpstreamError."""
@@ -231,11 +225,6 @@ class Upstream:
             yield from expanded(in_time(response.iter_raw()), encoding, limit)
         except ValueError as exc:
             raise UpstreamError(f"{exc}, getting {without_secrets(response.url)}") from exc
-
-
-def own_url(response: httpx.Response) -> str:
-    """Return where a response comes from, without credentials."""
-    return str(response.url.copy_with(userinfo=b""))
 
 
 def retry_after(value: str) -> str:
