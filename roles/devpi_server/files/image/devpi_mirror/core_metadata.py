@@ -160,7 +160,7 @@ def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder
 
     ``stored`` is where the wheel is once it is cached: then the upstream is not needed.
     """
-    listed = file.get("core-metadata") or file.get("dist-info-metadata")
+    listed = pages.listed_metadata(file)
     content = read_stored(stored)
     if content is not None and different_hash(content, listed):
         content = None

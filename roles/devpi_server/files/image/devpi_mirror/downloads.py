@@ -147,6 +147,9 @@ class Download:
             before = self.received
             try:
                 self.receive_part()
+                if self.size is None or self.received >= self.size:
+                    return
+                raise UpstreamError(f"the upstream sent {self.received} of {self.size} bytes, getting {self.name}")
             except UpstreamError as exc:
                 failures = 0 if self.received > before else failures + 1
                 if (
@@ -157,12 +160,6 @@ class Download:
                     or isinstance(exc, Unusable)
                 ):
                     raise
-                continue
-            if self.size is None or self.received >= self.size:
-                return
-            failures = 0 if self.received > before else failures + 1
-            if failures == DISCONNECTIONS or not self.is_resumable:
-                raise UpstreamError(f"the upstream sent {self.received} of {self.size} bytes, getting {self.name}")
 
     def receive_part(self) -> None:
         """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and NoRoom."""

@@ -289,8 +289,9 @@ def path_of(file: File) -> str:
     return f"+e/{unquote(re.sub('[^a-zA-Z0-9_.-]', '_', folder))}/{file['filename']}"
 
 
-def has_core_metadata(file: File) -> bool:
-    return bool(file.get("core-metadata") or file.get("dist-info-metadata"))
+def listed_metadata(file: File) -> Any:
+    """Return what a page lists of the core metadata of a file, which is true or has its hashes, or something false."""
+    return file.get("core-metadata") or file.get("dist-info-metadata")
 
 
 def link_to(path: str) -> str:
@@ -353,7 +354,7 @@ def localize(page: Page, index: str) -> bytes:
             way, name = path.rsplit("/", 1)
             name = name if PLAIN.fullmatch(name) else quote(name, safe="+!~")
             file["url"] = f"{folder}-{way[1:]}/{name}" if way.startswith("+f/") else f"{folder}{way}/{name}"
-            if name.endswith(".whl") and not has_core_metadata(file):
+            if name.endswith(".whl") and not listed_metadata(file):
                 file["core-metadata"] = True
         try:
             listing += orjson.dumps(entries, option=orjson.OPT_INDENT_2)
