@@ -32,6 +32,7 @@ CHANGES = {
     "published": "/+release/{}/3.0",
     "quarantined": "/+status/{}/quarantined",
     "removed": "/+remove/{}",
+    "denied": "/+page/{}/403",
 }
 # Each returns what the installer prints about the release of a project that it would install.
 pip = partial(installers.pip, "install", "--dry-run", "--ignore-installed")
@@ -119,7 +120,8 @@ def _idle_time() -> None:
 
 @INSTALLERS
 @pytest.mark.parametrize(
-    ("change", "version"), [("yanked", "1.0"), ("published", "3.0"), ("quarantined", ""), ("removed", "")]
+    ("change", "version"),
+    [("yanked", "1.0"), ("published", "3.0"), ("quarantined", ""), ("removed", ""), ("denied", "")],
 )
 @pytest.mark.usefixtures("_idle_time")
 def test_the_first_installation_after_a_long_idle_time_is_current(

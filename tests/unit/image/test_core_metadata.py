@@ -185,9 +185,18 @@ def test_a_wheel_without_metadata_has_none(read):
 
 
 @pytest.mark.parametrize("content", [metadata_of("beta", "1.0"), metadata_of("alpha", "2.0"), b"", b"\xff"])
-def test_metadata_of_another_package_is_an_error(read, content):
-    with pytest.raises(UpstreamError, match="another package or version"):
-        read(Files({PATH + ".metadata": content}), **{"core-metadata": True})
+def test_metadata_of_another_package_is_replaced_by_that_of_the_wheel(read, content):
+    files = Files({PATH + ".metadata": content, PATH: wheel([OWN])})
+    assert read(files, **{"core-metadata": True})[0] == METADATA
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_metadata_that_differs_from_the_file_name_is_sent(read, is_listed):
+    """An installer then takes another release, as it does without the mirror."""
+    other = metadata_of("alpha", "1.0.post1")
+    files = Files({PATH + ".metadata": other, PATH: zip_of(other, OWN)})
+    fields = {"core-metadata": {"sha256": hashlib.sha256(other).hexdigest()}} if is_listed else {}
+    assert read(files, **fields)[0] == other
 
 
 @pytest.mark.parametrize(

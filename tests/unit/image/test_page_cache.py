@@ -160,6 +160,29 @@ def test_an_unexpected_failure_leaves_the_page_stale(mirror, monkeypatch):
         mirror.cache.get("beta")
 
 
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_denied_page_is_served_for_as_long_as_it_may_be_stale(mirror, status):
+    mirror.cache.get("alpha")
+    mirror.status = status
+    mirror.now += FRESHNESS + config.max_stale() - 1
+    stale = mirror.cache.get("alpha")
+    assert (version(stale), stale.is_usable_stale, bool(stale.error)) == ("1", False, True)
+    mirror.now += 1
+    with pytest.raises(UpstreamError) as caught:
+        mirror.cache.get("alpha")
+    assert caught.value.status == status
+    mirror.status = 200
+    assert mirror.cache.get("alpha").error == ""
+
+
+def test_an_old_page_is_served_if_the_upstream_does_not_respond(mirror):
+    mirror.cache.get("alpha")
+    mirror.status = 500
+    mirror.now += FRESHNESS + 10 * config.max_stale()
+    stale = mirror.cache.get("alpha")
+    assert (version(stale), stale.is_usable_stale, bool(stale.error)) == ("1", True, True)
+
+
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_project_is_removed_after_two_answers(mirror, status):
     mirror.cache.get("alpha")
@@ -167,7 +190,7 @@ def test_a_project_is_removed_after_two_answers(mirror, status):
     mirror.status = status
     for _client in range(2):
         stale = mirror.cache.get("alpha")
-        assert (version(stale), stale.fresh_for) == ("1", config.ABSENT_FRESHNESS)
+        assert (version(stale), stale.fresh_for, stale.is_usable_stale) == ("1", config.ABSENT_FRESHNESS, False)
     mirror.now += page_cache.CONFIRMED_AFTER
     with pytest.raises(UpstreamError) as caught:
         mirror.cache.get("alpha")

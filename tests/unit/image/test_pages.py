@@ -84,6 +84,7 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b'{"files": [], "meta": {"api-version": "2.0"}}', pages.JSON, "version 2.0"),
         (b'<meta name="pypi:repository-version" content="2.0"><a href="a-1.zip">a</a>', "text/html", "version 2.0"),
         (b"", "text/html", "without links to files"),
+        (b"<h1>Log in</h1><p>Links for a", "text/html", "without links to files"),
         (b"<h1>Log in</h1><a href='/login'>here</a>", "text/html", "without links to files"),
         (b"<a href='a-1.zip'>\xff</a>", "text/html", "can't be decoded"),
         (b"<a href='a-1.zip'></a>", "text/html; charset=nothing", "can't be decoded"),
@@ -129,6 +130,23 @@ def test_html_in_several_pieces_has_the_same_links(monkeypatch):
 def test_a_page_without_files_is_no_error():
     assert pages.parse(b'<meta name="pypi:repository-version" content="1.1">', "text/html", URL)["files"] == []
     assert parse(page_of())["files"] == []
+
+
+@pytest.mark.parametrize("title", ["<title>Links for alpha</title>", "<body><h1>\n links for Alpha</h1>"])
+def test_a_page_without_files_has_the_title_of_one(title):
+    assert pages.parse(title.encode(), "text/html", URL)["files"] == []
+
+
+@pytest.mark.parametrize("names", [("core", "dist-info"), ("dist-info", "core")])
+def test_the_hash_of_core_metadata_is_preserved(names):
+    first, second = names
+    link = f'<a href="a-1-py3-none-any.whl" data-{first}-metadata="sha256={SHA256}" data-{second}-metadata="true">a</a>'
+    swapped = (
+        f'<a href="a-1-py3-none-any.whl" data-{second}-metadata="true" data-{first}-metadata="sha256={SHA256}">a</a>'
+    )
+    for content in (link, swapped):
+        (file,) = pages.parse(content.encode(), "text/html", URL)["files"]
+        assert file["core-metadata"] == {"sha256": SHA256}
 
 
 HTML = f"""<!DOCTYPE html><html><head>

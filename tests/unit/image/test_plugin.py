@@ -12,6 +12,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -298,9 +299,64 @@ def test_a_file_that_was_stored_meanwhile_is_sent(load, tmp_path, monkeypatch):
     stored.write_bytes(WHEEL)
     service = plugin.Service(None)
     file = {"filename": stored.name, "url": "http://127.0.0.1:9/late"}
-    found = plugin.Mirror("root/pypi", None, SimpleNamespace(find=lambda _project, _path: file), None, None)
+    found = plugin.Mirror("root/pypi", None, SimpleNamespace(find=lambda *_arguments: file), None, None)
     response = service.download_response(SimpleNamespace(method="GET", headers={}), found, path)
     assert (response.status_code, response.body, service.downloads.count) == (200, WHEEL, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+@pytest.mark.parametrize("suffix", ["", ".metadata"])
+def test_an_outdated_link_is_replaced_by_the_current_one(mirror, index, status, suffix):
+    """Those of object stores expire, and files are moved."""
+    project = f"moved{status}{len(suffix)}"
+    index.fields[project] = {"url": f"/{project}/old?signature=1"}
+    # The upstream has no core metadata.
+    for path in ("old?signature=1", "old?signature=1.metadata", "new?signature=2.metadata"):
+        index.status[f"/{project}/{path}"] = status
+    url = file_url(mirror, project)
+    denied = request(url + suffix)
+    assert (denied.status, f"the upstream answers {status}".encode() in denied.body) == (status, True)
+    index.fields[project] = {"url": f"/{project}/new?signature=2"}
+    assert request(url + suffix).body == (METADATA if suffix else WHEEL)
+
+
+def test_corrected_core_metadata_replaces_that_of_a_client(mirror, index, upstream):
+    project = "corrected"
+    link = f"/files/{project}.metadata"
+    contents = [METADATA, METADATA + b"Requires-Dist: forgotten\n"]
+    for content in contents:
+        digest = {"sha256": hashlib.sha256(content).hexdigest()}
+        index.fields[project] = {"url": f"/files/{project}", "core-metadata": digest}
+        index.answers[link] = lambda handler, content=content: handler.send(200, content)
+        page(mirror, project, Cache_Control="no-cache")
+        url = file_url(mirror, project) + ".metadata"
+        response = request(url, If_None_Match=f'"{hashlib.sha256(contents[0]).hexdigest()}"')
+        if content is contents[0]:
+            assert (response.status, upstream.paths().count(link)) == (304, 0)
+            response = request(url)
+        assert (response.status, response.body) == (200, content)
+        assert response.headers["Cache-Control"] == "max-age=86400, stale-while-revalidate=31536000"
+        assert request(url, If_None_Match=response.headers["ETag"]).status == 304
+    assert upstream.paths().count(link) == 2
+
+
+def test_core_metadata_without_a_listed_hash_does_not_change(mirror, upstream):
+    url = file_url(mirror, "unlisted") + ".metadata"
+    first = request(url)
+    requests = len(upstream.requests)
+    assert request(url, If_None_Match=first.headers["ETag"]).status == 304
+    assert len(upstream.requests) == requests
+
+
+def test_an_html_page_is_not_stored_as_a_file_without_a_hash(mirror, index):
+    index.fields["portal"] = {"hashes": {}}
+    path = "/files/portal-1.0-py3-none-any.whl"
+    index.answers[path] = lambda handler: handler.send(200, b"<h1>Log in</h1>", Content_Type="text/html; charset=utf-8")
+    url = file_url(mirror, "portal")
+    response = request(url)
+    assert (response.status, b"an HTML page instead of a file" in response.body) == (503, True)
+    del index.answers[path]
+    assert request(url).body == WHEEL
 
 
 def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
@@ -356,6 +412,42 @@ def test_a_part_of_a_new_file_is_sent(mirror, index, wanted, start, end):
     assert (response.status, response.body) == (206, WHEEL[start:end])
     last = len(WHEEL) if end is None else end
     assert response.headers["Content-Range"] == f"bytes {start}-{last - 1}/{len(WHEEL)}"
+
+
+def test_the_whole_file_is_sent_if_a_part_does_not_arrive_soon(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(load("patches"), "apply", lambda: None)
+    plugin = load("plugin")
+    monkeypatch.setattr(load("config"), "FILES", tmp_path)
+    monkeypatch.setattr(load("downloads"), "free_bytes", lambda _folder: 10**12)
+    monkeypatch.setattr(plugin, "store_file", lambda *_arguments: None)
+    monkeypatch.setattr(plugin, "PART_WAIT", 0.01)
+    go_on = threading.Event()
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(WHEEL)))
+        handler.end_headers()
+        handler.wfile.write(WHEEL[:10])
+        assert go_on.wait(30)
+        handler.wfile.write(WHEEL[10:])
+
+    with serving(answer) as server:
+        service = plugin.Service(None)
+        service.downloads.folder = tmp_path / "tmp"
+        file = {"filename": "late-1.0-py3-none-any.whl", "url": f"{server.url}late"}
+        cache = SimpleNamespace(find=lambda *_arguments: file)
+        upstream = load("upstream").Upstream(server.url)
+        found = plugin.Mirror("root/pypi", upstream, cache, None, None)
+        try:
+            response = service.download_response(
+                SimpleNamespace(method="GET", headers={"Range": "bytes=20-30"}), found, f"+f/0/1/{file['filename']}"
+            )
+            assert (response.status_code, response.content_length) == (200, len(WHEEL))
+        finally:
+            go_on.set()
+        assert b"".join(response.app_iter) == WHEEL
+        service.downloads.pool.shutdown()
+        upstream.close()
 
 
 @pytest.mark.parametrize("wanted", ["bytes=-0", "bytes=-00"])
@@ -540,7 +632,7 @@ def test_files_of_a_second_mirror_index_are_served(other, name):
     # The second time, it is stored.
     for _attempt in range(2):
         assert request(url).body == WHEEL
-    assert b"is that of another package" in request(f"{url}.metadata").body
+    assert request(f"{url}.metadata").body == METADATA
 
 
 @pytest.fixture

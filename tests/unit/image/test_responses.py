@@ -167,7 +167,9 @@ def test_a_page_that_the_upstream_does_not_confirm_is_stale(mirror, index, proje
     stale = get(mirror, name, project)
     assert (stale.status, stale.body, stale.headers["Warning"]) == (200, first.body, STALE)
     fresh_for = config.ABSENT_FRESHNESS if status == 404 else config.FAILURE_FRESHNESS
-    assert stale.headers["Cache-Control"].startswith(f"max-age={fresh_for},")
+    # nginx must not serve it for longer if the upstream responds.
+    limit = f", stale-while-revalidate={config.max_stale()}" if status == 500 else ""
+    assert stale.headers["Cache-Control"] == f"max-age={fresh_for}{limit}"
     message = f"The page of {project} in root/pypi is stale: the upstream answers {status} "
     assert message in mirror.log.read_text()
 

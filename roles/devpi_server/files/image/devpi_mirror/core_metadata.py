@@ -166,6 +166,9 @@ def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder
         content = None
     if content is None and listed:
         content = request_listed(upstream, file)
+        # Without a hash, it can be anything that an upstream sends for files that it lacks.
+        if content is not None and not isinstance(listed, dict) and not is_of_wheel(content, file["filename"]):
+            content = None
     if content is None:
         with open_wheel(upstream, file["url"], folder) as stream:
             content = read_wheel(stream)
@@ -174,6 +177,5 @@ def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder
         raise UpstreamError(
             f"the metadata of {file['filename']} has another {algorithm} than the upstream's page lists"
         )
-    if not is_of_wheel(content, file["filename"]):
-        raise UpstreamError(f"the metadata of {file['filename']} is that of another package or version")
+    # It can differ from the file name. Installers check that, and choose another release.
     return content

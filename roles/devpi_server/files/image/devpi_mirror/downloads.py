@@ -181,6 +181,12 @@ class Download:
         """Note the size of a file, and return how many bytes of the response are on the disk already."""
         # Some upstreams send an archive that is compressed with gzip as an encoding. The hash shows whether it is the file.
         encodings = ("", "identity", "gzip", "x-gzip") if self.listed else ("", "identity")
+        if (
+            not self.listed
+            and response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
+        ):
+            # As that of a proxy that asks for a password: no hash would show that it is not the file.
+            raise Unusable(f"the upstream sends an HTML page instead of a file, getting {self.name}")
         if response.headers.get("Content-Encoding", "").lower() not in encodings:
             raise Unusable(f"the upstream sends an encoding that was not requested, getting {self.name}")
         if response.status_code == 206:
@@ -279,6 +285,14 @@ class Download:
         except Incomplete as exc:
             raise self.error or UpstreamError(str(exc)) from exc
 
+    def is_sendable(self, position: int, limit: float) -> bool:
+        """Return whether the byte at a position can be sent within ``limit`` seconds. Raises what the download raised."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.sendable > position or self.is_whole or self.error, limit)
+            if self.error:
+                raise self.error
+            return self.sendable > position
+
     def await_end(self) -> None:
         """Wait until the file is stored. Raises what the download raised, and UpstreamError if no byte arrives for too long."""
         with self.changed:
@@ -341,7 +355,7 @@ class Downloads:
         """Return the download of a file, which is started if it is not under way, even if the file is stored."""
         with self.lock:
             download = self.running.get(job.stored)
-            if download is None:
+            if download is None or download.error:
                 self.count += 1
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 temporary = self.folder / f"{os.getpid()}-{self.count}.part"

@@ -26,7 +26,7 @@ from . import config, pages
 from .compression import compressed
 from .flights import Flights
 from .page_store import Header, PageStore, StoredPage, tag_of
-from .upstream import Received, Upstream, UpstreamError
+from .upstream import PASSED_ON, Received, Upstream, UpstreamError
 
 # Seconds between two answers that a project does not exist, after which it is removed.
 CONFIRMED_AFTER = 5.0
@@ -50,8 +50,8 @@ class Served(NamedTuple):
 
     ``tag`` changes with the page, ``serial`` is the upstream's or empty, and ``size`` the bytes of the upstream's pages.
     ``form`` returns JSON compressed with gzip, and ``page`` what it has. Both raise UpstreamError if it can't be read.
-    ``fresh_for`` is a number of seconds, and 0 if a change must be visible at once. ``error`` is why the page is stale, and
-    empty if it is not.
+    ``fresh_for`` is a number of seconds, and 0 if a change must be visible at once. ``is_usable_stale`` is whether nginx may
+    serve it after that while it is revalidated. ``error`` is why the page is stale, and empty if it is not.
     """
 
     tag: str
@@ -60,16 +60,18 @@ class Served(NamedTuple):
     form: Callable[[], bytes]
     page: Callable[[], pages.Page]
     fresh_for: int
+    is_usable_stale: bool = True
     error: str = ""
 
 
 class Cached(NamedTuple):
-    """A page of the cache. ``form`` and ``listing`` are as in PageStore, ``fresh_for`` and ``error`` as in Served."""
+    """A page of the cache. ``form`` and ``listing`` are as in PageStore, and the rest is as in Served."""
 
     header: Header
     form: Callable[[], bytes]
     listing: Callable[[], pages.Listing]
     fresh_for: float
+    is_usable_stale: bool = True
     error: str = ""
 
 
@@ -105,8 +107,16 @@ class PageCache:
         cached = self.current(project, self.open(project), reload=reload)
         header = cached.header
         form = partial(self.read, cached.form, project)
-        fresh_for = max(int(cached.fresh_for), 1)
-        return Served(header.tag, header.serial, header.size, form, lambda: page_of(form()), fresh_for, cached.error)
+        return Served(
+            tag=header.tag,
+            serial=header.serial,
+            size=header.size,
+            form=form,
+            page=lambda: page_of(form()),
+            fresh_for=max(int(cached.fresh_for), 1),
+            is_usable_stale=cached.is_usable_stale,
+            error=cached.error,
+        )
 
     def listing(self, project: str) -> pages.Listing:
         """Return the listing of the page of a project. Raises UpstreamError."""
@@ -126,7 +136,7 @@ class PageCache:
                 return cached_page(stored, self.freshness - age)
             until, why = self.unavailable
             if self.is_ahead(until, config.FAILURE_FRESHNESS):
-                return cached_page(stored, until - self.clock(), why)
+                return cached_page(stored, until - self.clock(), error=why)
         until, error = self.absent.get(project, (0.0, None))
         if error and not reload and self.is_ahead(until, config.ABSENT_FRESHNESS):
             raise error
@@ -148,22 +158,27 @@ class PageCache:
         return max(age, 0.0) if age >= -CLOCK_TOLERANCE else math.inf
 
     def without_upstream(self, project: str, stored: StoredPage | None, error: UpstreamError) -> Cached:
-        """Return a cached page that the upstream does not confirm. Raises the error if there is none."""
-        if not stored:
+        """Return a cached page that the upstream does not confirm. Raises the error if there is none.
+
+        If the upstream denies the page, that is also raised for one that is too old to be served without waiting.
+        """
+        is_denied = error.status in PASSED_ON
+        if not stored or (is_denied and self.age(stored) >= self.freshness + config.max_stale()):
             raise error
         # A page that is denied or that can't be parsed says nothing about those of other projects.
         if error.is_outage:
             self.unavailable = (self.clock() + config.FAILURE_FRESHNESS, str(error))
-        return cached_page(stored, config.FAILURE_FRESHNESS, str(error))
+        return cached_page(stored, config.FAILURE_FRESHNESS, is_usable_stale=not is_denied, error=str(error))
 
-    def find(self, project: str, path: str) -> pages.File | None:
+    def find(self, project: str, path: str, max_age: float | None = None) -> pages.File | None:
         """Return what the page of a project lists of the file that has a path below the index. Raises UpstreamError.
 
-        A page that is no longer fresh will do if it lists the file, as the path has the file's hash.
+        A page that is no longer fresh will do if it lists the file, as the path has the file's hash. ``max_age`` is how old it
+        may be, in seconds: 0 for a page that the upstream confirms now, and by default how long a stale page is served.
         """
         stored = self.open(project)
         age = self.age(stored) if stored else math.inf
-        if stored and age < config.max_stale():
+        if stored and age < (config.max_stale() if max_age is None else max_age):
             try:
                 found = self.read(stored.listing, project).find(path)
             except UpstreamError:
@@ -172,7 +187,7 @@ class PageCache:
             else:
                 if found or age < self.freshness:
                     return found
-        return self.read(self.current(project, stored).listing, project).find(path)
+        return self.read(self.current(project, stored, reload=max_age == 0).listing, project).find(path)
 
     def read(self, part: Callable[[], T], project: str) -> T:
         """Return a part of a stored page. Raises UpstreamError if it can't be read: the page is then downloaded again."""
@@ -236,7 +251,7 @@ class PageCache:
         now = self.clock()
         first = self.denied.setdefault(project, now) if stored else 0.0
         if stored and abs(now - first) < CONFIRMED_AFTER:
-            return cached_page(stored, config.ABSENT_FRESHNESS, str(error))
+            return cached_page(stored, config.ABSENT_FRESHNESS, is_usable_stale=False, error=str(error))
         self.denied.pop(project, None)
         if stored:
             self.store.note_removal(project)
@@ -250,8 +265,8 @@ class PageCache:
         self.store.purge(project)
 
 
-def cached_page(stored: StoredPage, fresh_for: float, error: str = "") -> Cached:
-    return Cached(stored.header, stored.form, stored.listing, fresh_for, error)
+def cached_page(stored: StoredPage, fresh_for: float, *, is_usable_stale: bool = True, error: str = "") -> Cached:
+    return Cached(stored.header, stored.form, stored.listing, fresh_for, is_usable_stale, error)
 
 
 def page_of(form: bytes) -> pages.Page:

@@ -41,6 +41,8 @@ OF_LINK = ("filename", "url", "hashes")
 ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 SIZE = re.compile(r"[0-9]{1,15}")
 STATUS = "pypi:project-status"
+# The title of a simple page, which tells it from others if it has no files.
+TITLE = re.compile("links for ", re.IGNORECASE)
 # The strictness of each status of a project. "active" and those that this module does not know have 0.
 STRICTNESS = {"deprecated": 1, "archived": 1, "quarantined": 2}
 
@@ -162,13 +164,14 @@ def require_version(version: str) -> None:
 
 
 class Anchors(HTMLParser):
-    """Collects the links of an HTML page, its base URL and its ``pypi:`` meta elements."""
+    """Collects the links of an HTML page, its base URL, its ``pypi:`` meta elements and its title and heading."""
 
     def __init__(self) -> None:
         super().__init__()
         self.base = ""
         self.links: list[dict[str, str]] = []
         self.metas: list[tuple[str, str]] = []
+        self.titles: list[str] = []
         self.complexity = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -182,6 +185,10 @@ class Anchors(HTMLParser):
             self.base = attributes.get("href", "")
         elif tag == "meta" and attributes.get("name", "").startswith("pypi:"):
             self.metas.append((attributes["name"], attributes.get("content", "")))
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag in ("title", "h1"):
+            self.titles.append(data.strip())
 
 
 def anchors_of(text: str) -> Anchors:
@@ -214,8 +221,8 @@ def parse_html(content: bytes, charset: str, url: str) -> Page:
     base = joined(url, anchors.base) or url
     files = [file for file in (file_of(link, base) for link in anchors.links) if file]
     metas = dict(anchors.metas)
-    if not files and not metas:
-        # As that of a proxy that asks for a password. PyPI and devpi mark theirs.
+    if not files and not metas and not any(map(TITLE.match, anchors.titles)):
+        # As that of a proxy that asks for a password. PyPI and devpi mark theirs, and most other indexes have the title.
         raise PageError("the response is an HTML page without links to files")
     version = metas.get("pypi:repository-version", "1.0")
     require_version(version)
@@ -249,7 +256,10 @@ def file_of(link: dict[str, str], base: str) -> File | None:
         key = name.removeprefix("data-")
         if key == name or key in OF_LINK or (key == "size" and not SIZE.fullmatch(value)):
             continue
-        file[ATTRIBUTES.get(key, key)] = value_of(key, value)
+        key, found_value = ATTRIBUTES.get(key, key), value_of(key, value)
+        # The older of two names of core metadata can have no hash where the newer one has it.
+        if not isinstance(file.get(key), dict):
+            file[key] = found_value
     return file
 
 

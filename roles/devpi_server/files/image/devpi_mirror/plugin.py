@@ -6,6 +6,8 @@ that were downloaded.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import re
 import threading
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from devpi_common.metadata import splitbasename
 from packaging.utils import canonicalize_name
@@ -24,7 +26,7 @@ from . import compat, config, pages, patches
 from .compression import compressed, decompressed
 from .core_metadata import get_core_metadata
 from .credentials import split_credentials
-from .downloads import Downloads, Job, NoRoom, Source
+from .downloads import Download, Downloads, Job, NoRoom, Source
 from .flights import Flights
 from .page_cache import PageCache, Served, one_if_large
 from .page_store import tag_of
@@ -33,6 +35,7 @@ from .store_file import store_file
 from .upstream import Upstream, UpstreamError
 
 hookimpl = HookimplMarker("devpiserver")
+T = TypeVar("T")
 
 PAGE = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+simple/(?P<project>[^/]+)(?P<slash>/?)")
 FILE = re.compile(
@@ -46,8 +49,14 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 PROJECTS = 4
 # Seconds that a client waits for metadata, for which the upstream may have to send a whole wheel.
 METADATA_WAIT = 60.0
+# Seconds that a client waits for the part of a file that is being downloaded. pip gives up after 15 s without a byte.
+PART_WAIT = 10.0
+# Answers of the upstream to a request for a file whose link can be outdated: signed ones expire, and files are moved.
+OUTDATED = (401, 403, 404, 410)
 LATEST_JSON = "application/vnd.pypi.simple.latest+json"
 IMMUTABLE = "max-age=365000000, immutable, public"
+# An upstream can correct core metadata. Until it is confirmed again, that which is cached is served.
+METADATA_CACHING = "max-age=86400, stale-while-revalidate=31536000"
 
 
 class Mirror(NamedTuple):
@@ -238,12 +247,15 @@ class Service:
         entry = self.xom.filestore.get_file_entry(f"{mirror.name}/{path}")
         return entry is not None and bool(entry.meta)
 
-    def find(self, mirror: Mirror, path: str) -> tuple[str, pages.File]:
-        """Return the project of a file, and what the upstream's page says of it. Raises UpstreamError."""
+    def find(self, mirror: Mirror, path: str, max_age: float | None = None) -> tuple[str, pages.File]:
+        """Return the project of a file, and what the upstream's page says of it. Raises UpstreamError.
+
+        ``max_age`` is as that of PageCache.
+        """
         error = UpstreamError(f"the upstream lists no file {path}", 404)
         for project in projects_of(path.rpartition("/")[2]):
             try:
-                file = mirror.cache.find(project, path)
+                file = mirror.cache.find(project, path, max_age)
             except UpstreamError as exc:
                 if exc.status not in (404, 410):
                     raise
@@ -254,22 +266,28 @@ class Service:
         raise error
 
     def metadata_response(self, request: Any, mirror: Mirror, path: str) -> Any:
-        project, file = self.find(mirror, path)
+        # A page of any age tells whether cached metadata has changed.
+        project, file = self.find(mirror, path, math.inf if request.if_none_match else None)
         if not file["filename"].endswith(".whl"):
             raise UpstreamError(f"{file['filename']} is no wheel", 404)
+        if has_listed_metadata(request, file):
+            return Response(status=304, headerlist=[("Cache-Control", METADATA_CACHING)])
         # nginx sends no header of a client's with a request whose response it caches, but for installers this one.
         prefetches = request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or "")
         is_first = prefetches and mirror.prefetcher.is_first_request(project)
-        content = self.unrequested.take((mirror.upstream.url, path)) or self.get_metadata(mirror, path, file)
+        content = self.unrequested.take((mirror.upstream.url, path)) or self.with_current_link(
+            mirror, project, path, file, lambda current: self.get_metadata(mirror, path, current)
+        )
         if prefetches:
             prefetch_file = None
             if is_first:
                 job = self.download_job(mirror, path, project, file)
                 prefetch_file = partial(self.downloads.start_missing, job, prefetch=True)
             mirror.prefetcher.metadata_is_sent(content, prefetch_file)
-        return Response(
-            body=content, content_type="application/octet-stream", headerlist=[("Cache-Control", IMMUTABLE)]
-        )
+        response = Response(body=content, content_type="application/octet-stream")
+        response.etag = hashlib.sha256(content).hexdigest()
+        response.headers["Cache-Control"] = METADATA_CACHING
+        return response
 
     def get_metadata(self, mirror: Mirror, path: str, file: pages.File, *, prefetch: bool = False) -> bytes:
         """Return the core metadata of a wheel. Raises UpstreamError and NoRoom."""
@@ -282,9 +300,31 @@ class Service:
             return content
 
         try:
-            return mirror.metadata.run(path, get, METADATA_WAIT)
+            return mirror.metadata.run((path, file["url"]), get, METADATA_WAIT)
         except TimeoutError:
             raise UpstreamError(f"the metadata of {file['filename']} has not arrived in time") from None
+
+    def with_current_link(
+        self, mirror: Mirror, project: str, path: str, file: pages.File, use: Callable[[pages.File], T]
+    ) -> T:
+        """Return what ``use`` returns for a file, or for its current link if the upstream denies that of the stored page.
+
+        Raises what ``use`` raises.
+        """
+        try:
+            return use(file)
+        except UpstreamError as exc:
+            current = self.current_file(mirror, project, path) if exc.status in OUTDATED else None
+            if current is None or current["url"] == file["url"]:
+                raise
+        return use(current)
+
+    def current_file(self, mirror: Mirror, project: str, path: str) -> pages.File | None:
+        """Return what the upstream's page says now of a file, or None if it says nothing."""
+        try:
+            return mirror.cache.find(project, path, max_age=0)
+        except UpstreamError:
+            return None
 
     def prefetch(self, mirror: Mirror, project: str) -> None:
         """Get a page, and the core metadata of the wheel that a client is likely to take of it."""
@@ -308,12 +348,21 @@ class Service:
                     length = response.headers.get("Content-Length")
                     size = None if length is None else int(length)
             return file_response([], size)
-        download = self.downloads.start_missing(self.download_job(mirror, path, project, file))
+
+        def start_download(current: pages.File) -> Download | None:
+            download = self.downloads.start_missing(self.download_job(mirror, path, project, current))
+            if download:
+                download.await_response()
+            return download
+
+        download = self.with_current_link(mirror, project, path, file, start_download)
         if download is None:
             # It was stored since the request began, whose transaction lacks its entry.
             return stored_response(request, mirror.stored(path))
-        download.await_response()
         start, end = requested_range(request, download.size)
+        if start and not download.is_sendable(start, PART_WAIT):
+            # The whole file begins at once, and clients accept it in place of a part.
+            start, end = 0, None
         # Until then nothing is sent, so that a failure can still be an error with its reason.
         download.await_first_byte(start)
         response = file_response(download.read(start, end), download.size)
@@ -323,6 +372,16 @@ class Service:
             response.content_length = last - start
             response.headers["Content-Range"] = f"bytes {start}-{last - 1}/{download.size}"
         return response
+
+
+def has_listed_metadata(request: Any, file: pages.File) -> bool:
+    """Return whether a client has the core metadata of a wheel that the page lists.
+
+    Without a listed hash, it is that of the wheel, and the URL has the hash of that.
+    """
+    listed = pages.listed_metadata(file)
+    digest = listed.get("sha256") if isinstance(listed, dict) else None
+    return bool(request.if_none_match) and (digest in request.if_none_match if digest else not isinstance(listed, dict))
 
 
 def source_of(file: pages.File) -> Source:
@@ -384,6 +443,7 @@ def merge(own_pages: list[pages.Page], served: list[tuple[str, Served]], size: i
         form=lambda: compressed(content),
         page=lambda: page,
         fresh_for=fresh_for,
+        is_usable_stale=bool(fresh_for) and all(found.is_usable_stale for _name, found in served),
         error=", ".join(errors),
     )
 
@@ -399,7 +459,7 @@ def page_response(request: Any, index: str, project: str, served: Served) -> Any
         response.headers["X-PyPI-Last-Serial"] = served.serial
     # No stale-if-error: for nginx, the removal of a project is such an error. It serves stale pages while devpi is unavailable,
     # and this does while the upstream is.
-    stale = f", stale-while-revalidate={config.max_stale()}" if served.fresh_for else ""
+    stale = f", stale-while-revalidate={config.max_stale()}" if served.is_usable_stale else ""
     response.headers["Cache-Control"] = f"max-age={served.fresh_for}{stale}"
     if served.error:
         response.headers["Warning"] = '110 - "Response is Stale"'
