@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.connections.add(self.client_address[1])
         self.server.answer(self)
 
-    do_HEAD = do_GET
+    do_HEAD = do_CONNECT = do_GET
 
     def send(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)

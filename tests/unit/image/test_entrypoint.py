@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from devpi_mirror import compat
 from devpi_server import config
@@ -38,6 +40,19 @@ def test_options_of_the_operator_come_first(entrypoint):
     (name,) = compat.renamed({"DEVPISERVER_MIRROR_CACHE_EXPIRY": None})
     assert environ[name] == "60"
     assert environ["DEVPISERVER_SERVERDIR"] == str(entrypoint.STORE)
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+def test_httpx_gets_the_exemptions_that_it_can_use(entrypoint, monkeypatch, name):
+    for other in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("DEVPI_MIRROR_NO_PROXY", "")
+    whole = "localhost,fd00::/8,[::1], 10.0.0.0/8,::1,.corp:80,[fe80::1]:8080,"
+    monkeypatch.setenv(name, whole)
+    entrypoint.settle_proxies(os.environ)
+    assert os.environ["DEVPI_MIRROR_NO_PROXY"] == whole
+    assert os.environ[name] == "localhost,::1,.corp:80,"
+    httpx.Client().close()
 
 
 def test_a_secret_is_made_once_and_for_its_owner_alone(entrypoint, tmp_path):

@@ -41,6 +41,10 @@ CASES: dict[str, dict[str, Any]] = {
     "never": {"devpi_server_image_refresh": ""},
     "null": {"devpi_server_image_refresh": None},
     "slash": {"devpi_server_image_refresh": "2026/10"},
+    "socks": {
+        "devpi_server_http_proxy": "http://bob:s3cret@proxy.example:3128",
+        "devpi_server_https_proxy": "socks5://bob:s3cret@proxy.example:1080",
+    },
     "named": {
         "devpi_server_image": "example.com/devpi:1",
         "__devpi_server_host": host(f"{FAMILY}-2026-10", runs=f"{FAMILY}-2026-10"),
@@ -125,6 +129,13 @@ def test_the_refresh_value_is_part_of_the_names(chosen, case, image, base):
 
 def test_a_value_that_is_no_part_of_a_name(chosen):
     assert "devpi_server_image_refresh is '2026/10'" in chosen["slash"]["invalid"]
+
+
+def test_a_proxy_that_is_no_http_proxy(chosen):
+    assert chosen["socks"]["invalid"].strip() == (
+        "devpi_server_https_proxy is 'socks5://***@proxy.example:1080': "
+        "set it to the URL of an HTTP proxy, as in http://proxy.example:3128, or to nothing."
+    )
 
 
 def test_a_name_of_the_users_own(chosen):

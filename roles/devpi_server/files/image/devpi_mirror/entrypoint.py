@@ -74,6 +74,18 @@ def settle_environment(environ: MutableMapping[str, str]) -> None:
     environ["DEVPISERVER_UNIX_SOCKET"] = SOCKET
 
 
+def settle_proxies(environ: MutableMapping[str, str]) -> None:
+    """Hide from httpx what it fails on in NO_PROXY, as devpi makes an HTTP client for each private index.
+
+    The whole value is for the package's own requests, see proxies.py.
+    """
+    for name in ("NO_PROXY", "no_proxy"):
+        if name in environ:
+            environ["DEVPI_MIRROR_NO_PROXY"] = environ[name]
+            entries = re.split(r"[\s,]+", environ[name])
+            environ[name] = ",".join(entry for entry in entries if not set("[/]") & set(entry))
+
+
 def keep_random(path: Path, size: int) -> str:
     """Return the text in ``path``, made of ``size`` random bytes at first. It appears whole, for its owner alone."""
     if not path.exists():
@@ -183,6 +195,7 @@ class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
 def main() -> None:
     os.umask(0o077)
     settle_environment(os.environ)
+    settle_proxies(os.environ)
     configure_nginx(os.environ)
     if (DATA / "incoming").exists():
         # What it needs would stay in memory, as this process becomes the supervisor.

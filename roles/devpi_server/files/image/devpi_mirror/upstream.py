@@ -16,6 +16,7 @@ import httpx
 from . import config
 from .compression import decompressed
 from .credentials import Credentials
+from .proxies import ProxyTransport
 
 # What the upstream says about a request, which the client is to know. Anything else is a failure of the upstream.
 PASSED_ON = (401, 403, 404, 410, 429)
@@ -143,14 +144,15 @@ class Upstream:
 
     def connect(self, context: ssl.SSLContext, connections: int) -> httpx.Client:
         """Return a client with at most so many connections."""
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         return httpx.Client(
-            verify=context,
+            transport=ProxyTransport(context, limits),
+            trust_env=False,
             follow_redirects=True,
             headers={"User-Agent": "devpi.mirror", "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(config.READ_LIMIT, connect=config.CONNECT_LIMIT),
             # A cookie would be sent to other ports of a host too.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             event_hooks={"request": [self.credentials.authenticate], "response": [discard_body]},
         )
 
