@@ -84,8 +84,8 @@ def test_all_roles_but_the_one_that_includes_others_have_defaults():
 
 @pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_variables_carry_the_name_of_their_role(role):
-    own = set(defaults(role)) | set(load(ROOT / "roles" / role / "vars" / "main.yml"))
-    for path in (ROOT / "roles" / role / "vars").glob("*.yml"):
+    own = set(defaults(role))
+    for path in (ROOT / "roles" / role / "vars").rglob("*.yml"):
         own |= set(load(path))
     assert own
     assert {name for name in own if not re.match(rf"(__)?{role}_", name)} == set()
