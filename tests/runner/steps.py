@@ -18,7 +18,7 @@ KINDS = ("lint", "unit", "sanity", "integration", "molecule")
 ANSIBLE_TEST_LOCK = "ansible-test"
 NEEDS_IMAGE_7 = ("backups",)
 # What runs on the controller's Python alone, and what on every Python that modules support.
-CONTROLLER_TESTS = ("tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
+CONTROLLER_TESTS = ("tests/unit/project", "tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
 IMAGE_TESTS = "tests/unit/image"
 # The releases of devpi-server that the image can have.
 DEVPI_RELEASES = ("6", "7")
