@@ -94,7 +94,7 @@ def test_each_task_file_is_used(role):
     existing = files(tasks, "*.yml")
     points = entry_points(role)
     assert points <= existing
-    used = {name for _, reference in included(tasks) for name in expand(reference, existing)}
+    used = {name for _path, reference in included(tasks) for name in expand(reference, existing)}
     assert existing - points - used == set()
 
 
