@@ -14,13 +14,13 @@ SELECTION = $(if $(S),--scenario $(S)) $(if $(T),--tests='$(T)') $(if $(N),--rep
 help: ## Show the commands
 	@sed -n 's/^\([a-z ]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
-site: ## Put the mirror on this machine (options of ansible-playbook: A="-e devpi_mirror_port=3142")
+site: ## Deploy the mirror on this machine (options of ansible-playbook: A="-e devpi_mirror_port=3142")
 	@requirements/venv site && playbooks/run devpi.mirror.site $(A)
 
-remove: ## Take it away from this machine again (with all that is cached: A="-e devpi_server_remove_data=true")
+remove: ## Uninstall it from this machine (with its data: A="-e devpi_server_remove_data=true")
 	@requirements/venv site && playbooks/run devpi.mirror.remove $(A)
 
-doctor: ## Tell how it is, and whose pip uses it
+doctor: ## Report its health, and which users' pip uses it
 	@requirements/venv site && playbooks/run devpi.mirror.doctor $(A)
 
 test: ## Run all tests
@@ -35,13 +35,13 @@ unit: ## Run the unit tests (some of them, on one Python: T="-k backup")
 molecule: ## Run the scenarios (one: S=faults, one test: T=test_disk, ten times: N=10, keep its host: KEEP=1)
 	@requirements/venv test && $(RUN) $@ $(SELECTION)
 
-bench: ## Measure the mirror next to what it replaces, and pip.conf for everybody next to the usual ways
+bench: ## Measure the mirror beside the alternatives
 	@requirements/venv test && requirements/venv bench
 	@PYTHONPATH=tests .venv/bench/bin/python tests/benchmarks/speed.py
 	@PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
 
-lock: ## Lock the Python environments anew
+lock: ## Lock the Python environments again
 	@requirements/venv test && requirements/lock --upgrade
 
-clean: ## Remove what these commands have made in this folder
+clean: ## Remove what these commands have created in this folder
 	@rm -rf .venv .cache
