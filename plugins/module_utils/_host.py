@@ -136,12 +136,12 @@ def listener(port: int, addresses: Sequence[str], uid: Optional[int] = None, roo
     return None
 
 
-def texts(patterns: List[str]) -> Dict[str, str]:
+def file_contents(patterns: List[str]) -> Dict[str, str]:
     """Return what files say, by path, without those that do not exist. The paths can be patterns of glob."""
-    return {path: _text("/", path) for path in existing(patterns) if os.path.isfile(path)}
+    return {path: _text("/", path) for path in existing_paths(patterns) if os.path.isfile(path)}
 
 
-def files(paths: List[str]) -> Dict[str, Dict[str, Any]]:
+def file_stats(paths: List[str]) -> Dict[str, Dict[str, Any]]:
     """Return ``mode`` ("0644"), ``owner`` (a number) and ``sha256`` of files, by path, without those that do not exist."""
     found: Dict[str, Dict[str, Any]] = {}
     for path in paths:
@@ -153,7 +153,7 @@ def files(paths: List[str]) -> Dict[str, Dict[str, Any]]:
     return found
 
 
-def existing(patterns: List[str]) -> List[str]:
+def existing_paths(patterns: List[str]) -> List[str]:
     """Return the paths that exist among those given, which can be patterns of glob. A link that leads nowhere exists too."""
     return sorted({path for pattern in patterns for path in glob.glob(pattern)})
 

@@ -20,15 +20,15 @@ T = TypeVar("T")
 class Pace:
     """How patient a wait is. All values are seconds.
 
-    ``timeout`` bounds the whole wait, ``try_timeout`` a single try. The pause between two tries starts at
-    ``first_pause`` and grows by half each time up to ``longest_pause``. ``settle`` is how long the same definitive
+    ``timeout`` bounds the whole wait, ``request_timeout`` a single try. The pause between two tries starts at
+    ``delay`` and grows by half each time up to ``max_delay``. ``settle`` is how long the same definitive
     answer must be seen before it is believed: a server that has just started may say "no such index" and mean "not yet".
     """
 
     timeout: float
-    try_timeout: float = 10.0
-    first_pause: float = 0.2
-    longest_pause: float = 5.0
+    request_timeout: float = 10.0
+    delay: float = 0.2
+    max_delay: float = 5.0
     settle: float = 5.0
 
 
@@ -60,18 +60,18 @@ def poll(
     """
     start = clock()
     deadline = start + pace.timeout
-    pause = pace.first_pause
+    pause = pace.delay
     hopeless_since: Optional[float] = None
     attempts = 0
     while True:
         attempts += 1
         left = deadline - clock()
-        limit = min(pace.try_timeout, left) if left > 0 else pace.try_timeout
+        limit = min(pace.request_timeout, left) if left > 0 else pace.request_timeout
         latest = probe(limit)
         now = clock()
         if seen is not None:
             seen(now - start, latest)
-        if attempts == 1 or limit == pace.try_timeout or not unfinished(latest):
+        if attempts == 1 or limit == pace.request_timeout or not unfinished(latest):
             result = latest
         if done(result):
             break
@@ -87,7 +87,7 @@ def poll(
         # A sleep that ends at the deadline leaves no time for a try that could succeed.
         if clock() >= deadline:
             break
-        pause = min(pause * 1.5, pace.longest_pause)
+        pause = min(pause * 1.5, pace.max_delay)
     return Outcome(result, attempts, clock() - start)
 
 

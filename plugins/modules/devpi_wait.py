@@ -49,17 +49,17 @@ options:
       - Seconds until the wait is given up. V(0) looks once.
     type: float
     default: 60
-  try_timeout:
+  request_timeout:
     description:
       - Seconds that a single try may take. It never goes on after O(timeout) is over.
     type: float
     default: 10
-  first_pause:
+  delay:
     description:
       - Seconds between the first try and the second. Each further pause is half as long again.
     type: float
     default: 0.2
-  longest_pause:
+  max_delay:
     description:
       - Seconds that a pause between two tries can grow to.
     type: float
@@ -267,7 +267,7 @@ def tls_context(ca_path: Optional[str], validate_certs: bool) -> ssl.SSLContext:
 
 def client_of(params: Dict[str, Any]) -> _devpi.Client:
     """Return a client for the module's parameters. Raises ValueError naming the parameter that is wrong."""
-    for name in ("timeout", "try_timeout", "first_pause", "longest_pause", "settle"):
+    for name in ("timeout", "request_timeout", "delay", "max_delay", "settle"):
         if params[name] < 0 or (params[name] == 0 and name not in ("timeout", "settle")):
             raise ValueError("%s is %s: give it a number of seconds above zero" % (name, params[name]))
     headers = {}
@@ -296,9 +296,9 @@ def main() -> None:
             "index": {"type": "str", "default": "root/pypi"},
             "project": {"type": "str", "default": "pip"},
             "timeout": {"type": "float", "default": 60},
-            "try_timeout": {"type": "float", "default": 10},
-            "first_pause": {"type": "float", "default": 0.2},
-            "longest_pause": {"type": "float", "default": 5},
+            "request_timeout": {"type": "float", "default": 10},
+            "delay": {"type": "float", "default": 0.2},
+            "max_delay": {"type": "float", "default": 5},
             "settle": {"type": "float", "default": 5},
             "url_username": {"type": "str"},
             "url_password": {"type": "str", "no_log": True},
@@ -330,9 +330,9 @@ def main() -> None:
         unfinished=lambda seen: seen.kind == _devpi.TOO_SLOW,
         pace=Pace(
             timeout=0.0 if module.check_mode else params["timeout"],
-            try_timeout=params["try_timeout"],
-            first_pause=params["first_pause"],
-            longest_pause=params["longest_pause"],
+            request_timeout=params["request_timeout"],
+            delay=params["delay"],
+            max_delay=params["max_delay"],
             settle=params["settle"],
         ),
         seen=history.add,

@@ -50,19 +50,19 @@ options:
     type: list
     elements: str
     default: []
-  paths:
+  existing_paths:
     description:
       - Tell which of these paths exist. They can be patterns, as of a shell.
     type: list
     elements: path
     default: []
-  texts:
+  file_contents:
     description:
       - Tell what these files say. They are expected to be small. The paths can be patterns, as of a shell.
     type: list
     elements: path
     default: []
-  files:
+  file_stats:
     description:
       - Tell owner, mode and checksum of these files. They are expected to be small.
     type: list
@@ -154,19 +154,19 @@ publisher:
   returned: with O(port)
   type: str
   sample: devpi
-paths:
-  description: Those of O(paths) that exist, or that match and exist.
+existing_paths:
+  description: Those of O(existing_paths) that exist, or that match and exist.
   returned: always
   type: list
   elements: str
   sample: [/etc/ssl/certs/ca-certificates.crt]
-texts:
-  description: What the files of O(texts) say, by path, without those that do not exist.
+file_contents:
+  description: What the files of O(file_contents) say, by path, without those that do not exist.
   returned: always
   type: dict
   sample: {"/etc/systemd/system/devpi.service": "[Unit]..."}
-files:
-  description: The files of O(files) by path, without those that do not exist.
+file_stats:
+  description: The files of O(file_stats) by path, without those that do not exist.
   returned: always
   type: dict
   sample: {"/etc/devpi-mirror.sh": {"mode": "0644", "owner": 0, "sha256": "0f3c..."}}
@@ -268,9 +268,9 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
         "init": _host.init_system(system=platform.system()),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "engine": engine,
-        "paths": _host.existing(params["paths"]),
-        "texts": _host.texts(params["texts"]),
-        "files": _host.files(params["files"]),
+        "existing_paths": _host.existing_paths(params["existing_paths"]),
+        "file_contents": _host.file_contents(params["file_contents"]),
+        "file_stats": _host.file_stats(params["file_stats"]),
         "volumes": docker.volumes(params["volumes"]) if engine["running"] and params["volumes"] else [],
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
@@ -300,9 +300,9 @@ def main() -> None:
             "image": {"type": "str"},
             "image_label": {"type": "str"},
             "volumes": {"type": "list", "elements": "str", "default": []},
-            "texts": {"type": "list", "elements": "path", "default": []},
-            "files": {"type": "list", "elements": "path", "default": []},
-            "paths": {"type": "list", "elements": "path", "default": []},
+            "file_contents": {"type": "list", "elements": "path", "default": []},
+            "file_stats": {"type": "list", "elements": "path", "default": []},
+            "existing_paths": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )

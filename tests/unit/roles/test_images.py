@@ -30,7 +30,7 @@ def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str
         "image_present": False,
         "images": [{"name": name, "is_used_by_others": name in others} for name in images],
         "engine": {},
-        "paths": [],
+        "existing_paths": [],
     }
 
 

@@ -27,8 +27,8 @@ HOST = {
     "engine": {"command": "/usr/bin/docker", "running": True, "root": "/var/lib/docker", "version": "18.06.3-ce"},
     "container": None,
     "image_present": True,
-    "paths": ["/etc/ssl/certs/ca-certificates.crt"],
-    "texts": {},
+    "existing_paths": ["/etc/ssl/certs/ca-certificates.crt"],
+    "file_contents": {},
 }
 # A docker command that records its arguments, and succeeds if the files engine and image exist.
 DOCKER = """#!/bin/sh

@@ -119,7 +119,7 @@ def test_paths_and_patterns_of_them(tmp_path):
     (tmp_path / "K01devpi").symlink_to("nowhere")
     (tmp_path / "S01docker").touch()
     wanted = [str(tmp_path / "[SK]01devpi"), str(tmp_path / "S01devpi"), str(tmp_path / "missing")]
-    assert _host.existing(wanted) == [str(tmp_path / "K01devpi"), str(tmp_path / "S01devpi")]
+    assert _host.existing_paths(wanted) == [str(tmp_path / "K01devpi"), str(tmp_path / "S01devpi")]
 
 
 def test_room_where_nothing_is_yet(tmp_path):

@@ -58,14 +58,14 @@ def test_ready_at_once():
 
 
 def test_pauses_grow_to_the_longest():
-    outcome, time, _limits, _seen = run(["no"] * 9 + ["yes"], Pace(timeout=60, first_pause=1, longest_pause=4))
+    outcome, time, _limits, _seen = run(["no"] * 9 + ["yes"], Pace(timeout=60, delay=1, max_delay=4))
     assert outcome.result == "yes"
     assert outcome.attempts == 10
     assert time.slept == pytest.approx([1, 1.5, 2.25, 3.375, 4, 4, 4, 4, 4])
 
 
 def test_ends_at_the_deadline_and_not_after():
-    outcome, time, limits, _seen = run(["no"], Pace(timeout=7, try_timeout=3, first_pause=2, longest_pause=2), takes=3)
+    outcome, time, limits, _seen = run(["no"], Pace(timeout=7, request_timeout=3, delay=2, max_delay=2), takes=3)
     assert outcome.result == "no"
     assert time.now == 1007
     assert outcome.elapsed == 7
@@ -74,20 +74,20 @@ def test_ends_at_the_deadline_and_not_after():
 
 
 def test_a_timeout_of_zero_looks_once():
-    outcome, time, limits, _seen = run(["no"], Pace(timeout=0, try_timeout=3), takes=1)
+    outcome, time, limits, _seen = run(["no"], Pace(timeout=0, request_timeout=3), takes=1)
     assert (outcome.result, outcome.attempts) == ("no", 1)
     assert limits == [3]
     assert time.slept == []
 
 
 def test_a_pause_is_cut_to_what_is_left():
-    _outcome, time, _limits, _seen = run(["no"], Pace(timeout=5, first_pause=4, longest_pause=4))
+    _outcome, time, _limits, _seen = run(["no"], Pace(timeout=5, delay=4, max_delay=4))
     assert time.slept == [4, 1]
     assert time.now == 1005
 
 
 def test_a_last_try_that_was_cut_short_does_not_hide_what_was_seen_before():
-    pace = Pace(timeout=10, try_timeout=6, first_pause=2, longest_pause=2)
+    pace = Pace(timeout=10, request_timeout=6, delay=2, max_delay=2)
     outcome, _time, limits, seen = run(["no", "late"], pace, takes=6)
     assert limits == [6, 2]
     assert outcome.result == "no"
@@ -95,21 +95,21 @@ def test_a_last_try_that_was_cut_short_does_not_hide_what_was_seen_before():
 
 
 def test_a_whole_try_that_was_too_slow_counts():
-    pace = Pace(timeout=14, try_timeout=6, first_pause=2, longest_pause=2)
+    pace = Pace(timeout=14, request_timeout=6, delay=2, max_delay=2)
     outcome, _time, limits, _seen = run(["no", "late"], pace, takes=6)
     assert limits == [6, 6]
     assert outcome.result == "late"
 
 
 def test_what_stays_hopeless_is_given_up_early():
-    pace = Pace(timeout=600, first_pause=1, longest_pause=1, settle=5)
+    pace = Pace(timeout=600, delay=1, max_delay=1, settle=5)
     outcome, time, _limits, _seen = run(["no", "never"], pace, hopeless=["never"])
     assert outcome.result == "never"
     assert time.now == 1006
 
 
 def test_what_was_hopeless_for_a_moment_is_not():
-    pace = Pace(timeout=600, first_pause=1, longest_pause=1, settle=5)
+    pace = Pace(timeout=600, delay=1, max_delay=1, settle=5)
     outcome, _time, _limits, _seen = run(["never"] * 4 + ["no"] + ["never"] * 4 + ["yes"], pace, hopeless=["never"])
     assert outcome.result == "yes"
 

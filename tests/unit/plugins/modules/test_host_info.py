@@ -138,21 +138,23 @@ def test_which_volumes_there_are(run_module, docker):
 
 
 def test_which_paths_exist(run_module, docker):
-    assert run_module(host_info, {"paths": ["/", "/nowhere/at/all"]}).result["paths"] == ["/"]
+    assert run_module(host_info, {"existing_paths": ["/", "/nowhere/at/all"]}).result["existing_paths"] == ["/"]
 
 
 def test_what_files_say(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
     paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
-    assert run_module(host_info, {"texts": paths}).result["texts"] == {paths[0]: "[Unit]"}
-    assert run_module(host_info, {"texts": [str(tmp_path / "u*")]}).result["texts"] == {paths[0]: "[Unit]"}
+    assert run_module(host_info, {"file_contents": paths}).result["file_contents"] == {paths[0]: "[Unit]"}
+    assert run_module(host_info, {"file_contents": [str(tmp_path / "u*")]}).result["file_contents"] == {
+        paths[0]: "[Unit]"
+    }
 
 
 def test_who_owns_files_and_what_their_sum_is(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
     (tmp_path / "unit").chmod(0o640)
     paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
-    found = run_module(host_info, {"files": paths}).result["files"]
+    found = run_module(host_info, {"file_stats": paths}).result["file_stats"]
     assert found == {paths[0]: {"mode": "0640", "owner": os.getuid(), "sha256": hashlib.sha256(b"[Unit]").hexdigest()}}
 
 
