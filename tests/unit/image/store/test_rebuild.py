@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +86,19 @@ def test_a_restore_and_an_upgrade_prevent_a_compaction(store, data, devpi, name)
         store.rebuild.compact()
     assert (uuid_of(data), devpi.supervised) == ("one", [])
     assert (data / name).exists()
+
+
+def test_a_failed_compaction_does_not_activate_what_a_restore_replaced(store, data, devpi, create, monkeypatch):
+    def fail():
+        raise store.devpi_api.Unavailable("Connection refused")
+
+    create(data / "replaced", "replaced", 3)
+    os.utime(data / "replaced", (1, 1))
+    monkeypatch.setattr(store.data_directory, "mirror_indexes", fail)
+    with pytest.raises(store.errors.StoreError):
+        store.rebuild.compact()
+    assert (uuid_of(data), devpi.supervised) == ("one", [])
+    assert is_clean(data)
 
 
 def test_a_full_disk_prevents_a_compaction(store, data, devpi, monkeypatch):

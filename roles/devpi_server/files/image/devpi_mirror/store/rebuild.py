@@ -49,6 +49,9 @@ def require_conditions() -> None:
 def compact() -> None:
     """Rebuild the data directory. Raises StoreError, and the current one stays."""
     require_conditions()
+    if REPLACED.exists():
+        # What a restore has replaced must not be activated if the compaction fails.
+        shutil.rmtree(REPLACED)
     freeze.FROZEN.touch()
     shutil.rmtree(COMPACT, ignore_errors=True)
     try:
@@ -57,7 +60,7 @@ def compact() -> None:
         replace(mirrors)
     except (OSError, ValueError, xmlrpc.client.Fault) as exc:
         if REPLACED.exists():
-            bring_back()
+            activate_previous()
         raise StoreError(f"devpi-server can't serve from the compacted data directory ({exc})") from exc
     finally:
         freeze.FROZEN.unlink(missing_ok=True)
@@ -73,29 +76,28 @@ def build() -> None:
     environ = dict(os.environ, DEVPISERVER_SERVERDIR=str(server))
     options = ["--no-events", "--hard-links"]
     commands.run("devpi-import failed", environ, "devpi-import", *options, str(COMPACT / "export"))
-    export(server, COMPACT / "own-after")
+    export(server, COMPACT / "compacted")
 
 
 def replace(mirrors: set[str]) -> None:
     """Activate the new data directory, and remove the previous one once devpi serves from the new one."""
     freeze.supervise("stopProcess")
     try:
-        export(STORE, COMPACT / "own-before")
-        if read_export(COMPACT / "own-before") != read_export(COMPACT / "own-after"):
+        export(STORE, COMPACT / "current")
+        if read_export(COMPACT / "current") != read_export(COMPACT / "compacted"):
             raise StoreError("users, indexes or private files were modified during the compaction")
         for index in mirrors:
             link_missing(index, STORE, COMPACT / "incoming" / "server")
-        shutil.rmtree(REPLACED, ignore_errors=True)
         (COMPACT / "incoming").rename(INCOMING)
         activate()
     finally:
         freeze.supervise("startProcess")
-    if await_users() != read_export(COMPACT / "own-after")["users"].keys():
+    if await_users() != read_export(COMPACT / "compacted")["users"].keys():
         raise OSError("it has other users")
     shutil.rmtree(REPLACED)
 
 
-def bring_back() -> None:
+def activate_previous() -> None:
     """Activate the previous data directory again."""
     freeze.supervise("stopProcess")
     undo()
