@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import random
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import count
@@ -118,7 +118,7 @@ def test_compact() -> None:
     own_page = "/carol/private/+simple/ours/"
     root = mirror.log_in_root()
     for _change in range(20):
-        description = f"description={random.randbytes(50_000).hex()}"
+        description = f"description={secrets.token_hex(50_000)}"
         mirror.call("PATCH", "/carol/private", [description], root.auth)
     assert get("bulk2004") == 200
     before, cached, page_before = mirror.state(), list_cache(), mirror.ask(own_page, Accept=JSON).text

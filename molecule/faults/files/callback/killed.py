@@ -38,7 +38,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self.timer.cancel()
-        self.task = f"{task.get_name()} ({os.path.basename(task.get_path())})"
+        self.task = f"{task.get_name()} ({Path(task.get_path()).name})"
         # A task with changed_when: false leaves no incomplete change.
         if task.changed_when != [False] and self.task not in self.killed:
             self.timer = threading.Timer(DELAY, self.kill)

@@ -26,7 +26,8 @@ def test_a_backup_contains_what_is_not_mirrored(store, backup):
     assert not (store.config.DATA / "backup").exists()
 
 
-def test_a_backup_contains_mirrored_files_if_requested(store, backup, write_backup):
+@pytest.mark.usefixtures("backup")
+def test_a_backup_contains_mirrored_files_if_requested(write_backup):
     with tarfile.open(fileobj=io.BytesIO(write_backup(has_mirrored_files=True))) as archive:
         assert [name for name in archive.getnames() if "root/pypi" in name]
 

@@ -40,7 +40,7 @@ def test_an_error_is_one_line(run):
     assert run("undo") == (1, "", "no data was replaced\n")
 
 
-def test_export_freezes_the_mirror(run, store, data, create, monkeypatch, tmp_path):
+def test_export_freezes_the_mirror(run, store, monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(store.freeze, "FROZEN", tmp_path / "frozen")
     monkeypatch.setattr(store.freeze, "supervise", lambda *arguments: commands.append(arguments))

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("supervisor")
+
 
 def test_exports_are_compared_by_what_matters(store, tmp_path):
     for name, order, modified in (("one", 1, "Mon"), ("two", -1, "Tue")):
@@ -31,7 +33,7 @@ def test_the_mirrors_of_an_export(store, tmp_path):
 
 
 @pytest.fixture
-def earlier(store, create, supervisor, monkeypatch, tmp_path):
+def earlier(store, create, monkeypatch, tmp_path):
     """The volume of an earlier release, with an export. ``imported`` lists devpi's commands."""
     folder = tmp_path / "earlier"
     create(folder, "one", 700)
