@@ -37,7 +37,7 @@ def test_full_disk() -> None:
     (file,) = mirror.files("bulk1001").values()
     answer = mirror.ask(file["path"])
     assert answer.status == 507
-    assert "no room for bulk1001-1.0-py3-none-any.whl" in answer.text
+    assert "bulk1001-1.0-py3-none-any.whl" in answer.text
     assert "DEGRADED: The disk is full" in until_logged("DEGRADED")
     assert [text for text in mirror.state()["troubles"] if text.startswith("The disk is full")]
     # Another program uses up the remaining space, and then the mirror is restarted.

@@ -30,7 +30,7 @@ def describe_loss(manifest: Manifest) -> str:
     except StoreError:
         return ""
     if current["uuid"] == manifest["uuid"]:
-        # Mirrored pages and files change the database too, and can't be told from other changes.
+        # Mirrored pages and files change the database too, and can't be distinguished from other changes.
         is_newer = current["serial"] > manifest["serial"]
         return f"the data directory has changed since (serial {current['serial']})" if is_newer else ""
     try:
