@@ -1,4 +1,4 @@
-"""What clients get of a data directory that an earlier release of the collection has written: alpha and beta were cached."""
+"""What clients receive from a data directory of an earlier release of the collection, which had cached alpha and beta."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_private_files_are_served() -> None:
     assert mirror.ask(urljoin(page, file["url"])).status == 200
 
 
-def test_pages_are_the_upstreams() -> None:
+def test_pages_have_the_fields_of_the_upstream() -> None:
     (file,) = mirror.files("alpha").values()
     assert file["upload-time"] == "2020-06-01T00:00:00Z"
     inherited = json.loads(mirror.ask("/alice/private/+simple/alpha/", Accept=JSON).text)
     assert [file["upload-time"] for file in inherited["files"]] == ["2020-06-01T00:00:00Z"]
 
 
-def test_all_files_are_whole() -> None:
+def test_all_files_are_intact() -> None:
     mirror.maintain(SCRUB_EVERY="1s")
     state = mirror.state()
     assert (state["scrub"]["damaged"], state["scrub"]["lost"], state["scrub"]["error"]) == (0, [], "")

@@ -1,4 +1,4 @@
-"""Steps with a private index, each selected by its name: upload files, change them, and find them as they were uploaded."""
+"""Steps of the scenario, each selected by its name: upload files to a private index, change them, and find them unchanged."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import urljoin
 
 from conversation import JSON, Mirror, User
 
-# The token of the first step, which must stay valid.
+# The token from the first step, which must remain valid.
 TOKEN = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "token"
 UPLOADS = {"ours": ["1.0", "2.0"], "alpha": ["9.0"], "expanding": ["1.0"]}
-# Megabytes of its core metadata, which devpi would read when the file is imported.
+# Megabytes of core metadata, which devpi would read when it imports the file.
 PADDING = {"expanding": 1500}
 mirror = Mirror()
 
@@ -22,6 +22,7 @@ def alice() -> User:
 
 
 def list_files(name: str) -> dict[str, str]:
+    """Return the path of each file of a project in the private index."""
     page = f"/alice/private/+simple/{name}/"
     files = json.loads(mirror.ask(page, Accept=JSON).text)["files"]
     return {file["filename"]: urljoin(page, file["url"]) for file in files}

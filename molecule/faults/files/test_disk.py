@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import random
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import count
@@ -11,14 +11,14 @@ from itertools import count
 from conversation import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
 
 MEGABYTE = 1_000_000
-# It has a small disk, see disk.yml.
+# disk.yml gives it a small disk.
 mirror = Mirror("small", 3142)
-# Names that are not cached, from an earlier run either.
+# Names of projects that neither this nor an earlier run has cached.
 unseen = (f"new{number}" for number in count(int(time.time())))
 
 
 def get(name: str) -> int:
-    """Download a project's file, and return the status of the answer. A file that arrives must have its hash."""
+    """Download a project's file, and return the status of the response. A file that is received must have its hash."""
     (file,) = mirror.files(name).values()
     answer = mirror.ask(file["path"])
     if answer.status == 200:
@@ -33,38 +33,42 @@ def test_full_disk() -> None:
     assert len(mirror.page("many").body) > 200_000
     free = mirror.state()["disk"]["free"]
     on_host(f"fallocate -l {free - 75 * MEGABYTE} /srv/room/filling")
-    # 20 MB fit into 75, but not with what must stay free.
+    # A file of 20 MB does not fit: 64 of the 75 MB must stay free.
     (file,) = mirror.files("bulk1001").values()
     answer = mirror.ask(file["path"])
     assert answer.status == 507
-    assert "no room for bulk1001-1.0-py3-none-any.whl" in answer.text
+    assert "bulk1001-1.0-py3-none-any.whl" in answer.text
     assert "DEGRADED: The disk is full" in until_logged("DEGRADED")
     assert [text for text in mirror.state()["troubles"] if text.startswith("The disk is full")]
-    # Another program takes all that is left, and then the mirror is restarted.
+    # Another program uses up the remaining space, and then the mirror is restarted.
     fill_disk()
     until(lambda: mirror.run("ls /tmp/no-room 2>/dev/null || true"), "the mirror does not detect the full disk")
-    serves_what_is_cached()
+    check_cached_responses()
     on_host("systemctl restart small")
-    # devpi itself may not start now, so that only the form that is cached can be served.
+    # devpi itself may fail to start now, so nginx can only serve the cached form of the page.
     until(lambda: mirror.is_serving(f"{PUBLIC}alpha/", Accept=JSON), "nothing is served from a full disk")
-    serves_what_is_cached()
+    check_cached_responses()
     on_host("rm /srv/room/filling /srv/room/rest; touch -d '1 hour ago' /srv/room/server/+files/root/left-over-tmp")
-    until(lambda: mirror.is_serving("/+api"), "devpi does not come back")
-    until(lambda: get("bulk1001") == 200, "new files are not cached, though there is room")
-    until_logged("All is well again")
-    until(lambda: "left-over" not in mirror.run("find /data/server -name '*-tmp'"), "a left-over is not removed", 120)
+    until(lambda: mirror.is_serving("/+api"), "devpi does not recover")
+    until(lambda: get("bulk1001") == 200, "new files are not cached, although there is space")
+    until_logged("RECOVERED")
+    until(
+        lambda: "left-over" not in mirror.run("find /data/server -name '*-tmp'"),
+        "an abandoned file is not removed",
+        120,
+    )
 
 
 def fill_disk() -> None:
     on_host("dd if=/dev/zero bs=4k >>/srv/room/rest 2>/dev/null || true")
 
 
-def serves_what_is_cached() -> None:
-    """Check pages that are no longer fresh, one of them larger than nginx's buffers, and a file."""
+def check_cached_responses() -> None:
+    """Check that pages that are no longer fresh, one of them larger than nginx's buffers, and a file are served."""
     for name in ("alpha", "many"):
         until(lambda name=name: mirror.page(name).is_outdated, f"the page of {name} does not expire")
     for _attempt in range(3):
-        # A restart and nginx's eviction of expired pages free enough room for the page of a new project.
+        # A restart, and expired pages that nginx evicts, free enough space for the page of a new project.
         fill_disk()
         assert get("alpha") == 200
         assert mirror.page("many").status == 200
@@ -77,18 +81,18 @@ def until_logged(text: str) -> str:
 
 
 def use(name: str) -> None:
-    """Download a project's file, and wait until the mirror has noted that, which it does for several files at once."""
+    """Download a project's file, and wait until the mirror has recorded that, which it does for several files at once."""
     assert get(name) == 200
     downloaded = mirror.run("date +%s.%N").strip()
     # Nothing else changes the access time after the download.
     until(
         lambda: mirror.run(f"find /data/server/+files -name '{name}-*' -newerat '@{downloaded}'"),
-        f"the use of {name} is not noted",
+        f"the use of {name} is not recorded",
     )
 
 
 def test_bounded_cache() -> None:
-    """70 MB have room for three files of 20 MB: the fourth evicts the least recently used one."""
+    """A cache of 70 MB holds three files of 20 MB: the fourth evicts the least recently used one."""
     set_upstream_mode("well")
     for name in ("bulk2001", "bulk2002", "bulk2003", "bulk2001", "bulk2004"):
         use(name)
@@ -106,7 +110,7 @@ def list_cache() -> str:
 
 
 def test_compact() -> None:
-    """A database with every state of an index is compacted to the last one, and everything else stays the same."""
+    """Compaction removes the earlier states of an index from the database, and nothing else changes."""
     set_upstream_mode("well")
     assert mirror.state()["limits"]["database"] == 1024**4
     carol = mirror.create_user("carol")
@@ -114,7 +118,7 @@ def test_compact() -> None:
     own_page = "/carol/private/+simple/ours/"
     root = mirror.log_in_root()
     for _change in range(20):
-        description = f"description={random.randbytes(50_000).hex()}"
+        description = f"description={secrets.token_hex(50_000)}"
         mirror.call("PATCH", "/carol/private", [description], root.auth)
     assert get("bulk2004") == 200
     before, cached, page_before = mirror.state(), list_cache(), mirror.ask(own_page, Accept=JSON).text
@@ -123,7 +127,7 @@ def test_compact() -> None:
         while not maintenance.done():
             assert get("bulk2004") == 200
             wait([maintenance], timeout=0.2)
-    assert "devpi's database took" in maintenance.result()
+    assert "Compacted devpi's database" in maintenance.result()
     after = mirror.state()
     assert after["store_bytes"] < before["store_bytes"] / 2
     assert (after["troubles"], after["cache"]) == ([], before["cache"])
@@ -131,5 +135,5 @@ def test_compact() -> None:
     assert mirror.ask(own_page, Accept=JSON).text == page_before
     carol.upload("ours", "2.0")
     assert get("new2001") == 200
-    # It has not grown since.
-    assert "took" not in mirror.maintain(DATABASE_MAX_SIZE="1m")
+    # The database has not grown since.
+    assert "Compacted" not in mirror.maintain(DATABASE_MAX_SIZE="1m")

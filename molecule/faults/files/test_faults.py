@@ -1,4 +1,4 @@
-"""Faults of a mirror and around it, while clients install from it without pause."""
+"""Faults of the mirror and its environment, while clients continuously install from it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
-from typing import Iterator
 
 import pytest
 from conversation import (
@@ -31,7 +31,7 @@ from conversation import (
 )
 
 mirror = Mirror()
-# Names that are not cached, from an earlier run either. The clients on the host use low numbers.
+# Names of projects that neither this nor an earlier run has cached. The clients on the host use low numbers.
 unseen = (f"new{number}" for number in count(int(time.time())))
 bulky = (f"bulk{number}" for number in count(int(time.time())))
 
@@ -50,24 +50,25 @@ def outcomes(kind: str) -> list[str]:
     return on_host(f"cat /home/ada/{kind}.log 2>/dev/null || true").splitlines()
 
 
-def is_good(name: str) -> bool:
-    """Return whether the file of a project arrives with its hash."""
+def is_downloadable(name: str) -> bool:
+    """Return whether a project's file can be downloaded and has its hash."""
     try:
         (file,) = mirror.files(name).values()
-        return has(file, mirror.ask(file["path"]))
+        return contains(mirror.ask(file["path"]), file)
     except (*LOST, ValueError):
         return False
 
 
-def has(file: dict, answer: Answer) -> bool:
+def contains(answer: Answer, file: dict) -> bool:
+    """Return whether a response contains a file with its hash."""
     return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def clients() -> Iterator[None]:
-    """Run clients on the host without pause. Those that download cached files must never fail."""
+    """Run clients on the host continuously. Those that download cached files must never fail."""
     for name in ("alpha", "beta", "large"):
-        assert is_good(name)
+        assert is_downloadable(name)
     for kind in ("cached", "new"):
         run_clients(kind)
     yield
@@ -76,13 +77,13 @@ def clients() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def recovery() -> Iterator[None]:
-    """Have the upstream work before and after each test. Afterwards the mirror must recover, and no client may have failed."""
+    """Make the upstream work before and after each test. Then the mirror must recover, and no client may have failed."""
     set_upstream_mode("well")
     before = len(outcomes("cached"))
     yield
     set_upstream_mode("well")
     until(lambda: mirror.is_serving("/+api"), "devpi does not recover", RECOVERY_LIMIT)
-    until(partial(is_good, unseen_name()), "new files can not be downloaded", RECOVERY_LIMIT)
+    until(partial(is_downloadable, unseen_name()), "new files can not be downloaded", RECOVERY_LIMIT)
     done = len(outcomes("cached"))
     until(lambda: len(outcomes("cached")) > done + 3, "the clients on the host have stopped", RECOVERY_LIMIT)
     assert [line for line in outcomes("cached")[before:] if line != "good"] == []
@@ -95,7 +96,7 @@ def recovery() -> Iterator[None]:
         pytest.param("pkill -STOP -f '[d]evpi_mirror.server'", id="devpi-server hung"),
         pytest.param("pkill -9 -o nginx", id="nginx killed"),
         pytest.param("docker kill devpi", id="container killed"),
-        pytest.param("systemctl restart docker", id="engine restarted"),
+        pytest.param("systemctl restart docker", id="Docker daemon restarted"),
     ],
 )
 def test_servers_die(command: str) -> None:
@@ -116,7 +117,7 @@ def test_memory_runs_out() -> None:
 
 
 class TestUpstream:
-    """An upstream that fails keeps no client from cached files, and no incomplete file is cached."""
+    """While the upstream fails, clients receive cached files, and no incomplete file is cached."""
 
     @pytest.mark.parametrize("mode", ["failing", "hang", "reset", "slow", "truncated", "broken", "wrong"])
     def test_it_is(self, mode: str) -> None:
@@ -134,19 +135,19 @@ class TestUpstream:
         client = threading.Thread(target=fetch)
         client.start()
         at_upstream = f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
-        until(lambda: at_upstream in upstream_requests(), "the upstream is not asked for the new file")
-        assert is_good("alpha")
+        until(lambda: at_upstream in upstream_requests(), "the new file is not requested from the upstream")
+        assert is_downloadable("alpha")
         if mode in ("hang", "slow"):
-            # The client of the cached file has not waited for the upstream: that of the new file still does.
+            # The client that requested the cached file did not wait for the upstream. The other one still does.
             assert not answers
         if mode != "slow":
             client.join(40)
             (answer,) = answers
-            assert isinstance(answer, Exception) or not has(file, answer)
+            assert isinstance(answer, Exception) or not contains(answer, file)
             if isinstance(answer, Answer) and mode in ("failing", "hang", "reset"):
                 assert answer.status in (502, 503, 504)
         set_upstream_mode("well")
-        until(lambda: is_good(name), f"{name} can not be downloaded")
+        until(lambda: is_downloadable(name), f"{name} can not be downloaded")
         client.join(40)
 
     def test_it_refuses(self) -> None:
@@ -155,14 +156,14 @@ class TestUpstream:
         on_host("systemctl stop upstream")
         try:
             assert mirror.ask(file["path"]).status in (502, 503, 504)
-            assert is_good("alpha")
-            told = mirror.state()
-            assert not told["upstream"]["reachable"]
-            assert "refused" in told["upstream"]["error"]
+            assert is_downloadable("alpha")
+            upstream = mirror.state()["upstream"]
+            assert not upstream["reachable"]
+            assert "refused" in upstream["error"]
         finally:
             on_host("systemctl start upstream")
             await_upstream()
-        until(lambda: is_good(name), f"{name} can not be downloaded")
+        until(lambda: is_downloadable(name), f"{name} can not be downloaded")
 
     def test_its_certificate_is_untrusted(self) -> None:
         root = mirror.log_in_root()
@@ -171,7 +172,7 @@ class TestUpstream:
         mirror.call("PATCH", "/root/pypi", [f"mirror_url={untrusted}"], root.auth)
         try:
             assert mirror.page(next(unseen)).status == 503
-            assert is_good("alpha")
+            assert is_downloadable("alpha")
             assert "certificate verify failed" in mirror.state()["upstream"]["error"]
         finally:
             mirror.call("PATCH", "/root/pypi", [f"mirror_url={url}"], root.auth)
@@ -180,19 +181,19 @@ class TestUpstream:
 class TestDisk:
     def test_a_damaged_file_is_replaced_after_its_first_download(self) -> None:
         name = next(unseen)
-        assert is_good(name)
+        assert is_downloadable(name)
         (file,) = mirror.files(name).values()
         stored = "/data/server/+files" + file["path"].replace("/-f/", "/+f/")
         damage(stored)
-        # This answer is wrong, unless nginx still has the file from before or the mirror has checked it after its first use.
-        is_good(name)
+        # This response is wrong, unless nginx still has the intact file open or the mirror has checked it after its first use.
+        is_downloadable(name)
         until(
             lambda: name in mirror.run("ls /data/damaged 2>/dev/null || true"),
             "the damage is not detected",
             RECOVERY_LIMIT,
         )
-        until(lambda: is_good(name), "the file stays damaged", RECOVERY_LIMIT)
-        assert f"{stored.split('+files/')[1]} is damaged: it is fetched again" in mirror.log()
+        until(lambda: is_downloadable(name), "the file stays damaged", RECOVERY_LIMIT)
+        assert f"DAMAGED: {stored.split('+files/')[1]}" in mirror.log()
 
 
 def damage(path: str) -> None:
@@ -214,7 +215,7 @@ def test_power_is_cut_in_the_middle_of_downloads() -> None:
     until(lambda: mirror.is_serving("/+api"), "the mirror does not recover", RECOVERY_LIMIT)
     for kind in ("cached", "new"):
         run_clients(kind)
-    until(partial(is_good, name), f"{name} can not be downloaded", RECOVERY_LIMIT)
+    until(partial(is_downloadable, name), f"{name} can not be downloaded", RECOVERY_LIMIT)
 
 
 def fsck() -> str:
@@ -223,15 +224,15 @@ def fsck() -> str:
     return output
 
 
-def test_all_files_are_whole_afterwards() -> None:
+def test_all_files_are_intact_afterwards() -> None:
     on_host("systemctl stop clients-new")
     mirror.maintain()
-    # What a killed server has not stored is downloaded again when a client requests it.
+    # A mirrored file that a killed server has not stored is downloaded again when a client requests it.
     for path in re.findall(r"Missing file (\S+)", fsck()):
         assert mirror.ask(f"/{path}").status == 200
     assert not re.search("mismatch|Missing", fsck())
-    got = on_host("cd /home/ada/new && sha256sum *").split("\n")
-    digests = dict(reversed(line.split()) for line in got if line)
+    downloaded = on_host("cd /home/ada/new && sha256sum *").split("\n")
+    digests = dict(reversed(line.split()) for line in downloaded if line)
     assert digests
     for name, digest in list(digests.items())[-20:]:
         (file,) = mirror.files(name.split("-")[0]).values()

@@ -1,6 +1,6 @@
-"""A play that is killed at each task that changes something, and run again each time, starting on a bare host.
+"""A play on a bare host that is killed at each task that changes something, and run again each time.
 
-Every few times the host loses its power too.
+The power of the host is cut at every fourth kill.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from conversation import Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode
 
 PLAY = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "devpi.mirror.site"]
-# More than there are tasks to kill.
-MOST = 80
+# More than the number of tasks to kill.
+MAX_PLAYS = 80
 POWER_CUT_EVERY = 4
 
-# What a play says about a port that Docker keeps for no container: it was starting one when the power was cut.
+# The advice about a port that Docker holds although no container uses it: it was starting one when the power was cut.
 ADVICE = "Restart the Docker daemon"
 
-# Every file that exists must be complete and readable, and bob's own settings must be in his.
+# Every file that exists must be complete and readable, and bob's file must contain his own settings.
 CHECK_FILES = r"""
 set -e
 read="import configparser, sys; configparser.RawConfigParser().read_file(open(sys.argv[1]))"
@@ -39,27 +39,27 @@ grep -q '^timeout = 20$' /home/bob/.config/pip/pip.conf
 """
 
 
-def kill_workers(mark: str) -> None:
-    """Kill the workers that a killed play has left on the controller, which have ``mark`` in their environment."""
+def kill_workers(marker: str) -> None:
+    """Kill the worker processes that a killed play has left on the controller, with ``marker`` in their environment."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        left = 0
+        found = False
         for process in Path("/proc").iterdir():
             with suppress(OSError):
-                if process.name.isdigit() and mark.encode() in (process / "environ").read_bytes():
+                if process.name.isdigit() and marker.encode() in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
-                    left += 1
-        if not left:
+                    found = True
+        if not found:
             return
         time.sleep(0.05)
-    raise AssertionError("workers of a killed play do not end")
+    raise AssertionError("the worker processes of a killed play do not end")
 
 
 def test_killed_at_every_task(tmp_path: Path) -> None:
     set_upstream_mode("well")
     killed = tmp_path / "killed"
     env = dict(os.environ, KILLED_TASKS=str(killed), ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callback"))
-    for play in range(MOST):
+    for play in range(MAX_PLAYS):
         started = time.monotonic()
         done = subprocess.run(PLAY, env=env, capture_output=True, text=True, check=False, start_new_session=True)
         if ADVICE in done.stderr:
@@ -81,5 +81,5 @@ def test_killed_at_every_task(tmp_path: Path) -> None:
     assert Mirror().page("alpha").status == 200
     tasks = killed.read_text().splitlines()
     assert len(tasks) == len(set(tasks))
-    # A play that sets up a bare host has many, or this test kills nothing.
+    # A play on a bare host has many such tasks. With fewer, the callback plugin has failed.
     assert len(tasks) > 10, tasks

@@ -1,11 +1,11 @@
-"""The mirror starts, backs up and repairs itself, whatever was written last and whichever file of it is missing."""
+"""The mirror starts, makes backups and recovers, whichever file of its last transaction is missing."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Iterator
 
 import pytest
 from conversation import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upstream_mode, until
@@ -40,7 +40,7 @@ def upload(dave: User) -> str:
 
 
 def upload_test_result(dave: User) -> str:
-    """Upload a file and a test result of it, and return the name of the latter."""
+    """Upload a file and a test result for it, and return the name of the test result."""
     name = upload(dave)
     dave.upload_test_result(find(name).removeprefix("/data/server/+files"))
     return Path(find(f"{name}.toxresult*")).name
@@ -48,7 +48,7 @@ def upload_test_result(dave: User) -> str:
 
 def find(name: str) -> str:
     path = mirror.run(f"find /data/server/+files -name '{name}'").strip()
-    assert path, f"{name} is not there"
+    assert path, f"{name} does not exist"
     return path
 
 
@@ -56,18 +56,18 @@ def remove(path: str) -> None:
     mirror.run(f"rm '{path}'")
 
 
-def empty(path: str) -> None:
-    """Leave what a power cut can leave of a file."""
+def truncate(path: str) -> None:
+    """Leave an empty file, as a power cut can."""
     mirror.run(f": >'{path}'")
 
 
 def quarantine(path: str) -> None:
-    """Have the maintenance find a damaged file while devpi can't download it again."""
-    empty(path)
+    """Let the maintenance find a damaged file while it can't be downloaded again."""
+    truncate(path)
     set_upstream_mode("failing")
     mirror.ask(path.removeprefix("/data/server/+files"))
-    is_there = f"if [ -e '{path}' ]; then echo yes; fi"
-    until(lambda: not mirror.run(is_there), "the damaged file is not quarantined", RECOVERY_LIMIT)
+    exists = f"if [ -e '{path}' ]; then echo yes; fi"
+    until(lambda: not mirror.run(exists), "the damaged file is not quarantined", RECOVERY_LIMIT)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def restart() -> None:
 
 
 @pytest.mark.parametrize("later", [None, "user", "page"])
-@pytest.mark.parametrize("damage", [remove, empty, quarantine])
+@pytest.mark.parametrize("damage", [remove, truncate, quarantine])
 def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None], later: str | None) -> None:
     name = download(dave)
     if later == "user":
@@ -95,23 +95,23 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
     project = name.partition("-")[0]
     set_upstream_mode("well")
 
-    def is_whole() -> bool:
+    def is_downloadable() -> bool:
         (file,) = mirror.files(project).values()
         answer = mirror.ask(file["path"])
         return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
 
-    # An empty one is found by its first use.
-    until(is_whole, "the file is not downloaded again", RECOVERY_LIMIT)
+    # The maintenance finds an empty file after its first use.
+    until(is_downloadable, "the file is not downloaded again", RECOVERY_LIMIT)
 
 
-@pytest.mark.parametrize("damage", [remove, empty])
+@pytest.mark.parametrize("damage", [remove, truncate])
 def test_the_database_is_compacted_although_the_last_file_is_missing(dave: User, damage: Callable[[str], None]) -> None:
     damage(find(download(dave)))
     mirror.run("/opt/devpi/bin/python -m devpi_mirror.store compact")
     assert mirror.page(f"new{next(numbers)}").status == 200
 
 
-@pytest.mark.parametrize("damage", [remove, empty])
+@pytest.mark.parametrize("damage", [remove, truncate])
 @pytest.mark.parametrize("write", [upload, upload_test_result])
 def test_a_private_file_can_be_missing(dave: User, write: Callable[[User], str], damage: Callable[[str], None]) -> None:
     name = write(dave)

@@ -1,4 +1,4 @@
-"""The names of the image's compat.py, in the devpi-server that the tests have."""
+"""The differences between devpi releases in compat.py, in the installed devpi-server."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def compat(load):
     return load("compat")
 
 
-def test_in_6_nothing_is_renamed(compat, monkeypatch):
+def test_devpi_6_has_the_same_names(compat, monkeypatch):
     monkeypatch.setattr(compat, "MAJOR", 6)
     assert compat.renamed(VALUES) == VALUES
 
 
-def test_in_7_what_does_not_exist_is_left_out(compat, monkeypatch):
+def test_devpi_7_has_other_names_and_lacks_some(compat, monkeypatch):
     monkeypatch.setattr(compat, "MAJOR", 7)
     assert compat.renamed(VALUES) == {"remote_url": "u", "DEVPISERVER_REMOTE_REFRESH_DELAY": "300", "other": 1}
 
 
-def test_devpi_has_the_database_of_its_release(compat, tmp_path):
-    store = ["--serverdir", str(tmp_path)]
-    subprocess.run([str(Path(sys.executable).with_name("devpi-init")), *store], check=True, capture_output=True)
+def test_the_last_serial_is_in_the_database(compat, tmp_path):
+    command = [str(Path(sys.executable).with_name("devpi-init")), "--serverdir", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
     with closing(sqlite3.connect(tmp_path / compat.DATABASE)) as database:
-        (serial,) = database.execute(f"SELECT MAX(serial) FROM {compat.CHANGES}").fetchone()
+        (serial,) = database.execute(compat.LAST_SERIAL).fetchone()
     assert serial >= 0

@@ -1,4 +1,4 @@
-"""What the image's patches.py replaces in devpi-server, in the devpi-server that the tests have."""
+"""The attributes of devpi-server that patches.py replaces, in the installed devpi-server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORAGES = [filestore_fs.FSIOFile, filestore_hash_hl.HashHLIOFile]
 
 @pytest.fixture
 def patches(load, monkeypatch, tmp_path):
-    """The module, of which no replacement stays."""
+    """The module, whose replacements are undone after the test."""
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
     module = load("patches")
     for patch in module.PATCHES:
@@ -29,7 +29,7 @@ def patches(load, monkeypatch, tmp_path):
 
 
 def test_devpi_has_all_targets(patches):
-    assert [patches.problem(patch) for patch in patches.PATCHES] == [""] * len(patches.PATCHES)
+    assert [patches.find_problem(patch) for patch in patches.PATCHES] == [""] * len(patches.PATCHES)
     assert patches.main() == 0
 
 
@@ -38,7 +38,7 @@ def test_all_targets_are_replaced(patches):
     patches.apply()
     after = [getattr(*patches.resolve(patch.target)) for patch in patches.PATCHES]
     assert all(new is not old for new, old in zip(after, before))
-    # The commands of devpi call them as before.
+    # devpi's commands call them with the same parameters.
     for patch, new in zip(patches.PATCHES, after):
         assert not patch.parameters or tuple(inspect.signature(new).parameters) == patch.parameters
 
@@ -54,13 +54,13 @@ def test_all_targets_are_replaced(patches):
 )
 def test_a_changed_target_is_a_problem(patches, monkeypatch, capsys, target, parameters, reason):
     patch = patches.Patch(target, parameters, "", lambda replaced: replaced)
-    assert patches.problem(patch).startswith(f"{target} {reason}")
+    assert patches.find_problem(patch).startswith(f"{target} {reason}")
     monkeypatch.setattr(patches, "PATCHES", (patch,))
     assert patches.main() == 1
     assert capsys.readouterr().err.startswith(target)
 
 
-def test_the_build_of_the_image_checks_the_targets():
+def test_the_check_of_the_image_build_passes():
     command = [sys.executable, "-m", "devpi_mirror.patches", "--check"]
     environ = {**os.environ, "PYTHONPATH": str(IMAGE)}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
@@ -68,7 +68,7 @@ def test_the_build_of_the_image_checks_the_targets():
 
 
 def infos_of(*names: str) -> list[tuple]:
-    """Return what devpi recovers files from."""
+    """Return devpi's description of the files that a crash recovery handles."""
     return [
         (f"+files/alice/{name}-0123-tmp", f"alice/{name}", FilePathInfo(f"alice/{name}", "01" * 32), False)
         for name in names
@@ -83,17 +83,17 @@ def test_each_missing_file_is_reported(patches, storage, tmp_path, capsys):
     # As after a crash: devpi moves it.
     (folder / "staged.whl-0123-tmp").touch()
     patches.apply()
-    storage(tmp_path, {})._perform_crash_recovery(infos_of("lost.whl", "existing.whl", "staged.whl", "gone.whl"))
+    storage(tmp_path, {})._perform_crash_recovery(infos_of("lost.whl", "existing.whl", "staged.whl", "missing.whl"))
     assert patches.config.SCRUB_REQUESTED.exists()
     reports = capsys.readouterr().err.splitlines()
     assert len(reports) == 2
-    for report, name in zip(reports, ("lost.whl", "gone.whl")):
+    for report, name in zip(reports, ("lost.whl", "missing.whl")):
         assert f"alice/{name}. If it is a mirrored file, it is downloaded again." in report
     assert (folder / "staged.whl").exists()
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_recovery_that_misses_nothing_requests_no_check(patches, storage, tmp_path, capsys):
+def test_a_recovery_without_missing_files_requests_no_check(patches, storage, tmp_path, capsys):
     (tmp_path / "+files" / "alice").mkdir(parents=True)
     (tmp_path / "+files" / "alice" / "existing.whl").touch()
     patches.apply()
@@ -115,10 +115,10 @@ def test_other_errors_of_a_recovery_are_raised(patches):
         raise PermissionError
 
     with pytest.raises(PermissionError):
-        patches.tolerate(fail)(None, infos_of("lost.whl"))
+        patches.tolerate_missing_files(fail)(None, infos_of("lost.whl"))
 
 
-def test_devpi_reads_no_metadata_that_expands_to_too_much(patches):
+def test_metadata_that_expands_to_too_much_is_not_read(patches):
     bomb = zip_of(bytes(100_000_000))
     patches.apply()
     assert filestore.get_core_metadata(bomb, "alpha", "1.0") is None

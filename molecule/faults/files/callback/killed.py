@@ -1,6 +1,6 @@
-"""A callback plugin that kills the play in the middle of a task that changes something: each time at the next one.
+"""A callback plugin that kills the play during a task that changes something, in each play at the next one.
 
-The environment's KILLED_TASKS is a file that lists where earlier plays were killed, a task in each line.
+The environment variable KILLED_TASKS is the path of a file that lists at which tasks earlier plays were killed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: killed
 type: aggregate
-short_description: Kill the play in the middle of a task
+short_description: Kill the play during a task
 description: For tests.
 """
 
-# Seconds that a task has been at work when it is killed. What is done before that is killed when it is done.
+# Seconds after which a running task is killed. The play is killed after a task that is faster.
 DELAY = 0.5
 
 
@@ -38,8 +38,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self.timer.cancel()
-        self.task = f"{task.get_name()} ({os.path.basename(task.get_path())})"
-        # What says of itself that it changes nothing leaves nothing half done.
+        self.task = f"{task.get_name()} ({Path(task.get_path()).name})"
+        # A task with changed_when: false leaves no incomplete change.
         if task.changed_when != [False] and self.task not in self.killed:
             self.timer = threading.Timer(DELAY, self.kill)
             self.timer.start()

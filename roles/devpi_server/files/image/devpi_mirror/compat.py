@@ -1,4 +1,4 @@
-"""What differs between the releases of devpi-server. The rest of the package knows the names of devpi 6."""
+"""All differences between the releases of devpi-server. The rest of the package uses the names of devpi 6."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from . import config, pages
 
 MAJOR = int(__version__.split(".")[0])
 
-# Options, as variables of the environment, and settings of indexes. What is None is always on, or gone.
-NEW: dict[str, str | None] = {
+# What devpi 7 calls options, which are environment variables, and settings of indexes. None: always on, or removed.
+NAMES_IN_7: dict[str, str | None] = {
     "DEVPISERVER_MIRROR_CACHE_EXPIRY": "DEVPISERVER_REMOTE_REFRESH_DELAY",
     "DEVPISERVER_ENABLE_CORE_METADATA": None,
     "DEVPISERVER_KEYFS_CACHE_SIZE": None,
@@ -22,15 +22,19 @@ NEW: dict[str, str | None] = {
     "mirror_url": "remote_url",
 }
 
-# The file of its database, and the table that has its changes by number.
-DATABASE, CHANGES = (".sqlite", "changelog") if MAJOR < 7 else (".sqlite_alchemy", "ulid_changelog")
+# The file of the database, and the query for its last transaction.
+DATABASE, LAST_SERIAL = (
+    (".sqlite", "SELECT MAX(serial) FROM changelog")
+    if MAJOR < 7
+    else (".sqlite_alchemy", "SELECT MAX(serial) FROM ulid_changelog")
+)
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options or settings with the names that this devpi knows, without those that it does not know."""
+    """Return options or settings with the names of this devpi, without those that it does not have."""
     if MAJOR < 7:
         return dict(values)
-    names = {name: NEW.get(name, name) for name in values}
+    names = {name: NAMES_IN_7.get(name, name) for name in values}
     return {new: values[name] for name, new in names.items() if new}
 
 
@@ -39,7 +43,7 @@ def is_mirror(stage: Any) -> bool:
 
 
 def stages_with(stage: Any, project: str) -> list[Any]:
-    """Return the indexes that an index takes a project from, in order: itself and its bases, unless they are blocked."""
+    """Return the indexes that contribute to a project of an index, in order: itself and its bases that are not blocked."""
     if MAJOR < 7:
         return [found for found, _has in stage.op_sro_check_mirror_whitelist("has_project_perstage", project=project)]
     info = stage.index_bases.get_project_inheritance_info(normalize_name(project))
@@ -47,7 +51,7 @@ def stages_with(stage: Any, project: str) -> list[Any]:
 
 
 def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
-    """Return what devpi calls the links of a project of a mirror index, for its page with links to this mirror."""
+    """Return devpi's object for the links of a project of a mirror index, from its page with links to this mirror."""
     if MAJOR < 7:
         links: list[Any] = []
         for file in page["files"]:
@@ -82,7 +86,7 @@ def simple_links(stage: Any, project: str, page: pages.Page) -> Any:
 
 
 def has_version(project: Any, filename: str) -> bool:
-    """Return whether devpi 7 finds the version in a file name. It fails for a whole project if one file has none."""
+    """Return whether devpi 7 finds a version in a file name. A single file without one makes it fail for the whole project."""
     from devpi_server.filestore import split_name_version_pyversion_ext  # type: ignore[attr-defined, unused-ignore]
 
     try:
@@ -93,7 +97,7 @@ def has_version(project: Any, filename: str) -> bool:
 
 
 def private_files(stage: Any, project: str) -> list[pages.File]:
-    """Return the files of a project that an index which is no mirror has itself."""
+    """Return the own files of a project in an index that is not a mirror."""
     files = []
     for link in stage.get_simplelinks_perstage(project):
         if MAJOR < 7:
@@ -103,7 +107,7 @@ def private_files(stage: Any, project: str) -> list[pages.File]:
             more: pages.File = {"core-metadata": True if link.core_metadata else None}
         else:
             name, path, hashes = link.basename, link.path, dict(link.hashes)
-            # Metadata without a hash is an empty object for devpi.
+            # devpi represents metadata without a hash as an empty object.
             has_metadata = None if link.core_metadata is None else link.core_metadata or True
             more = {"core-metadata": has_metadata, "size": link.size, "upload-time": link.upload_time}
         more |= {"requires-python": link.require_python, "yanked": None if link.yanked is False else link.yanked}
@@ -113,13 +117,13 @@ def private_files(stage: Any, project: str) -> list[pages.File]:
 
 
 def mirror_url(stage: Any) -> str:
-    """Return the URL of a mirror index's upstream, with the credentials in it."""
+    """Return the URL of a mirror index's upstream, including credentials."""
     (name,) = renamed({"mirror_url": None})
     return str(stage.ixconfig.get(name, ""))
 
 
 def file_key(xom: Any, path: str) -> Any:
-    """Return the key of a file's entry in the database, which need not exist. Call it in a transaction."""
+    """Return the key of a file's database entry, which may not exist. It requires a transaction."""
     if MAJOR < 7:
         return xom.keyfs.get_key_instance("STAGEFILE" if "/+f/" in path else "PYPIFILE_NOMD5", path)
     schema = xom.keyfs.schema
@@ -127,5 +131,5 @@ def file_key(xom: Any, path: str) -> Any:
 
 
 def set_content(entry: Any, content: Any, hashes: Mapping[str, str], size: int) -> None:
-    """Give an entry its file."""
+    """Store the file of an entry."""
     entry.file_set_content(content, hashes=hashes, **({} if MAJOR < 7 else {"size": size}))

@@ -199,7 +199,7 @@ def main() -> None:
     configure_nginx(os.environ)
     if (DATA / "incoming").exists():
         # What it needs would stay in memory, as this process becomes the supervisor.
-        subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "take-place"], check=True)
+        subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "activate"], check=True)
     prepare_store(os.environ)
     remove_old_responses()
     try:

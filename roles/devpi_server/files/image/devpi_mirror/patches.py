@@ -1,7 +1,7 @@
-"""What devpi-server has no hook for: the attributes that are replaced, each with its reason.
+"""Replace attributes of devpi-server where it has no hook, each for a stated reason.
 
-``python -m devpi_mirror.patches --check`` fails if devpi-server lacks one of them, or has changed how it is called. The image's
-build runs it.
+The image's build runs ``python -m devpi_mirror.patches --check``, which fails if devpi-server lacks one of these attributes, or
+has changed its parameters.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from .archives import LimitedZipFile
 class Patch(NamedTuple):
     """A replaced attribute.
 
-    ``target`` is its module and its path there, ``parameters`` the names of those that a function must have, ``reason`` why it
-    is replaced, ``replace`` returns the new value for the old one, and ``upstream`` is where devpi's developers discuss it, or
-    an empty text.
+    ``target`` is ``module:path``, ``parameters`` are the names of the function's parameters, ``reason`` is why it is replaced,
+    ``replace`` returns the new value for the old one, and ``upstream`` is the URL of devpi's issue, if there is one.
     """
 
     target: str
@@ -32,34 +31,32 @@ class Patch(NamedTuple):
     upstream: str = ""
 
 
-def simple_links(_replaced: Any) -> Callable[[Any, str], Any]:
+def replace_simple_links(_replaced: Any) -> Callable[[Any, str], Any]:
     def get_simplelinks_perstage(self: Any, project: str) -> Any:
         return self.xom.devpi_mirror.simple_links(self, project)
 
     return get_simplelinks_perstage
 
 
-def tolerate(complete: Callable[[Any, Iterable[Any]], None]) -> Callable[[Any, Iterable[Any]], None]:
-    """Return devpi's recovery as one that reports a missing file, and goes on with the next."""
+def tolerate_missing_files(recover: Callable[[Any, Iterable[Any]], None]) -> Callable[[Any, Iterable[Any]], None]:
+    """Return devpi's crash recovery in a version that reports a missing file and continues."""
 
-    def complete_each(self: Any, infos: Iterable[Any]) -> None:
+    def recover_each(self: Any, infos: Iterable[Any]) -> None:
         for info in infos:
             try:
-                complete(self, [info])
+                recover(self, [info])
             except FileNotFoundError as exc:
-                print(
-                    f"The last change has a {exc}. If it is a mirrored file, it is downloaded again.", file=sys.stderr
-                )
-                # On a full disk, all files are checked when that is due.
+                print(f"Crash recovery: {exc}. If it is a mirrored file, it is downloaded again.", file=sys.stderr)
+                # On a full disk this fails. All files are then checked at the scheduled time.
                 with suppress(OSError):
                     config.SCRUB_REQUESTED.touch()
 
-    return complete_each
+    return recover_each
 
 
 RECOVERY_REASON = (
-    "devpi does not start if a file of the last change does not exist, and a mirrored file can be missing at any time: "
-    "the cache evicts and quarantines files, and backups leave them out"
+    "devpi does not start if a file of the last transaction is missing, and a mirrored file can be missing at any time: the "
+    "maintenance evicts and quarantines mirrored files, and backups omit them"
 )
 PATCHES = (
     Patch(
@@ -68,26 +65,31 @@ PATCHES = (
         else "devpi_server.model.remote:RemoteIndex.get_simplelinks_perstage",
         ("self", "project"),
         "devpi stores an entry for each link of a page, which takes most of the time of a first installation",
-        simple_links,
+        replace_simple_links,
     ),
     Patch(
         "devpi_server.filestore:ZipFile",
         (),
-        "devpi reads the core metadata of uploaded wheels into memory, however large it is",
+        "devpi reads the core metadata of an uploaded wheel into memory, however large it is",
         lambda _replaced: LimitedZipFile,
     ),
-    Patch("devpi_server.filestore_fs:FSIOFile._perform_crash_recovery", ("self", "infos"), RECOVERY_REASON, tolerate),
+    Patch(
+        "devpi_server.filestore_fs:FSIOFile._perform_crash_recovery",
+        ("self", "infos"),
+        RECOVERY_REASON,
+        tolerate_missing_files,
+    ),
     Patch(
         "devpi_server.filestore_hash_hl:HashHLIOFile._perform_crash_recovery",
         ("self", "infos"),
         RECOVERY_REASON,
-        tolerate,
+        tolerate_missing_files,
     ),
 )
 
 
 def resolve(target: str) -> tuple[Any, str]:
-    """Return the object that has a target as its attribute, and the name of the attribute. Raises AttributeError."""
+    """Return the object whose attribute the target is, and the name of the attribute. Raises ImportError or AttributeError."""
     module, _colon, path = target.partition(":")
     *parents, name = path.split(".")
     owner = importlib.import_module(module)
@@ -97,8 +99,8 @@ def resolve(target: str) -> tuple[Any, str]:
     return owner, name
 
 
-def problem(patch: Patch) -> str:
-    """Return why a patch can't be applied to this devpi-server, or an empty text."""
+def find_problem(patch: Patch) -> str:
+    """Return why a patch can't be applied to this devpi-server, or an empty string."""
     try:
         owner, name = resolve(patch.target)
     except (ImportError, AttributeError) as exc:
@@ -117,7 +119,7 @@ def apply() -> None:
 
 
 def main() -> int:
-    problems = [text for text in map(problem, PATCHES) if text]
+    problems = [text for text in map(find_problem, PATCHES) if text]
     for text in problems:
         print(text, file=sys.stderr)
     return 1 if problems else 0

@@ -31,7 +31,7 @@ from .flights import Flights
 from .page_cache import PageCache, Served, one_if_large
 from .page_store import tag_of
 from .prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel
-from .store_file import store_file
+from .store.file_entry import store_file
 from .upstream import Upstream, UpstreamError
 
 hookimpl = HookimplMarker("devpiserver")

@@ -1,4 +1,4 @@
-"""A file that was downloaded becomes one of devpi's, with an entry in its database."""
+"""Store a downloaded file in devpi, with an entry in its database."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import httpx
 from devpi_common.metadata import splitbasename
 from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
 
-from . import compat, pages
-from .upstream import without_secrets
+from .. import compat, pages
+from ..upstream import without_secrets
 
 
 def store_file(
     xom: Any, index: str, path: str, project: str, file: pages.File, downloaded: Path, digests: Mapping[str, str]
 ) -> None:
-    """Give devpi a file and its entry, together in one short transaction. The file is linked, not copied.
+    """Store a file and its entry in one short transaction. The file is linked, not copied.
 
-    An existing entry is updated: its file may have been evicted.
+    An existing entry is updated, as its file may have been evicted.
     """
     if xom.is_replica():
-        # It gets the file from its primary.
+        # A replica receives the file from its primary.
         return
     with downloaded.open("rb") as stream:
         # devpi links the file with this attribute.
         stream.devpi_srcpath = downloaded  # type: ignore[attr-defined]
         with xom.keyfs.write_transaction():
             entry = xom.filestore.get_file_entry_from_key(compat.file_key(xom, f"{index}/{path}"))
-            # All clients that may read the file can read its entry.
+            # Clients that may download the file can read its entry.
             entry.url = without_secrets(httpx.URL(file["url"]))
             entry.project = project
             entry.version = version_of(file["filename"])
@@ -37,7 +37,7 @@ def store_file(
 
 
 def version_of(filename: str) -> str | None:
-    """Return the version in a file name, or None if there is none that devpi finds."""
+    """Return the version in a file name, or None if devpi finds none."""
     try:
         return str(splitbasename(filename)[1])  # type: ignore[no-untyped-call]
     except ValueError:

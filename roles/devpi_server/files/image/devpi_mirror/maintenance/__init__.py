@@ -1,0 +1,1 @@
+"""Limit, check and report what the mirror stores: ``python -m devpi_mirror.maintenance``, see ``__main__``."""

@@ -1,0 +1,93 @@
+"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance used | all | look``
+
+``used`` reads which files were requested since the last run, and
+
+- compares each of them with the hash in its path, quarantines damaged ones and downloads them again,
+- evicts the least recently used mirrored files, if the cache is limited and a request was a cache miss,
+- logs each new problem once, and once that no problems remain.
+
+``all`` also
+
+- removes what interrupted downloads have left,
+- evicts mirrored files that were not used for too long, and pages that were not requested for a year,
+- checks all files, if a check is due, or was requested by a start that found a file missing,
+- compacts devpi's database, if it is limited and too large.
+
+``look`` prints the mirror's status as JSON.
+
+Evicted and quarantined files of mirror indexes are downloaded again when a client requests them. Files of other indexes are
+never removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..devpi_api import Unavailable
+from . import abandoned, compaction, eviction, integrity, status, usage
+from .limits import byte_limit
+from .state import State, read_state, write_state
+
+LOCK = Path("/tmp/maintenance.lock")
+
+
+def run_step(state: State, name: str, step: Callable[[], None]) -> None:
+    """Run one step of the maintenance, and record in the state whether it failed."""
+    try:
+        step()
+    except Unavailable:
+        # The next run does what needs devpi, and ``look`` reports that devpi does not respond.
+        return
+    except Exception as exc:
+        state["failed_steps"][name] = f"{type(exc).__name__}: {exc}"
+    else:
+        state["failed_steps"].pop(name, None)
+
+
+def run(everything: bool) -> None:
+    """Maintain the files that were requested, or everything."""
+    state = read_state()
+    requests = usage.read_requests()
+
+    def evict_files() -> None:
+        if everything or (byte_limit("CACHE_MAX_SIZE") and usage.has_misses(requests)):
+            eviction.evict_files()
+
+    def scrub() -> None:
+        if integrity.is_scrub_due(state):
+            integrity.scrub(state)
+
+    def compact() -> None:
+        if compaction.is_due(state):
+            compaction.compact(state)
+
+    if everything:
+        run_step(state, "remove abandoned files", abandoned.remove_abandoned)
+    run_step(state, "check used files", lambda: integrity.check_used(state, usage.record_requests(state, requests)))
+    run_step(state, "evict files", evict_files)
+    if everything:
+        run_step(state, "evict pages", eviction.evict_pages)
+        run_step(state, "check all files", scrub)
+        run_step(state, "compact the database", compact)
+    status.log_problems(state)
+    write_state(state)
+
+
+def main() -> None:
+    os.nice(19)
+    if sys.argv[1:] == ["look"]:
+        print(json.dumps(status.collect()))
+        return
+    with LOCK.open("w") as lock:
+        # Each run reads the state and writes it at its end.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(everything=sys.argv[1:] == ["all"])
+
+
+if __name__ == "__main__":
+    main()

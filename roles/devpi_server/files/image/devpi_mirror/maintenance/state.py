@@ -1,0 +1,48 @@
+"""The state that the maintenance keeps between its runs, in a JSON file."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+from ..config import DATA, LISTEN_CONF
+
+STATE = DATA / "maintenance.json"
+# Its name in earlier releases of the collection.
+EARLIER_STATE = DATA / "caretaker.json"
+# The modification time is the start of the container, which loses the file when it ends.
+STARTED = LISTEN_CONF
+
+State = dict[str, Any]
+
+
+def read_state() -> State:
+    """Return the state. The counts of requests begin at zero with each start of the container."""
+    with suppress(OSError):
+        EARLIER_STATE.replace(STATE)
+    try:
+        read: Any = json.loads(STATE.read_text())
+    except (OSError, ValueError):
+        read = {}
+    state: State = read if isinstance(read, dict) else {}
+    state.setdefault("troubles", [])
+    state.setdefault("damaged", [])
+    state.setdefault("unchecked", [])
+    state.setdefault("scrub", None)
+    state.setdefault("compacted", None)
+    state.setdefault("failed_steps", {})
+    state.setdefault("since", time.time())
+    started = STARTED.stat().st_mtime if STARTED.exists() else time.time()
+    if state.get("started") != started:
+        state.update(started=started, requests={"hit": 0, "stale": 0, "miss": 0})
+    return state
+
+
+def write_state(state: State) -> None:
+    """Replace the state atomically. If the disk is full, the next run does it."""
+    staged = STATE.with_name(STATE.name + ".new")
+    with suppress(OSError):
+        staged.write_text(json.dumps(state))
+        staged.replace(STATE)

@@ -1,0 +1,143 @@
+"""Find and log problems, and collect the mirror's status for the module devpi_info."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import suppress
+from typing import Any
+
+from .. import devpi_api
+from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
+from ..page_store import removed
+from . import data_directory
+from .data_directory import count, database_size, disk_space, is_intact, list_files
+from .limits import byte_limit, time_limit
+from .state import State, read_state
+
+
+def find_problems(state: State) -> list[str]:
+    """Return the problems that an administrator has to solve, each with what to do."""
+    problems = []
+    free = disk_space()["free"]
+    if free < 2 * RESERVE:
+        problems.append(
+            f"The disk is full ({free // 10**6} MB are free). Cached packages are served, and new ones are not cached. Free "
+            "space where Docker stores its data, or set devpi_server_cache_max_size."
+        )
+    problems += [
+        f"{item['file']} is damaged and can't be downloaded again: restore a backup (devpi.mirror.restore)."
+        for item in state["damaged"]
+        # An administrator may have repaired it since.
+        if not item["mended"] and not is_intact(item["file"])
+    ]
+    scrub = state["scrub"] or {"lost": [], "error": ""}
+    problems += [
+        f"{name} is missing and can't be downloaded again: restore a backup (devpi.mirror.restore)."
+        for name in scrub["lost"]
+        if not (FILES / name).exists()
+    ]
+    if SETTINGS_FAILED.exists():
+        # On a full disk it is empty.
+        problems.append(
+            SETTINGS_FAILED.read_text() or "The settings of the mirror index were not applied. See the mirror's log."
+        )
+    if state["compacted"] and state["compacted"]["error"]:
+        problems.append(f"Could not compact devpi's database: {state['compacted']['error']}")
+    if scrub["error"]:
+        problems.append(f"devpi-fsck could not check the files: {scrub['error']}")
+    problems += [
+        f"The maintenance step '{name}' failed: {error}. The other steps ran."
+        for name, error in state["failed_steps"].items()
+    ]
+    return problems
+
+
+def log_problems(state: State) -> None:
+    """Log problems that are new since the last run, and once that none remain."""
+    problems = find_problems(state)
+    # A problem that differs in its numbers alone is the same.
+    before = {re.sub(r"\d+", "", text) for text in state["troubles"]}
+    for text in problems:
+        if re.sub(r"\d+", "", text) not in before:
+            print(f"DEGRADED: {text}", flush=True)
+    if state["troubles"] and not problems:
+        print("RECOVERED: no problems remain", flush=True)
+    state["troubles"] = problems
+
+
+def removed_projects() -> list[dict[str, Any]]:
+    """Return the projects that the upstreams of mirror indexes have removed lately: ``index``, ``project`` and ``at``."""
+    found = []
+    for path in sorted(PAGES.glob("*/*/*/removed.json")):
+        user, index, *_rest = path.relative_to(PAGES).parts
+        for project, at in removed(path.parent, time.time()):
+            found.append({"index": f"{user}/{index}", "project": project, "at": at})
+    return found
+
+
+def probe_upstream() -> dict[str, Any]:
+    """Return whether the upstream responds, with the proxy and the certificates that devpi uses."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    from ..compat import renamed
+
+    (name,) = renamed({"mirror_url": None})
+    url = devpi_api.send("GET", f"/{INDEX}?no_projects=")["result"].get(name, "")
+    masked = re.sub(r"//[^/\s]*@", "//***@", url)
+    try:
+        with urlopen(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
+            return {"url": masked, "reachable": True, "error": ""}
+    except HTTPError as exc:
+        # It does not have this project, or requires the credentials that devpi has: it is reachable.
+        failed = exc.code >= 500
+        return {
+            "url": masked,
+            "reachable": not failed,
+            "error": f"it responds with status {exc.code}" if failed else "",
+        }
+    except (OSError, ValueError) as exc:
+        return {"url": masked, "reachable": False, "error": str(getattr(exc, "reason", exc))}
+
+
+def collect() -> State:
+    """Return the mirror's status. What devpi reports is None if it does not respond."""
+    state = read_state()
+    status: State = {
+        "started": state["started"],
+        "requests": state["requests"],
+        "scrub": state["scrub"],
+        "damaged": state["damaged"],
+        "troubles": find_problems(state),
+        "disk": disk_space(),
+        "limits": {
+            "size": byte_limit("CACHE_MAX_SIZE"),
+            "age": time_limit("CACHE_MAX_AGE"),
+            "database": byte_limit("DATABASE_MAX_SIZE"),
+        },
+        "store_bytes": database_size(),
+        "removed_projects": removed_projects(),
+        "backup": None,
+        "cache": None,
+        "devpi": None,
+        "upstream": None,
+    }
+    with suppress(OSError, ValueError):
+        status["backup"] = json.loads((DATA / "last-backup.json").read_text())
+    try:
+        about = devpi_api.send("GET", "/+status", limit=10)["result"]
+        status["devpi"] = {
+            "role": about["role"].lower(),
+            "uuid": about["uuid"],
+            "serial": about["serial"],
+            "versions": about["versioninfo"],
+        }
+        status["cache"] = count(list(list_files(data_directory.mirror_indexes())))
+        status["upstream"] = probe_upstream()
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        status["troubles"].append(
+            f"devpi-server does not respond ({exc}). Cached packages are served. See the mirror's log."
+        )
+    return status

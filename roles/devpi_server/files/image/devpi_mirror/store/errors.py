@@ -1,0 +1,11 @@
+"""Errors of the commands. The text is for an administrator: what failed, and what to do."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """A command can't be completed, and the data directory is unchanged."""
+
+
+class ForceRequiredError(StoreError):
+    """A restore would discard data that the backup does not contain."""

@@ -1,0 +1,53 @@
+"""Export and import users, indexes and files that are not mirrored, for compaction and for the upgrade of devpi."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..config import DATA, MIRROR_TYPES, PAGES, STORE, TEMPORARY
+from . import commands
+from .backup import SECRETS
+from .mirrored_files import copy_missing
+
+
+def export(server: Path, folder: Path) -> None:
+    """Export what is not mirrored of a data directory into a folder, with hard links. Raises StoreError."""
+    shutil.rmtree(folder, ignore_errors=True)
+    options = ["--serverdir", str(server), "--hard-links"]
+    commands.run("devpi-export failed", dict(os.environ), "devpi-export", *options, str(folder))
+
+
+def read_export(folder: Path) -> dict[str, Any]:
+    """Return the users, indexes, releases and hashes of files in an export, in a form that can be compared with another."""
+    found = json.loads((folder / "dataindex.json").read_text())
+    for index in found["indexes"].values():
+        for file in index.get("files", []):
+            file["entrymapping"] = {"hashes": file.get("entrymapping", {}).get("hashes")}
+        index.get("files", []).sort(key=lambda file: str(file["relpath"]))
+    return {"users": found["users"], "indexes": found["indexes"]}
+
+
+def exported_mirrors(folder: Path) -> list[str]:
+    """Return the mirror indexes in an export of any devpi release, as ``user/index``."""
+    indexes = json.loads((folder / "dataindex.json").read_text())["indexes"]
+    return [name for name, index in indexes.items() if index["indexconfig"]["type"] in MIRROR_TYPES]
+
+
+def import_earlier(earlier: Path) -> None:
+    """Fill this container's empty volume from the volume of an earlier release, which has an export. Raises StoreError."""
+    from ..entrypoint import settle_environment
+
+    for name in SECRETS:
+        shutil.copy2(earlier / name, DATA / name)
+    environ = dict(os.environ)
+    settle_environment(environ)
+    TEMPORARY.mkdir(exist_ok=True)
+    commands.run("devpi-import failed", environ, "devpi-import", "--no-events", str(earlier / "export"))
+    if (earlier / PAGES.name).exists():
+        shutil.copytree(earlier / PAGES.name, PAGES)
+    for index in exported_mirrors(earlier / "export"):
+        copy_missing(index, earlier / STORE.name, STORE)

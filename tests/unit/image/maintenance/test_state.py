@@ -1,0 +1,35 @@
+"""What the maintenance keeps between its runs."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+
+def test_the_state_survives_a_restart_except_for_the_counts(maintenance):
+    module = maintenance.state
+    module.STARTED.touch()
+    state = module.read_state()
+    state["requests"]["hit"] = 7
+    state["scrub"] = {"at": 1, "files": 2, "damaged": 0, "lost": [], "error": ""}
+    module.write_state(state)
+    assert module.read_state()["requests"]["hit"] == 7
+    os.utime(module.STARTED, (5, 5))
+    again = module.read_state()
+    assert (again["requests"]["hit"], again["scrub"]["at"]) == (0, 1)
+    assert json.loads(module.STATE.read_text())["started"] != again["started"]
+
+
+@pytest.mark.parametrize("text", ["[]", "x", "null"])
+def test_an_unusable_state_is_replaced(maintenance, text):
+    maintenance.state.STATE.write_text(text)
+    assert maintenance.state.read_state()["troubles"] == []
+
+
+def test_the_state_of_an_earlier_release_is_used(maintenance):
+    module = maintenance.state
+    (maintenance.config.DATA / "caretaker.json").write_text(json.dumps({"troubles": ["The disk is full."]}))
+    assert module.read_state()["troubles"] == ["The disk is full."]
+    assert module.read_state()["troubles"] == ["The disk is full."]

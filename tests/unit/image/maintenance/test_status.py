@@ -1,0 +1,80 @@
+"""Which problems the maintenance reports and logs, and the mirror's status."""
+
+from __future__ import annotations
+
+import json
+import time
+
+HOUR = 3600
+
+
+def test_each_problem_is_logged_once_and_its_end_too(maintenance, capsys):
+    status, state = maintenance.status, maintenance.state.read_state()
+    state["failed_steps"]["evict files"] = "OSError: 1"
+    status.log_problems(state)
+    # Other numbers do not make it another problem.
+    state["failed_steps"]["evict files"] = "OSError: 2"
+    status.log_problems(state)
+    state["failed_steps"].clear()
+    status.log_problems(state)
+    status.log_problems(state)
+    assert [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()] == ["DEGRADED", "RECOVERED"]
+
+
+def test_a_damaged_file_is_a_problem_until_it_is_repaired(maintenance, files, store_file):
+    path = store_file(b"private", "alice/private")
+    (files / path).write_bytes(b"damaged")
+    state = maintenance.state.read_state()
+    maintenance.integrity.quarantine(state, [path], {"root/pypi"})
+    assert len(maintenance.status.find_problems(state)) == 1
+    (files / path).write_bytes(b"private")
+    assert maintenance.status.find_problems(state) == []
+
+
+def test_settings_that_were_not_applied_are_a_problem(maintenance):
+    for report in ("The settings of root/pypi were not applied.", ""):
+        maintenance.config.SETTINGS_FAILED.write_text(report)
+        (problem,) = maintenance.status.find_problems(maintenance.state.read_state())
+        assert "were not applied." in problem
+
+
+def test_projects_that_an_upstream_has_removed_are_listed_for_a_day(maintenance):
+    now = time.time()
+    for index, content in (
+        ("root/pypi", [["six", now - HOUR], ["old", now - 25 * HOUR]]),
+        ("alice/mirror", [["numpy", now]]),
+        ("alice/damaged", {"six": 1}),
+    ):
+        folder = maintenance.config.PAGES / index / "0123"
+        folder.mkdir(parents=True)
+        (folder / "removed.json").write_text(json.dumps(content))
+    (folder.parent / "4567").mkdir()
+    (folder.parent / "4567" / "removed.json").write_text("[")
+    assert maintenance.status.removed_projects() == [
+        {"index": "alice/mirror", "project": "numpy", "at": now},
+        {"index": "root/pypi", "project": "six", "at": now - HOUR},
+    ]
+
+
+def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch):
+    about = {"role": "STANDALONE", "uuid": "one", "serial": 7, "versioninfo": {"devpi-server": "6"}}
+    monkeypatch.setattr(maintenance.devpi_api, "send", lambda *_arguments, **_options: {"result": about})
+    monkeypatch.setattr(maintenance.status, "probe_upstream", lambda: {"reachable": True})
+    (maintenance.config.DATA / "last-backup.json").write_text('{"at": 1, "file": "devpi.tar"}')
+    store_file(b"public")
+    status = maintenance.status.collect()
+    assert status["devpi"] == {"role": "standalone", "uuid": "one", "serial": 7, "versions": {"devpi-server": "6"}}
+    assert status["cache"] == {"files": 1, "bytes": 6}
+    assert (status["upstream"], status["troubles"]) == ({"reachable": True}, [])
+    assert status["backup"] == {"at": 1, "file": "devpi.tar"}
+
+
+def test_the_status_reports_a_devpi_that_does_not_respond(maintenance, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise maintenance.devpi_api.Unavailable("Connection refused")
+
+    monkeypatch.setattr(maintenance.devpi_api, "send", fail)
+    status = maintenance.status.collect()
+    assert (status["devpi"], status["cache"], status["upstream"]) == (None, None, None)
+    (problem,) = status["troubles"]
+    assert problem.startswith("devpi-server does not respond (Connection refused)")
