@@ -9,17 +9,17 @@ import json
 import lzma
 import tarfile
 import zlib
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable
 
 MANIFEST = "manifest.json"
-# What the libraries raise for a path that can't be read, an archive that is damaged, and a manifest that is none.
+# The exceptions for a path that can't be read, a damaged archive, and an invalid manifest.
 ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError, LookupError, TypeError)
 
 
 def manifest(path: str) -> Any:
-    """Return the manifest of an archive of images, or an empty list if it has none."""
+    """Return the manifest of an image archive, or an empty list if it has none."""
     with tarfile.open(path) as archive:
-        # Not by name, which would read the archive to its end.
+        # Not by name, which would read the whole archive.
         for member in archive:
             found = archive.extractfile(member) if member.name == MANIFEST else None
             if found is not None:
@@ -27,8 +27,8 @@ def manifest(path: str) -> Any:
     return []
 
 
-def archived_images(path: str) -> List[str]:
-    """Return the names of the images in an archive that ``docker save`` has written, none if it is no such archive."""
+def archived_images(path: str) -> list[str]:
+    """Return the names of the images in an archive of ``docker save``, or an empty list if it is not such an archive."""
     try:
         return [str(name) for image in manifest(path) for name in image["RepoTags"] or []]
     except ERRORS:
@@ -36,7 +36,7 @@ def archived_images(path: str) -> List[str]:
 
 
 class FilterModule:
-    """The filters of this file by name, for Ansible."""
+    """The filters of this file."""
 
-    def filters(self) -> Dict[str, Callable[[str], List[str]]]:
+    def filters(self) -> dict[str, Callable[[str], list[str]]]:
         return {"archived_images": archived_images}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
@@ -16,7 +16,7 @@ def mask_credentials(text: Any) -> str:
 
 
 class FilterModule:
-    """The filters of this file by name, for Ansible."""
+    """The filters of this file."""
 
-    def filters(self) -> Dict[str, Callable[[Any], str]]:
+    def filters(self) -> dict[str, Callable[[Any], str]]:
         return {"mask_credentials": mask_credentials}

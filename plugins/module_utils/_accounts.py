@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose settings there are on a host, and in which folder of their homes.
+"""Select the users of a host, and find the directories of their settings.
 
 Private to the collection.
 """
@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import read
 
+# Programs that accounts without a login have as their shell.
 NO_LOGIN = frozenset(["", "nologin", "false", "true", "sync", "halt", "shutdown", "git-shell"])
-# Where users set variables for all that they run, below their homes, and those of the whole machine.
-_ENVIRONMENTS = (
+# The files in which users and administrators set environment variables. Relative paths are in the home directory.
+_ENVIRONMENT_FILES = (
     "/etc/environment",
     ".config/environment.d",
     ".pam_environment",
@@ -35,12 +36,12 @@ _XDG = re.compile(
     r"""(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;#]*)""",
     re.MULTILINE,
 )
-_OR_ELSE = re.compile(r"\A\$\{XDG_CONFIG_HOME:?-((?:[^{}]|\$\{HOME\})*)\}")
+_DEFAULT_VALUE = re.compile(r"\A\$\{XDG_CONFIG_HOME:?-((?:[^{}]|\$\{HOME\})*)\}")
 _HOME = re.compile(r"(?:\$HOME|\$\{HOME\}|@\{HOME\}|~)(?=/|$)")
 
 
-def uid_range(login_defs: str, system: str) -> Tuple[int, int]:
-    """Return the lowest and the highest number of an ordinary user, which login.defs(5) sets where there is one.
+def parse_uid_range(login_defs: str, system: str) -> tuple[int, int]:
+    """Return the lowest and the highest UID of regular users, from the text of login.defs(5), or the defaults of the system.
 
     ``system`` is what ``platform.system()`` returns.
     """
@@ -50,64 +51,63 @@ def uid_range(login_defs: str, system: str) -> Tuple[int, int]:
     return values["UID_MIN"], values["UID_MAX"]
 
 
-def ordinary(params: Dict[str, Any], system: str) -> Optional[Tuple[int, int]]:
-    """Return the range of user numbers that a module's ``find_users``, ``uid_min`` and ``uid_max`` mean, None for nobody."""
+def regular_uids(params: dict[str, Any], system: str) -> tuple[int, int] | None:
+    """Return the range of UIDs that the options ``find_users``, ``uid_min`` and ``uid_max`` select, None for no user."""
     if not params["find_users"]:
         return None
-    low, high = uid_range(read("/etc/login.defs") or "", system)
+    low, high = parse_uid_range(read("/etc/login.defs") or "", system)
     return (
         low if params["uid_min"] is None else params["uid_min"],
         high if params["uid_max"] is None else params["uid_max"],
     )
 
 
-def choose(find: Optional[Tuple[int, int]], listed: List[str], exclude: List[str]) -> List[pwd.struct_passwd]:
-    """Return accounts by name: those listed, and with ``find`` all whose number is in that range and whose shell is one.
+def select_users(uids: tuple[int, int] | None, names: list[str], exclude: list[str]) -> list[pwd.struct_passwd]:
+    """Return accounts by name: those with these names and, with ``uids``, all with a UID in that range and a login shell.
 
-    They are asked of the system's name service. Raises ValueError for one who is listed and does not exist.
+    Raises ValueError if a named account does not exist.
     """
-    chosen: Dict[str, pwd.struct_passwd] = {}
-    if find:
+    selected: dict[str, pwd.struct_passwd] = {}
+    if uids:
         for user in pwd.getpwall():
-            if find[0] <= user.pw_uid <= find[1] and os.path.basename(user.pw_shell) not in NO_LOGIN:
-                chosen[user.pw_name] = user
-    for name in listed:
+            if uids[0] <= user.pw_uid <= uids[1] and os.path.basename(user.pw_shell) not in NO_LOGIN:
+                selected[user.pw_name] = user
+    for name in names:
         try:
             user = pwd.getpwnam(name)
         except KeyError as exc:
-            raise ValueError("there is no user %r on this host: correct the name, or make the user" % name) from exc
-        chosen[user.pw_name] = user
-    return [chosen[name] for name in sorted(chosen) if name not in exclude]
+            raise ValueError(f"user {name!r} does not exist on this host: correct the name or create the user") from exc
+        selected[user.pw_name] = user
+    return [selected[name] for name in sorted(selected) if name not in exclude]
 
 
-def config_home(home: str) -> Tuple[str, str]:
-    """Return the folder of a user's settings as far as it can be known, and what a person should know about that.
+def config_home(home: str) -> tuple[str, str]:
+    """Return the directory of a user's settings, and a warning if it could not be determined. Runs with that user's privileges.
 
-    It is ``~/.config``, or what the user's own files set XDG_CONFIG_HOME to (the XDG base directory specification). Runs with
-    the rights of that user.
+    It is ``~/.config``, or the value of XDG_CONFIG_HOME that the user's own files set (XDG base directory specification).
     """
-    usual = os.path.join(home, ".config")
+    default = os.path.join(home, ".config")
     found = {value for path in _environment_files(home) for value in _XDG.findall(_text(path))}
     if not found:
-        return usual, ""
-    values = {_OR_ELSE.sub(r"\1", value.strip("\"'")) for value in found}
+        return default, ""
+    values = {_DEFAULT_VALUE.sub(r"\1", value.strip("\"'")) for value in found}
     folders = {os.path.normpath(_HOME.sub(lambda _match: home, value)) for value in values}
     folder = folders.pop()
     if folders or not os.path.isabs(folder) or re.search(r"[$`*\\]", folder):
-        return usual, "XDG_CONFIG_HOME is set in a way that can't be seen from outside: set pip_client_config_homes"
+        return default, "could not determine the value of XDG_CONFIG_HOME: set pip_client_config_homes"
     return folder, ""
 
 
-def _environment_files(home: str) -> List[str]:
-    paths: List[str] = []
-    for name in _ENVIRONMENTS:
+def _environment_files(home: str) -> list[str]:
+    paths: list[str] = []
+    for name in _ENVIRONMENT_FILES:
         path = os.path.join(home, name)
-        paths += [os.path.join(path, one) for one in sorted(os.listdir(path))] if os.path.isdir(path) else [path]
+        paths += [os.path.join(path, entry) for entry in sorted(os.listdir(path))] if os.path.isdir(path) else [path]
     return paths
 
 
 def _text(path: str) -> str:
     try:
         return read(path) or ""
-    except (Failed, OSError):
+    except (OperationError, OSError):
         return ""

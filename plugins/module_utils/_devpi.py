@@ -1,14 +1,15 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One HTTP conversation with devpi, turned into a typed result.
+"""Probe a devpi server over HTTP, and return a typed result.
 
-Private to the collection. What it relies on in devpi: ``GET /+api`` and ``GET /<user>/<index>/+api`` answer with
-JSON, and every answer carries ``X-Devpi-Server-Version``; simple pages, when asked for as JSON, follow PEP 691.
+Private to the collection. It relies on devpi's ``GET /+api`` and ``GET /<user>/<index>/+api``, which return JSON with the
+header ``X-Devpi-Server-Version``, and on simple pages in JSON (PEP 691).
 """
 
 from __future__ import annotations
 
+import base64
 import copy
 import errno
 import hashlib
@@ -19,7 +20,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Mapping
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import (
@@ -46,47 +47,60 @@ TOO_SLOW = "too_slow"
 TLS = "tls"
 OTHER_SERVICE = "other_service"
 SERVER_ERROR = "server_error"
-UNAUTHORISED = "unauthorised"
+UNAUTHORIZED = "unauthorized"
 NO_INDEX = "no_such_index"
 NO_PROJECT = "no_such_project"
 UPSTREAM = "upstream_unreachable"
 DAMAGED = "damaged_file"
 
-# Waiting does not cure these. They still have to persist for a moment: a server that has just started may say so too.
-DEFINITIVE = frozenset([TLS, UNAUTHORISED, NO_INDEX])
+# Failures that waiting does not resolve, if they persist for a moment: a server that has just started can return them too.
+DEFINITIVE = frozenset([TLS, UNAUTHORIZED, NO_INDEX])
 
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
-# Of what PEP 691 lets a page name: those whose digests have one length.
+# The hash algorithms that a page can name (PEP 691) and whose digests have a fixed length.
 _HASHES = hashlib.algorithms_available - {"shake_128", "shake_256"}
 _CHUNK = 1 << 16
 _PAGE_LIMIT = 1 << 26
 
+# The options of the documentation fragment "connection".
+CONNECTION_OPTIONS: dict[str, Any] = {
+    "url": {"type": "str", "default": "http://127.0.0.1:3141"},
+    "index": {"type": "str", "default": "root/pypi"},
+    "request_timeout": {"type": "float", "default": 10},
+    "url_username": {"type": "str"},
+    "url_password": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+    "validate_certs": {"type": "bool", "default": True},
+    "listener_uid": {"type": "int"},
+}
+CONNECTION_REQUIRED_TOGETHER = [("url_username", "url_password")]
+
 
 @dataclass(frozen=True)
-class Seen:
-    """What one look at a server showed.
+class ProbeResult:
+    """The result of one probe.
 
-    ``kind`` is one of the constants above, ``detail`` one line for a person. The rest is what devpi told of itself, as
-    far as the look went: ``serial`` is an integer, ``simpleindex`` an absolute URL, ``file`` a file's name.
+    ``kind`` is one of the constants above, ``detail`` describes it in one line. The other fields are what the server reported
+    until the probe ended: ``simpleindex`` is an absolute URL, ``file`` the name of a file.
     """
 
     kind: str
     detail: str
-    version: Optional[str] = None
-    uuid: Optional[str] = None
-    serial: Optional[int] = None
-    simpleindex: Optional[str] = None
-    file: Optional[str] = None
+    version: str | None = None
+    uuid: str | None = None
+    serial: int | None = None
+    simpleindex: str | None = None
+    file: str | None = None
 
 
 @dataclass
-class Answer:
-    """An HTTP answer: ``status``, lower-cased ``headers``, the ``body`` or its ``digests``, and its ``size`` in bytes."""
+class Response:
+    """An HTTP response: ``status``, lower-case ``headers``, the ``body`` or its ``digests``, and its ``size`` in bytes."""
 
     status: int
-    headers: Dict[str, str]
+    headers: dict[str, str]
     body: bytes = b""
-    digests: Dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     size: int = 0
 
     @property
@@ -95,12 +109,12 @@ class Answer:
 
     @property
     def is_upstream_failure(self) -> bool:
-        """Whether devpi reports a failure of its upstream. A 503 that is not devpi's own comes from a proxy in front of it."""
+        """Whether devpi reports a failure of its upstream. A 503 that is not from devpi is from a proxy in front of it."""
         return self.status in (502, 504) or (self.status == 503 and self.is_devpi)
 
 
-class Trouble(Exception):
-    """A look that ended early. ``kind`` and ``detail`` are those of :class:`Seen`."""
+class ProbeError(Exception):
+    """A probe failed. ``kind`` and ``detail`` are those of :class:`ProbeResult`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -109,79 +123,79 @@ class Trouble(Exception):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's loopback."""
+    """Return whether a host name or an address is a loopback address of this host."""
     return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
 
 
 def check_url(url: str) -> str:
-    """Return a server's base URL without a slash at its end.
+    """Return the base URL of a server without a trailing slash.
 
-    Raises ValueError, saying what is wrong, for anything but ``http(s)://HOST[:PORT][/PATH]``.
+    Raises ValueError, with the reason, for anything but ``http(s)://HOST[:PORT][/PATH]``.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ValueError("%r is no URL: %s" % (mask(url), exc)) from exc
+        raise ValueError(f"{mask(url)!r} is not a valid URL: {exc}") from exc
     is_server = parts.scheme in ("http", "https") and parts.hostname and port != 0
     if not is_server or parts.query or parts.fragment or any(c.isspace() for c in url):
-        raise ValueError("%r is no URL of a server: it must look like http://localhost:3141" % mask(url))
+        raise ValueError(f"{mask(url)!r} is not a valid URL: use the form http://localhost:3141")
     if parts.username or parts.password:
-        raise ValueError("credentials do not belong in the URL: use url_username and url_password")
+        raise ValueError("the URL must not contain credentials: use url_username and url_password")
     return url.rstrip("/")
 
 
 def check_index(index: str) -> str:
-    """Return an index name of the form ``user/index`` without slashes around it, or raise ValueError."""
+    """Return the name of an index, ``user/index``, without slashes around it. Raises ValueError for anything else."""
     name = index.strip("/")
     if name.count("/") != 1 or not all(name.split("/")) or any(c.isspace() for c in name):
-        raise ValueError("%r is no index: it must look like root/pypi" % index)
+        raise ValueError(f"{index!r} is not a valid index: use the form root/pypi")
     return name
 
 
-def kind_of_error(exc: BaseException) -> Trouble:
-    """Sort an error of the network into one of the kinds."""
+def classify_error(exc: BaseException) -> ProbeError:
+    """Return the ProbeError for an error of the network."""
     reason: Any = getattr(exc, "reason", exc)
     if isinstance(reason, ssl.SSLError):
         if isinstance(reason, ssl.SSLCertVerificationError):
-            return Trouble(TLS, "its certificate is not trusted: %s" % getattr(reason, "verify_message", reason))
+            return ProbeError(TLS, "its certificate is not trusted: " + getattr(reason, "verify_message", str(reason)))
         if "timed out" in str(reason):
-            return Trouble(TOO_SLOW, "no answer in time")
-        return Trouble(TLS, "TLS does not come about: %s" % (getattr(reason, "reason", None) or reason))
-    # localhost can be the IPv6 loopback too, on a machine that has none.
+            return ProbeError(TOO_SLOW, "the request timed out")
+        return ProbeError(TLS, f"TLS handshake failed: {getattr(reason, 'reason', None) or reason}")
+    # "localhost" can resolve to the IPv6 loopback address on a host without IPv6.
     if isinstance(reason, ConnectionRefusedError) or getattr(reason, "errno", None) == errno.EADDRNOTAVAIL:
-        return Trouble(REFUSED, "nothing listens on that port")
-    # What listens for a server that does not run, such as systemd, accepts the connection and closes it.
+        return ProbeError(REFUSED, "connection refused")
+    # systemd, listening for a server that does not run, accepts the connection and closes it.
     if isinstance(reason, ConnectionResetError):
-        return Trouble(REFUSED, "the connection was closed without a complete response")
+        return ProbeError(REFUSED, "the connection was closed without a complete response")
     if isinstance(reason, (socket.timeout, TimeoutError)):
-        return Trouble(TOO_SLOW, "no answer in time")
+        return ProbeError(TOO_SLOW, "the request timed out")
     if isinstance(reason, socket.gaierror):
-        return Trouble(UNREACHABLE, "its name can't be resolved: %s" % reason.strerror)
+        return ProbeError(UNREACHABLE, f"its host name can't be resolved: {reason.strerror}")
     if isinstance(reason, OSError):
-        return Trouble(UNREACHABLE, "the connection broke: %s" % (reason.strerror or reason))
-    # http.client's errors: what answered does not speak HTTP.
-    return Trouble(OTHER_SERVICE, "what answers there does not speak HTTP (%s)" % type(reason).__name__)
+        return ProbeError(UNREACHABLE, f"the connection failed: {reason.strerror or reason}")
+    # The errors of http.client.
+    return ProbeError(OTHER_SERVICE, f"the response is not valid HTTP ({type(reason).__name__})")
 
 
 class Client:
-    """Talks to one server. ``headers`` go to it alone."""
+    """An HTTP client for one server. ``headers`` are sent to that server only."""
 
     def __init__(
         self,
         url: str,
-        headers: Optional[Mapping[str, str]] = None,
-        context: Optional[ssl.SSLContext] = None,
+        headers: Mapping[str, str] | None = None,
+        context: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = check_url(url)
         self._deadline = float("inf")
         self._headers = dict(headers or {})
         self._clock = clock
-        # A proxy can't reach this machine's own loopback, whatever the environment says.
+        # A proxy can't reach the loopback addresses of this host, even if the environment configures one.
         is_local = is_loopback(urlsplit(url).hostname or "")
         self._opener = OpenerDirector()
-        # Not build_opener, whose handlers open file:, data: and ftp: URLs too. A page can link to any URL.
+        # Not build_opener, whose handlers also open file:, data: and ftp: URLs. A page can link to any URL.
         for handler in (
             ProxyHandler({} if is_local else None),
             HTTPHandler(),
@@ -193,29 +207,30 @@ class Client:
         ):
             self._opener.add_handler(handler)
 
-    def limited(self, seconds: float) -> Client:
-        """Return this client with all its requests together limited to ``seconds`` from now."""
+    def with_deadline(self, seconds: float) -> Client:
+        """Return a copy of this client whose requests must all be completed ``seconds`` from now."""
         limited = copy.copy(self)
         limited._deadline = self._clock() + seconds
         return limited
 
-    def get(self, url: str, accept: str, digests: Optional[List[str]] = None) -> Answer:
-        """Fetch ``url``. With names of hash algorithms the body is hashed and dropped, else it is kept.
+    def get(self, url: str, accept: str, digests: list[str] | None = None) -> Response:
+        """Request ``url``. With names of hash algorithms, the response has the digests of the body instead of the body.
 
-        Raises Trouble when no whole HTTP answer comes before the deadline.
+        Raises ProbeError if there is no complete response before the deadline.
         """
-        request = Request(url, headers={"Accept": accept, "User-Agent": "devpi.mirror"})
+        # The opener has no handlers for other schemes than HTTP.
+        request = Request(url, headers={"Accept": accept, "User-Agent": "devpi.mirror"})  # noqa: S310
         if url.startswith(self.url + "/"):
             for name, value in self._headers.items():
-                # Not sent on to where a redirect leads: these are credentials.
+                # Not sent to the target of a redirect: these are credentials.
                 request.add_unredirected_header(name, value)
         try:
             with self._open(request) as response:
                 if response.status >= 400:
-                    return Answer(response.status, _lowered(response.headers), response.read(_CHUNK))
+                    return Response(response.status, _lowered(response.headers), response.read(_CHUNK))
                 return self._read(response, digests)
         except (OSError, http.client.HTTPException) as exc:
-            raise kind_of_error(exc) from exc
+            raise classify_error(exc) from exc
 
     def _open(self, request: Request) -> Any:
         """Return the response, with any status."""
@@ -224,43 +239,45 @@ class Client:
         except HTTPError as exc:
             return exc
         except UnicodeError as exc:
-            raise Trouble(UNREACHABLE, "%s is no host name" % mask(urlsplit(request.full_url).netloc)) from exc
+            raise ProbeError(
+                UNREACHABLE, f"{mask(urlsplit(request.full_url).netloc)} is not a valid host name"
+            ) from exc
         except ValueError as exc:
-            raise Trouble(OTHER_SERVICE, "it redirects to an invalid URL: %s" % exc) from exc
+            raise ProbeError(OTHER_SERVICE, f"it redirects to an invalid URL: {exc}") from exc
 
     def _left(self) -> float:
         left = self._deadline - self._clock()
         if left <= 0:
-            raise Trouble(TOO_SLOW, "no whole answer in time")
-        # A socket can't be given an infinite limit; a day is as good.
+            raise ProbeError(TOO_SLOW, "the request timed out")
+        # A socket accepts no infinite timeout.
         return min(left, 86400.0)
 
-    def _read(self, response: Any, digests: Optional[List[str]]) -> Answer:
-        answer = Answer(response.status, _lowered(response.headers))
+    def _read(self, response: Any, digests: list[str] | None) -> Response:
+        result = Response(response.status, _lowered(response.headers))
         hashes = {name: hashlib.new(name) for name in digests or []}
-        parts: List[bytes] = []
+        parts: list[bytes] = []
         while True:
             self._left()
             chunk = response.read1(_CHUNK)
             if not chunk:
                 break
-            answer.size += len(chunk)
+            result.size += len(chunk)
             for digest in hashes.values():
                 digest.update(chunk)
             if digests is None:
-                if answer.size > _PAGE_LIMIT:
-                    raise Trouble(OTHER_SERVICE, "it sends more than a page can hold")
+                if result.size > _PAGE_LIMIT:
+                    raise ProbeError(OTHER_SERVICE, "the response is too large for a page")
                 parts.append(chunk)
-        expected = _number(answer.headers.get("content-length", ""))
-        if expected is not None and expected != answer.size:
-            raise Trouble(UNREACHABLE, "the answer broke off after %d of %d bytes" % (answer.size, expected))
-        answer.body = b"".join(parts)
-        answer.digests = {name: digest.hexdigest() for name, digest in hashes.items()}
-        return answer
+        expected = _number(result.headers.get("content-length", ""))
+        if expected is not None and expected != result.size:
+            raise ProbeError(UNREACHABLE, f"the response ended after {result.size:,} of {expected:,} bytes")
+        result.body = b"".join(parts)
+        result.digests = {name: digest.hexdigest() for name, digest in hashes.items()}
+        return result
 
 
-def _number(text: str) -> Optional[int]:
-    """Return the number that a header has, None if it has none."""
+def _number(text: str) -> int | None:
+    """Return the value of a numeric header, None if it is invalid."""
     return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else None
 
 
@@ -269,35 +286,37 @@ def _parse(body: bytes) -> Any:
     try:
         return json.loads(body.decode("utf-8"))
     except RecursionError as exc:
-        raise ValueError("it is nested too deeply") from exc
+        raise ValueError("the document is nested too deeply") from exc
 
 
-def _lowered(headers: Any) -> Dict[str, str]:
+def _lowered(headers: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def look(client: Client, level: str, index: str, project: str, listener_uid: Optional[int] = None) -> Seen:
-    """Look once how far towards ``level`` the server is. Never raises for anything the server does.
+def probe(client: Client, level: str, index: str, project: str, listener_uid: int | None = None) -> ProbeResult:
+    """Probe the server once, up to ``level``. Never raises an exception because of what the server does.
 
     With ``listener_uid`` and a loopback URL, no other user may listen on the URL's port of either loopback address.
     """
-    known: Dict[str, Any] = {}
+    known: dict[str, Any] = {}
     try:
         if listener_uid is not None:
             _check_listener(client, listener_uid)
-        _api(client, known)
+        _probe_api(client, known)
         if level in ("api", "absent"):
-            return Seen(READY, "devpi-server %s answers" % known["version"], **known)
-        _index(client, index, known)
+            return ProbeResult(READY, f"devpi-server {known['version']} responds", **known)
+        _probe_index(client, index, known)
         if level == "index":
-            return Seen(READY, "index %s exists" % index, **known)
-        files = _project(client, index, project, known)
+            return ProbeResult(READY, f"index {index} exists", **known)
+        files = _probe_project(client, index, project)
         if level == "project":
-            return Seen(READY, "%s lists %d files of %s" % (index, len(files), project), **known)
-        size = _file(client, files, known)
-        return Seen(READY, "%s arrived whole, %d bytes" % (known["file"], size), **known)
-    except Trouble as trouble:
-        return Seen(trouble.kind, trouble.detail, **known)
+            return ProbeResult(READY, f"index {index} lists {len(files)} files of {project}", **known)
+        size = _probe_file(client, files, known)
+        return ProbeResult(
+            READY, f"downloaded {known['file']} through the mirror ({size:,} bytes, hash matches)", **known
+        )
+    except ProbeError as exc:
+        return ProbeResult(exc.kind, exc.detail, **known)
 
 
 def _check_listener(client: Client, uid: int) -> None:
@@ -306,57 +325,57 @@ def _check_listener(client: Client, uid: int) -> None:
         return
     found = _host.listener(url.port or (443 if url.scheme == "https" else 80), _host.LOOPBACK, uid)
     if found is not None:
-        process = "" if found.pid is None else " with %s (process %d)" % (found.program, found.pid)
-        raise Trouble(
-            OTHER_SERVICE, "the user with UID %d listens on that port of %s%s" % (found.uid, found.address, process)
+        process = "" if found.pid is None else f" with {found.program} (process {found.pid})"
+        raise ProbeError(
+            OTHER_SERVICE, f"the user with UID {found.uid} listens on that port of {found.address}{process}"
         )
 
 
-def _api(client: Client, known: Dict[str, Any]) -> None:
-    answer = client.get(client.url + "/+api", "application/json")
-    # devpi-server refuses nobody here: whoever does stands in front of it.
-    if answer.status in (401, 403):
-        raise Trouble(UNAUTHORISED, "it answers %d and wants a log-in" % answer.status)
-    if answer.status in (500, 502, 503, 504):
-        raise Trouble(SERVER_ERROR, "it answers %d" % answer.status)
-    if not answer.is_devpi or answer.status != 200:
-        server = answer.headers.get("server", "a program that does not say its name")
-        raise Trouble(OTHER_SERVICE, "what answers there (%d) is %s, not devpi" % (answer.status, server))
-    _note_headers(answer, known)
+def _probe_api(client: Client, known: dict[str, Any]) -> None:
+    response = client.get(client.url + "/+api", "application/json")
+    # devpi-server itself requires no login here, but a proxy in front of it can.
+    if response.status in (401, 403):
+        raise ProbeError(UNAUTHORIZED, f"it requires a login (status {response.status})")
+    if response.status in (500, 502, 503, 504):
+        raise ProbeError(SERVER_ERROR, f"it responds with status {response.status}")
+    if not response.is_devpi or response.status != 200:
+        server = response.headers.get("server", "an unknown program")
+        raise ProbeError(OTHER_SERVICE, f"{server} responds (status {response.status}), not devpi")
+    _read_headers(response, known)
 
 
-def _note_headers(answer: Answer, known: Dict[str, Any]) -> None:
-    headers = answer.headers
+def _read_headers(response: Response, known: dict[str, Any]) -> None:
+    headers = response.headers
     known["version"] = headers.get("x-devpi-server-version")
     known["uuid"] = headers.get("x-devpi-uuid")
     known["serial"] = _number(headers.get("x-devpi-serial", ""))
 
 
-def _index(client: Client, index: str, known: Dict[str, Any]) -> None:
-    answer = client.get("%s/%s/+api" % (client.url, quote(index)), "application/json")
-    if answer.status in (401, 403):
-        raise Trouble(UNAUTHORISED, "index %s wants a log-in" % index)
-    if answer.status == 404:
-        raise Trouble(NO_INDEX, "it has no index %s" % index)
-    if answer.status != 200:
-        raise Trouble(SERVER_ERROR, "it answers %d for index %s" % (answer.status, index))
+def _probe_index(client: Client, index: str, known: dict[str, Any]) -> None:
+    response = client.get(f"{client.url}/{quote(index)}/+api", "application/json")
+    if response.status in (401, 403):
+        raise ProbeError(UNAUTHORIZED, f"index {index} requires a login")
+    if response.status == 404:
+        raise ProbeError(NO_INDEX, f"index {index} does not exist")
+    if response.status != 200:
+        raise ProbeError(SERVER_ERROR, f"it responds with status {response.status} for index {index}")
     try:
-        known["simpleindex"] = str(_parse(answer.body)["result"]["simpleindex"])
+        known["simpleindex"] = str(_parse(response.body)["result"]["simpleindex"])
     except (ValueError, KeyError, TypeError) as exc:
-        raise Trouble(OTHER_SERVICE, "what it says of index %s is not devpi's JSON" % index) from exc
+        raise ProbeError(OTHER_SERVICE, f"the description of index {index} is not devpi's JSON") from exc
 
 
-def _project(client: Client, index: str, project: str, known: Dict[str, Any]) -> List[Dict[str, Any]]:
-    page = "%s/%s/+simple/%s/" % (client.url, quote(index), quote(project, safe=""))
-    answer = client.get(page, SIMPLE_JSON)
-    if answer.status in (401, 403):
-        raise Trouble(UNAUTHORISED, "index %s wants a log-in" % index)
-    if answer.is_upstream_failure:
-        raise Trouble(UPSTREAM, "its upstream gives no page of %s (%d)" % (project, answer.status))
-    if answer.status == 404:
-        raise Trouble(NO_PROJECT, "index %s does not know %s" % (index, project))
-    if answer.status != 200:
-        raise Trouble(SERVER_ERROR, "it answers %d for the page of %s" % (answer.status, project))
+def _probe_project(client: Client, index: str, project: str) -> list[dict[str, Any]]:
+    page = f"{client.url}/{quote(index)}/+simple/{quote(project, safe='')}/"
+    response = client.get(page, SIMPLE_JSON)
+    if response.status in (401, 403):
+        raise ProbeError(UNAUTHORIZED, f"index {index} requires a login")
+    if response.is_upstream_failure:
+        raise ProbeError(UPSTREAM, f"its upstream does not provide the page of {project} (status {response.status})")
+    if response.status == 404:
+        raise ProbeError(NO_PROJECT, f"index {index} has no project {project}")
+    if response.status != 200:
+        raise ProbeError(SERVER_ERROR, f"it responds with status {response.status} for the page of {project}")
     try:
         files = [
             {
@@ -365,66 +384,97 @@ def _project(client: Client, index: str, project: str, known: Dict[str, Any]) ->
                 "hashes": {str(name): str(value) for name, value in dict(file["hashes"]).items()},
                 "yanked": file.get("yanked"),
             }
-            for file in _parse(answer.body)["files"]
+            for file in _parse(response.body)["files"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise Trouble(OTHER_SERVICE, "the page of %s is not the JSON of PEP 691" % project) from exc
+        raise ProbeError(OTHER_SERVICE, f"the page of {project} is not the JSON of PEP 691") from exc
     usable = [file for file in files if set(file["hashes"]) & _HASHES]
     if not usable:
-        raise Trouble(NO_PROJECT, "index %s lists no file of %s" % (index, project))
+        raise ProbeError(NO_PROJECT, f"index {index} lists no files of {project}")
     return usable
 
 
-def choose_file(files: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """Choose the file to fetch: a wheel of the newest release, as it is small and soon wanted again."""
+def choose_file(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the file to download: a wheel of the newest release, as it is small and likely to be installed soon."""
 
-    def preference(file: Dict[str, Any]) -> Tuple[bool, bool, List[Tuple[int, str]]]:
+    def preference(file: dict[str, Any]) -> tuple[bool, bool, list[tuple[int, str]]]:
         name = str(file["filename"])
         release = re.search(r"-(?P<version>\d[\w.!+]*?)(?:-|\.tar|\.zip|\.whl|$)", name)
         version = release.group("version") if release else ""
-        final = not file.get("yanked") and re.fullmatch(r"[\d.]+", version) is not None
+        is_final = not file.get("yanked") and re.fullmatch(r"[\d.]+", version) is not None
         # Compared as text, as Python does not convert numbers of any length.
         numbers = [number.lstrip("0") for number in re.findall("[0-9]+", version)]
-        return final, name.endswith(".whl"), [(len(number), number) for number in numbers]
+        return is_final, name.endswith(".whl"), [(len(number), number) for number in numbers]
 
     return max(files, key=preference)
 
 
-def _file(client: Client, files: List[Dict[str, Any]], known: Dict[str, Any]) -> int:
-    wanted = choose_file(files)
-    known["file"] = wanted["filename"]
-    usable = sorted(set(wanted["hashes"]) & _HASHES)
+def _probe_file(client: Client, files: list[dict[str, Any]], known: dict[str, Any]) -> int:
+    file = choose_file(files)
+    name = known["file"] = file["filename"]
+    usable = sorted(set(file["hashes"]) & _HASHES)
     algorithm = "sha256" if "sha256" in usable else usable[0]
-    if urlsplit(wanted["url"]).scheme not in ("http", "https"):
-        raise Trouble(OTHER_SERVICE, "its page links to %s, which is no HTTP URL" % mask(wanted["url"]))
-    answer = client.get(wanted["url"], "*/*", [algorithm])
-    if answer.status in (401, 403):
-        raise Trouble(UNAUTHORISED, "%s wants a log-in" % wanted["filename"])
-    if answer.is_upstream_failure:
-        raise Trouble(UPSTREAM, "its upstream does not give %s (%d)" % (wanted["filename"], answer.status))
-    if answer.status != 200:
-        raise Trouble(SERVER_ERROR, "it answers %d for %s" % (answer.status, wanted["filename"]))
-    if answer.digests[algorithm] != wanted["hashes"][algorithm]:
-        raise Trouble(DAMAGED, "%s does not match its %s hash" % (wanted["filename"], algorithm))
-    return answer.size
+    if urlsplit(file["url"]).scheme not in ("http", "https"):
+        raise ProbeError(OTHER_SERVICE, f"its page links to {mask(file['url'])}, which is not an HTTP URL")
+    response = client.get(file["url"], "*/*", [algorithm])
+    if response.status in (401, 403):
+        raise ProbeError(UNAUTHORIZED, f"{name} requires a login")
+    if response.is_upstream_failure:
+        raise ProbeError(UPSTREAM, f"its upstream does not provide {name} (status {response.status})")
+    if response.status != 200:
+        raise ProbeError(SERVER_ERROR, f"it responds with status {response.status} for {name}")
+    if response.digests[algorithm] != file["hashes"][algorithm]:
+        raise ProbeError(DAMAGED, f"{name} does not match its {algorithm} hash")
+    return response.size
 
 
 def remedy(kind: str) -> str:
-    """Say what a person can do about a kind of trouble, in one sentence."""
+    """Return one sentence about how to resolve a failure of this kind."""
     return _REMEDIES[kind]
 
 
 _REMEDIES = {
-    REFUSED: "Is the container running? See the log of the devpi service, and compare the host and port.",
-    UNREACHABLE: "Compare the host name and the network between here and the server.",
-    TOO_SLOW: "Raise the time limits, or see in the server's log and load what keeps it.",
-    TLS: "Give the certificate authority's file as ca_path, or make the server's certificate match its name.",
-    OTHER_SERVICE: "Another program has this port: stop it, or use another host and port.",
-    SERVER_ERROR: "See the server's log.",
-    UNAUTHORISED: "Give url_username and url_password of someone who may read this index.",
-    NO_INDEX: "Create the index, or name one that exists.",
-    NO_PROJECT: "Name a project that the index has; if it is a mirror, see whether its upstream can be reached.",
-    UPSTREAM: "devpi itself runs: give it a way to its upstream (network, proxy, certificate authority, mirror_url).",
-    DAMAGED: "Remove the file from the server's store, so that it is fetched again.",
-    READY: "Stop the server, or wait longer for it to end.",
+    REFUSED: "Check that the container is running, read the log of the devpi service, and check the host and the port.",
+    UNREACHABLE: "Check the host name, and the network between this host and the server.",
+    TOO_SLOW: "Check the log and the load of the server, or increase the time limits.",
+    TLS: "Set ca_path to the file of the certificate authority, or give the server a certificate for its host name.",
+    OTHER_SERVICE: "Another program uses this port: stop it, or use another host or port.",
+    SERVER_ERROR: "Check the log of the server.",
+    UNAUTHORIZED: "Set url_username and url_password to those of a user who may read this index.",
+    NO_INDEX: "Create the index, or use one that exists.",
+    NO_PROJECT: "Use a project that the index has. If the index is a mirror, check that its upstream is reachable.",
+    UPSTREAM: "devpi itself is running: check its way to the upstream (network, proxy, certificate authority, mirror_url).",
+    DAMAGED: "Remove the file from the server's data directory, so that it is downloaded again.",
+    READY: "Stop the server, or wait longer for it to stop.",
 }
+
+
+def client_from(params: dict[str, Any]) -> tuple[Client, str]:
+    """Return the client and the name of the index for the connection options. Raises ValueError with the name of an option."""
+    if params["request_timeout"] <= 0:
+        raise ValueError(f"request_timeout is {params['request_timeout']}: use a number of seconds above zero")
+    headers = {}
+    if params["url_username"]:
+        pair = f"{params['url_username']}:{params['url_password']}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")
+    try:
+        context = tls_context(params["ca_path"], params["validate_certs"])
+    except OSError as exc:
+        raise ValueError(f"ca_path: could not read certificates from {params['ca_path']}: {exc}") from exc
+    try:
+        index = check_index(params["index"])
+    except ValueError as exc:
+        raise ValueError(f"index: {exc}") from exc
+    try:
+        return Client(params["url"], headers, context), index
+    except ValueError as exc:
+        raise ValueError(f"url: {exc}") from exc
+
+
+def tls_context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
+    """Return the TLS context. Raises OSError, of which ssl.SSLError is one, if the file has no certificates."""
+    context = ssl.create_default_context(cafile=ca_path)
+    if not validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ``docker`` command of a host, so that no Python library is needed there.
+"""Run the ``docker`` command of the host, so that the host needs no Python library.
 
 Private to the collection.
 """
@@ -9,32 +9,47 @@ Private to the collection.
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-# Where macOS has the command, which the PATH of a remote command there does not.
+# Where the command is on macOS. The PATH of a remote command does not include these directories there.
 DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
-# Seconds that a command has. An engine that hangs accepts connections and never answers.
-LIMIT = 60.0
+# Seconds per command. A daemon that hangs accepts connections and never responds.
+TIMEOUT = 60.0
+# Variables that select another daemon than the host's own, and how to connect to it.
+DAEMON_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
-def execute(command: Sequence[str], limit: float = LIMIT) -> Tuple[int, str, str]:
-    """Return exit code, output and errors of a command, which is killed after ``limit`` seconds."""
+def command_environment(environ: Mapping[str, str], system: str) -> dict[str, str]:
+    """Return the environment of ``docker`` commands. ``system`` is what ``platform.system()`` returns.
+
+    The service that runs the mirror uses the daemon of the host, so on Linux, variables that select another one are ignored. On
+    macOS, the daemon belongs to a user, and DOCKER_HOST is how the playbook finds it.
+    """
+    ignored = () if system == "Darwin" else DAEMON_VARIABLES
+    return {name: value for name, value in environ.items() if name not in ignored}
+
+
+def execute(command: Sequence[str], timeout: float = TIMEOUT) -> tuple[int, str, str]:
+    """Return the exit code, the output and the errors of a command, which is killed after ``timeout`` seconds."""
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=limit,
+            timeout=timeout,
             check=False,
+            env=command_environment(os.environ, platform.system()),
         )
     except subprocess.TimeoutExpired:
-        return 1, "", "no answer within %g s" % limit
-    return done.returncode, done.stdout, done.stderr
+        return 1, "", f"no response within {timeout:g} s"
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 class Docker:
@@ -44,21 +59,22 @@ class Docker:
         self._path = module.get_bin_path("docker", opt_dirs=DOCKER_FOLDERS)
         self.error = ""
 
-    def run(self, *args: str) -> Optional[str]:
-        """Return what the command prints, or None if it fails, with its last word in ``error``."""
+    def run(self, *args: str) -> str | None:
+        """Return the output of the command, or None if it fails. Then ``error`` has its error output."""
         if self._path is None:
-            self.error = "there is no docker command"
+            self.error = "the docker command is not installed"
             return None
         code, out, err = execute([self._path, *args])
         self.error = err.strip() if code else ""
         return None if code else out.strip()
 
-    def engine(self) -> Dict[str, Any]:
+    def engine(self) -> dict[str, Any]:
+        """Return the state of the Docker daemon."""
         out = self.run("info", "--format", "{{json .}}")
         info = json.loads(out) if out else {}
-        # The command succeeds without an engine too, and then tells of itself alone.
+        # Without a daemon the command can succeed, and describes the client only.
         running = bool(info.get("ServerVersion"))
-        errors: List[str] = info.get("ServerErrors") or [self.error]
+        errors: list[str] = info.get("ServerErrors") or [self.error]
         return {
             "running": running,
             "version": info.get("ServerVersion") or "",
@@ -70,36 +86,40 @@ class Docker:
             "images": info.get("Images") or 0,
         }
 
-    def container(self, name: str) -> Optional[Dict[str, Any]]:
+    def container(self, name: str) -> dict[str, Any] | None:
+        """Return the state of a container, or None if it does not exist."""
         out = self.run("container", "inspect", name)
         if out is None:
             return None
-        found = json.loads(out)[0]
+        state = json.loads(out)[0]
         return {
-            "running": bool(found["State"]["Running"]),
-            "image": found["Config"]["Image"],
-            "labels": found["Config"].get("Labels") or {},
-            "volumes": [mount["Name"] for mount in found.get("Mounts") or [] if mount.get("Type") == "volume"],
-            "started": found["State"].get("StartedAt") or "",
-            "restart_policy": found["HostConfig"]["RestartPolicy"]["Name"] or "no",
+            "running": bool(state["State"]["Running"]),
+            "image": state["Config"]["Image"],
+            "labels": state["Config"].get("Labels") or {},
+            "volumes": [mount["Name"] for mount in state.get("Mounts") or [] if mount.get("Type") == "volume"],
+            "started": state["State"].get("StartedAt") or "",
+            "restart_policy": state["HostConfig"]["RestartPolicy"]["Name"] or "no",
         }
 
-    def images(self, label: str, container: str) -> List[Dict[str, Any]]:
-        """Return the tagged images that have a label, newest first, and whether another container than this uses each."""
-        form = "{{.Repository}}:{{.Tag}}"
-        names = (self.run("image", "ls", "--filter", "label=" + label, "--format", form) or "").split()
+    def images(self, label: str, container: str) -> list[dict[str, Any]]:
+        """Return the tagged images that have a label, newest first, and whether a container other than this uses each."""
+        template = "{{.Repository}}:{{.Tag}}"
+        names = (self.run("image", "ls", "--filter", "label=" + label, "--format", template) or "").split()
         containers = (self.run("ps", "--all", "--format", "{{.Names}} {{.Image}}") or "").split("\n") if names else []
-        users = [line.split(" ", 1) for line in containers if line]
-        used = {image for name, image in users if name != container}
+        pairs = [line.split(" ", 1) for line in containers if line]
+        used = {image for name, image in pairs if name != container}
         return [{"name": name, "is_used_by_others": name in used} for name in names if "<none>" not in name]
 
     def image_created(self, name: str) -> str:
-        """Return when an image was built, in UTC, empty if the engine does not have it."""
+        """Return when an image was built, in UTC, empty if it does not exist."""
         return self.run("image", "inspect", "--format", "{{.Created}}", name) or ""
 
-    def volumes(self, names: List[str]) -> List[str]:
-        there = (self.run("volume", "ls", "--quiet") or "").split("\n")
-        return [name for name in names if name in there]
+    def volumes(self, names: list[str]) -> list[str]:
+        """Return those of the named volumes that exist."""
+        existing = (self.run("volume", "ls", "--quiet") or "").split("\n")
+        return [name for name in names if name in existing]
 
     def publisher(self, port: int) -> str:
-        return (self.run("ps", "--filter", "publish=%d/tcp" % port, "--format", "{{.Names}}") or "").partition("\n")[0]
+        """Return the name of the container that publishes a port, empty if there is none."""
+        names = self.run("ps", "--filter", f"publish={port}/tcp", "--format", "{{.Names}}") or ""
+        return names.partition("\n")[0]

@@ -1,15 +1,16 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Putting settings into one file, and giving back what was there.
+"""Apply settings to a file, and restore its original.
 
-Private to the collection. All of this runs with the rights of the file's owner. Beside a file that has settings of ours stand
-two others: NAME.before-devpi-mirror, what would be there without them, and NAME.devpi-mirror.json, the record of what we
-did. They are written before the file is, so that whatever a crash leaves can be told apart:
+Private to the collection. All functions run with the privileges of the file's owner. A configured file has two others beside
+it: NAME.before-devpi-mirror, the original, which is what the file would contain without these settings, and
+NAME.devpi-mirror.json, the record of the changes. They are written before the file, so that the state after a crash is known:
 
-- The file is what the record says we have written: the other two say what was there.
-- The file is what the record says was there: we were about to begin, or had just ended.
-- Else its owner has edited it: what would be there without us is this, with each of our values that is still there taken back.
+- The file has a recorded ``written`` digest: the backup is its original.
+- The file has the recorded ``original`` digest: it was not changed yet, or it was just restored.
+- Otherwise its owner has edited it: the original is this file, with each applied value that it still has replaced by the
+  previous one.
 """
 
 from __future__ import annotations
@@ -19,198 +20,202 @@ import hashlib
 import json
 import os
 import stat
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional
+from typing import Any, Callable, Iterable, NamedTuple
 
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     Format,
-    NotParsed,
+    ParseError,
     Settings,
     credentials,
     edit,
     mask,
     parse,
-    without_marks,
+    without_managed_comments,
 )
 
+# The suffixes of the files beside a configured file.
 BACKUP = ".before-devpi-mirror"
 RECORD = ".devpi-mirror.json"
-NEW = ".devpi-mirror-new"
-_LARGEST = 1 << 20
+TEMPORARY = ".devpi-mirror-new"
+_MAX_SIZE = 1 << 20
 
 
 class Record(NamedTuple):
-    """What we did to a file.
+    """The changes to a file.
 
-    ``written``: digests of what we wrote last and, in case that did not come to pass, before; ``original``: of what was there
-    without us; a digest is None where there was no file. ``values``: all values that may be ours, by section and key.
-    ``before``: what would be there without us. ``folders``: those made for the file, the deepest first. ``mode``: the file's
-    own, if we have taken it from others.
+    ``written`` has the digest of the text that was written last and, in case that did not complete, of the one before.
+    ``original`` is the digest of the original. A digest is None for a file that does not exist. ``values`` has all values
+    that may have been applied, by section and key, ``before`` the values of the original. ``folders`` were created for the
+    file, the deepest first. ``mode`` is the original mode if access was restricted.
     """
 
-    written: List[Optional[str]]
-    original: Optional[str]
-    values: Dict[str, Dict[str, List[str]]]
+    written: list[str | None]
+    original: str | None
+    values: dict[str, dict[str, list[str]]]
     before: Settings
-    folders: List[str]
-    mode: Optional[int]
+    folders: list[str]
+    mode: int | None
 
 
 class Outcome(NamedTuple):
-    """What happened to a file: ``action`` as module pip_config returns it, and the text before and after."""
+    """The result for a file: ``action`` as the module pip_config returns it, and the text before and after."""
 
     path: str
     action: str
-    before: Optional[str] = None
-    after: Optional[str] = None
+    before: str | None = None
+    after: str | None = None
     message: str = ""
 
-    def told(self) -> Dict[str, Any]:
-        """Return it as JSON can carry it, without credentials."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON can represent them, without credentials."""
         texts = {"before": self.before, "after": self.after}
-        shown = {name: mask(text or "").encode("utf-8", "replace").decode("utf-8") for name, text in texts.items()}
-        return dict(path=self.path, action=self.action, message=self.message, **shown)
+        masked = {name: mask(text or "").encode("utf-8", "replace").decode("utf-8") for name, text in texts.items()}
+        return dict(path=self.path, action=self.action, message=self.message, **masked)
 
 
-def read(path: str) -> Optional[str]:
-    """Return a file's text, None if there is none. Raises Failed for what is no file of settings."""
+def read(path: str) -> str | None:
+    """Return the text of a file, None if it does not exist. Raises OperationError if it can't be a configuration file."""
     try:
         # Opening a named pipe would block otherwise.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise Failed("%s is no ordinary file" % path)
-            if status.st_size > _LARGEST:
-                raise Failed("%s is too large for a file of settings" % path)
+                raise OperationError(f"{path} is not a regular file")
+            if status.st_size > _MAX_SIZE:
+                raise OperationError(f"{path} is too large for a configuration file")
             return stream.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
     except IsADirectoryError as exc:
-        raise Failed("%s is a directory: move it elsewhere, so that the settings can be written there" % path) from exc
+        raise OperationError(f"{path} is a directory: move it, so that the file can be written") from exc
 
 
-def put(
+def apply(
     path: str,
-    form: Format,
-    wanted: Callable[[Optional[str]], Optional[str]],
+    file_format: Format,
+    wanted: Callable[[str | None], str | None],
     check_mode: bool,
-    folders: FrozenSet[str] = frozenset(),
+    folders: frozenset[str] = frozenset(),
 ) -> Outcome:
-    """Have the file at ``path`` say what ``wanted`` returns, given the text that would be there without us.
+    """Give a file the text that ``wanted`` returns for the original text.
 
-    Both are None for no file. Raises Failed if it can't be done; then nothing has changed. ``folders`` were made for other
-    files: whichever of these files goes last takes them along.
+    Both are None for no file. Raises OperationError if that is not possible, and then nothing has changed. ``folders`` were
+    created for other files: the last of these files that is restored removes them.
     """
-    now = read(path)
+    current = read(path)
     record = _read_record(path)
     try:
-        theirs = _theirs(path, now, record, form)
-        after = wanted(theirs)
-        settings = parse(after or "", form)
+        original = _original(path, current, record, file_format)
+        after = wanted(original)
+        settings = parse(after or "", file_format)
         mode = _mode(path) & (0o600 if credentials(after or "") else 0o777)
-        if (now is None) == (after is None) and settings == parse(now or "", form) and mode == _mode(path):
-            return Outcome(path, "unchanged", now, now)
-    except NotParsed as exc:
-        raise Failed("%s is left as it is: %s" % (path, exc)) from exc
+        is_same = (current is None) == (after is None) and settings == parse(current or "", file_format)
+        if is_same and mode == _mode(path):
+            return Outcome(path, "unchanged", current, current)
+    except ParseError as exc:
+        raise OperationError(f"{path} was not changed: {exc}") from exc
     _check_writable(path)
     target = os.path.realpath(path)
     _check_writable(target)
     if not check_mode:
-        made = _make_folders(path)
-        new = _new_record(now, theirs, after, form, record)
-        shared = [folder for folder in _above(path) if folder in folders or folder in new.folders]
-        new = new._replace(folders=made + shared, mode=new.mode if mode == _mode(path) else _mode(path))
+        created = _create_folders(path)
+        new = _new_record(current, original, after, file_format, record)
+        shared = [folder for folder in _parents(path) if folder in folders or folder in new.folders]
+        new = new._replace(folders=created + shared, mode=new.mode if mode == _mode(path) else _mode(path))
         try:
-            if theirs is not None:
-                _write(path + BACKUP, theirs, 0o600)
+            if original is not None:
+                _write(path + BACKUP, original, 0o600)
             _write(path + RECORD, json.dumps(dict(version=2, **new._asdict()), indent=2, sort_keys=True) + "\n", 0o600)
-            if _digest(read(path)) != _digest(now):
-                raise Failed("%s was changed by somebody at this moment: run this again" % path)
+            if _digest(read(path)) != _digest(current):
+                raise OperationError(f"{path} was modified while it was being written: run the task again")
             if after is None:
                 os.unlink(target)
             else:
                 _write(target, after, mode)
         except BaseException:
             if record is None:
-                _remove_leftovers(path, made)
+                _remove_leftovers(path, created)
             raise
-    return Outcome(path, "removed" if after is None else "created" if now is None else "updated", now, after)
+    return Outcome(path, "removed" if after is None else "created" if current is None else "updated", current, after)
 
 
-def take(path: str, form: Format, check_mode: bool) -> Outcome:
-    """Bring back what would be at ``path`` without us. Raises Failed if it can't be done."""
+def restore(path: str, file_format: Format, check_mode: bool) -> Outcome:
+    """Restore the original of a file. Raises OperationError if that is not possible."""
     record = _read_record(path)
-    now = read(path) if record else None
+    current = read(path) if record else None
     if record is None:
         return Outcome(path, "unchanged")
     try:
-        theirs = _theirs(path, now, record, form)
-    except NotParsed as exc:
-        raise Failed("%s is left as it is: %s" % (path, exc)) from exc
+        original = _original(path, current, record, file_format)
+    except ParseError as exc:
+        raise OperationError(f"{path} was not changed: {exc}") from exc
     mode = _mode(path)
-    if record.mode is not None and mode == record.mode & 0o600 and not credentials(theirs or ""):
+    if record.mode is not None and mode == record.mode & 0o600 and not credentials(original or ""):
         mode = record.mode
     _check_writable(path)
     if not check_mode:
         target = os.path.realpath(path)
-        if theirs is None and now is not None:
+        if original is None and current is not None:
             os.unlink(target)
-        elif theirs is not None and (theirs != now or mode != _mode(path)):
-            _write(target, theirs, mode)
+        elif original is not None and (original != current or mode != _mode(path)):
+            _write(target, original, mode)
         _remove_leftovers(path, record.folders)
-    if theirs == now:
-        return Outcome(path, "unchanged", now, now)
-    return Outcome(path, "removed" if theirs is None else "restored", now, theirs)
+    if original == current:
+        return Outcome(path, "unchanged", current, current)
+    return Outcome(path, "removed" if original is None else "restored", current, original)
 
 
-def without_us(path: str, form: Format) -> Optional[str]:
-    """Return the text that would be at ``path`` without us. Raises Failed or NotParsed."""
-    return _theirs(path, read(path), _read_record(path), form)
+def original_text(path: str, file_format: Format) -> str | None:
+    """Return the original text of a file. Raises OperationError or ParseError."""
+    return _original(path, read(path), _read_record(path), file_format)
 
 
-def _theirs(path: str, now: Optional[str], record: Optional[Record], form: Format) -> Optional[str]:
-    if record is None or _digest(now) == record.original:
-        return now
-    if _digest(now) in record.written:
+def _original(path: str, current: str | None, record: Record | None, file_format: Format) -> str | None:
+    if record is None or _digest(current) == record.original:
+        return current
+    if _digest(current) in record.written:
         before = read(path + BACKUP) if record.original else None
         if _digest(before) == record.original:
             return before
-    if now is None:
+    if current is None:
         return None
-    found = parse(now, form)
-    back: Dict[str, Dict[str, Optional[str]]] = {}
+    found = parse(current, file_format)
+    back: dict[str, dict[str, str | None]] = {}
     for section, keys in record.values.items():
         for name, values in keys.items():
-            # What its owner has changed since is theirs.
+            # A value that the owner has changed since is preserved.
             if found.get(section, {}).get(name) in values:
                 back.setdefault(section, {})[name] = record.before.get(section, {}).get(name)
-    text = edit(without_marks(now), back, form, keep=tuple(record.before))
+    text = edit(without_managed_comments(current), back, file_format, keep_sections=tuple(record.before))
     return text if record.original or text.strip() else None
 
 
 def _new_record(
-    now: Optional[str],
-    theirs: Optional[str],
-    after: Optional[str],
-    form: Format,
-    record: Optional[Record],
+    current: str | None,
+    original: str | None,
+    after: str | None,
+    file_format: Format,
+    record: Record | None,
 ) -> Record:
-    before = parse(theirs or "", form)
-    current = parse(now or "", form)
-    values: Dict[str, Dict[str, List[str]]] = {}
-    for section, keys in parse(after or "", form).items():
+    before = parse(original or "", file_format)
+    current_values = parse(current or "", file_format)
+    values: dict[str, dict[str, list[str]]] = {}
+    for section, keys in parse(after or "", file_format).items():
         for name, value in keys.items():
             if before.get(section, {}).get(name) != value:
                 values.setdefault(section, {})[name] = [value]
-    # If we end half-way, those of the last time are still there.
-    for section, olds in (record.values if record else {}).items():
-        for name, old in olds.items():
-            kept = [value for value in old if value == current.get(section, {}).get(name)]
+    # If this does not complete, the file still has the values of the previous time.
+    for section, keys_before in (record.values if record else {}).items():
+        for name, old in keys_before.items():
+            remaining = [value for value in old if value == current_values.get(section, {}).get(name)]
             known = values.setdefault(section, {}).setdefault(name, [])
-            known += [value for value in kept if value not in known]
+            known += [value for value in remaining if value not in known]
     return Record(
-        written=[_digest(after), _digest(now)] if record and _digest(now) in record.written else [_digest(after)],
-        original=_digest(theirs),
+        written=[_digest(after), _digest(current)]
+        if record and _digest(current) in record.written
+        else [_digest(after)],
+        original=_digest(original),
         values=values,
         before=before,
         folders=record.folders if record else [],
@@ -218,8 +223,8 @@ def _new_record(
     )
 
 
-def _read_record(path: str) -> Optional[Record]:
-    """Return what was recorded when the settings were put there, None if they were not."""
+def _read_record(path: str) -> Record | None:
+    """Return the record of a file, None if no settings are applied to it."""
     text = read(path + RECORD)
     if text is None:
         return None
@@ -228,7 +233,7 @@ def _read_record(path: str) -> Optional[Record]:
         if found["version"] == 2:
             return Record(**{name: found[name] for name in Record._fields})
         if found["version"] == 1:
-            # As version 0.1.0 wrote it, with what was first there for ever in the backup.
+            # From version 0.1.0, whose backup always has the first text of the file.
             return Record(
                 written=[found["written"]] if found["written"] else [],
                 original=_digest(read(path + BACKUP)) if found["existed"] else None,
@@ -241,35 +246,35 @@ def _read_record(path: str) -> Optional[Record]:
             )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    raise Failed("%s can't be read: restore or remove it" % (path + RECORD))
+    raise OperationError(f"{path + RECORD} is not a valid record: restore or remove it")
 
 
-def _digest(text: Optional[str]) -> Optional[str]:
+def _digest(text: str | None) -> str | None:
     return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _mode(path: str) -> int:
-    """Return the mode of a file, the usual one if there is none."""
+    """Return the mode of a file, the default mode if it does not exist."""
     return stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o644
 
 
 def _check_writable(path: str) -> None:
-    """Raise Failed if this user could not put a file there, or not give it back to its owner."""
+    """Raise OperationError if this user can't write the file, or can't preserve its owner."""
     folder = os.path.dirname(path)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise Failed("%s can't be written by its user: change its owner or mode, or leave this user out" % folder)
+        raise OperationError(f"{folder} is not writable by its user: change its owner or mode, or exclude this user")
     if os.path.exists(path) and os.stat(path).st_uid != os.geteuid():
-        raise Failed("%s belongs to user number %d: give it to its user with chown" % (path, os.stat(path).st_uid))
+        raise OperationError(f"{path} belongs to UID {os.stat(path).st_uid}: change its owner with chown")
 
 
 def _write(path: str, text: str, mode: int) -> None:
-    """Replace a file in one step: after a crash there is the old one or the new one. Group, lists of access and labels stay."""
+    """Replace a file atomically, and preserve its group, ACLs and SELinux label."""
     folder = os.path.dirname(path)
-    new = path + NEW
+    new = path + TEMPORARY
     if os.path.lexists(new):
-        # What a crash has left.
+        # From a crash.
         os.unlink(new)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
@@ -277,7 +282,7 @@ def _write(path: str, text: str, mode: int) -> None:
             stream.write(text.encode("utf-8", "surrogateescape"))
             stream.flush()
             if os.path.exists(path):
-                _keep_attributes(path, descriptor)
+                _copy_attributes(path, descriptor)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         os.rename(new, path)
@@ -291,34 +296,34 @@ def _write(path: str, text: str, mode: int) -> None:
         os.close(handle)
 
 
-def _keep_attributes(path: str, descriptor: int) -> None:
-    """Give a new file what the old one has besides text, owner and mode."""
+def _copy_attributes(path: str, descriptor: int) -> None:
+    """Give a new file the group and the extended attributes of the old one."""
     try:
         group = os.stat(path).st_gid
         if os.fstat(descriptor).st_gid != group:
             os.fchown(descriptor, -1, group)
         for name in os.listxattr(path) if hasattr(os, "listxattr") else []:
             value = os.getxattr(path, name)
-            # The system has given it most of them, SELinux's label among them.
+            # The system sets most of them for a new file, the SELinux label among them.
             if name not in os.listxattr(descriptor) or os.getxattr(descriptor, name) != value:
                 os.setxattr(descriptor, name, value)
     except OSError as exc:
-        raise Failed(
-            "%s has a group, a list of access or a label that its user can't give: %s" % (path, exc.strerror)
+        raise OperationError(
+            f"{path} was not changed, as its user can't preserve its group, ACLs or SELinux label: {exc.strerror}"
         ) from exc
 
 
-def made_folders(paths: Iterable[str]) -> FrozenSet[str]:
-    """Return the folders that were made for those of these files that we have put something into."""
+def created_folders(paths: Iterable[str]) -> frozenset[str]:
+    """Return the directories that were created for those of these files that are configured."""
     records = []
     for path in paths:
-        with contextlib.suppress(Failed, OSError):
+        with contextlib.suppress(OperationError, OSError):
             records.append(_read_record(path))
     return frozenset(folder for record in records if record for folder in record.folders)
 
 
-def _above(path: str) -> List[str]:
-    """Return the folders above ``path``, the deepest first."""
+def _parents(path: str) -> list[str]:
+    """Return the directories above ``path``, the deepest first."""
     folders = []
     while os.path.dirname(path) != path:
         path = os.path.dirname(path)
@@ -326,17 +331,17 @@ def _above(path: str) -> List[str]:
     return folders
 
 
-def _make_folders(path: str) -> List[str]:
-    """Make the folders above ``path`` that are missing, and return them, the deepest first."""
-    missing = [folder for folder in _above(path) if not os.path.isdir(folder)]
+def _create_folders(path: str) -> list[str]:
+    """Create the missing directories above ``path``, and return them, the deepest first."""
+    missing = [folder for folder in _parents(path) if not os.path.isdir(folder)]
     for folder in reversed(missing):
-        # What the XDG base directory specification asks of a folder that is made for it. Those of the system are for all.
+        # The mode of the XDG base directory specification. All users read the directories in /etc.
         os.mkdir(folder, 0o755 if folder.startswith("/etc/") else 0o700)
     return missing
 
 
-def _remove_leftovers(path: str, folders: List[str]) -> None:
-    """Remove what stands beside a file, and the folders that were made for it."""
+def _remove_leftovers(path: str, folders: list[str]) -> None:
+    """Remove the backup and the record of a file, and the directories that were created for it."""
     for leftover in (path + BACKUP, path + RECORD):
         if os.path.lexists(leftover):
             os.unlink(leftover)
@@ -344,5 +349,5 @@ def _remove_leftovers(path: str, folders: List[str]) -> None:
         try:
             os.rmdir(folder)
         except OSError:
-            # Somebody has put something there since, or it has gone.
+            # It has other files, or was removed.
             return

@@ -8,39 +8,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: devpi_info
-short_description: Tell how the mirror of a host is
+short_description: Report the health of a devpi mirror
 description:
-  - Tells what the mirror is, what it keeps, and whether a person should do something about it.
-  - It asks the mirror as a client does, and the program in its container that looks after what it keeps. Of an image that is
-    not this collection's own, only the first is told.
-extends_documentation_fragment: action_common_attributes
+  - Reports the state of the mirror on a host, its contents, and the problems that need attention.
+  - Sends the requests of a client to the mirror, and runs the maintenance program in its container. With a third-party image,
+    the results of the maintenance program are missing.
+extends_documentation_fragment:
+  - action_common_attributes
+  - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
-  url:
-    description:
-      - The server's address, without an index.
-    type: str
-    default: http://127.0.0.1:3141
-  index:
-    description:
-      - The index that clients install from, as C(user/index).
-    type: str
-    default: root/pypi
   container:
     description:
-      - The name of its container.
+      - The name of the mirror's container.
     type: str
     default: devpi
-  listener_uid:
-    description:
-      - As in M(devpi.mirror.devpi_wait).
-    type: int
-  timeout:
-    description:
-      - Seconds that the mirror has for an answer.
-    type: float
-    default: 10
 attributes:
   check_mode:
     support: full
@@ -49,15 +32,17 @@ attributes:
   platform:
     platforms: posix
     support: full
+seealso:
+  - module: devpi.mirror.devpi_wait
 """
 
 EXAMPLES = r"""
-- name: See how the mirror is
+- name: Gather the health of the mirror
   devpi.mirror.devpi_info:
   become: true
   register: mirror
 
-- name: Tell somebody
+- name: Print problems
   ansible.builtin.debug:
     msg: "{{ mirror.reasons }}"
   when: mirror.state != 'ok'
@@ -66,99 +51,104 @@ EXAMPLES = r"""
 RETURN = r"""
 state:
   description:
-    - V(ok), V(degraded) if a person should do something about it, though what is cached is served, or V(down) if not even that.
+    - V(ok), V(degraded) if there are problems that need attention while cached packages are served, or V(down) if no packages
+      are served.
   returned: always
   type: str
   sample: degraded
 reasons:
-  description: Why, a sentence or two for each thing, with what can be done. Empty with V(ok).
+  description: The problems, each with its solution. Empty if the state is V(ok).
   returned: always
   type: list
   elements: str
-  sample: ["Its upstream can't be reached: what is cached is served."]
+  sample: ["Its upstream is unreachable. Cached packages are served."]
 versions:
   description: The versions of devpi-server and its plugins.
   returned: always
   type: dict
   sample: {"devpi-server": "6.20.3"}
 image:
-  description: The image that its container was made from, V(null) without one.
+  description: The image of its container, V(null) if the container does not exist.
   returned: always
   type: str
   sample: devpi-mirror:0f3c
 image_created:
-  description: When that image was built, in UTC, V(null) if it is not known.
+  description: When that image was built, in UTC, V(null) if unknown.
   returned: always
   type: str
   sample: "2026-11-01T07:30:00Z"
 image_age_days:
-  description: The whole days since then, V(null) if it is not known. Updates of Debian's packages come with a new image.
+  description:
+    - The age of the image in whole days, V(null) if unknown. Security updates of Debian's packages require a new image.
   returned: always
   type: int
   sample: 12
 uuid:
-  description: The identity of its store, V(null) if it is not known.
+  description: The UUID of its database, V(null) if unknown.
   returned: always
   type: str
 serial:
-  description: The number of changes of its store so far, V(null) if it is not known.
+  description: The serial number of the last change in its database, V(null) if unknown.
   returned: always
   type: int
   sample: 412
 role:
-  description: Its role in replication, V(null) if it is not known.
+  description: Its role in replication, V(null) if unknown.
   returned: always
   type: str
   sample: standalone
 up_since:
-  description: When its container was started, in UTC, V(null) if it does not run.
+  description: When its container was started, in UTC, V(null) if it is not running.
   returned: always
   type: str
   sample: "2026-11-02T08:00:12Z"
 upstream:
-  description: Its upstream, V(null) if devpi does not answer.
+  description: Its upstream, V(null) if devpi does not respond.
   returned: always
   type: dict
   contains:
     url:
-      description: The URL of its simple page.
+      description: The URL of the upstream's simple page.
       type: str
     reachable:
-      description: Whether it answers the mirror.
+      description: Whether the mirror gets responses from the upstream.
       type: bool
     error:
-      description: What went wrong, if it does not.
+      description: The error if it is unreachable.
       type: str
 cache:
-  description: The files of mirror indexes, V(null) if devpi does not answer.
+  description: The cached files of mirror indexes, V(null) if devpi does not respond.
   returned: always
   type: dict
   contains:
     files:
-      description: How many there are.
+      description: The number of files.
       type: int
     bytes:
-      description: Their bytes.
+      description: Their size in bytes.
       type: int
 limits:
-  description: Bytes that they may take, seconds that one is kept that nobody uses, and bytes of the database. V(0) is no limit.
+  description:
+    - The maximum size of the cached files in bytes, the number of seconds after which unused ones are evicted, and the
+      maximum size of the database in bytes. V(0) is no limit.
   returned: with an image of this collection
   type: dict
   sample: {"size": 21474836480, "age": 0, "database": 0}
 requests:
   description:
-    - How many answers since its start it had (C(hit), C(stale)) or had not (C(miss)).
+    - The number of cache hits (C(hit)), of stale responses from the cache (C(stale)), and of cache misses (C(miss)) since its
+      start.
     - Prefetching is not counted.
   returned: with an image of this collection
   type: dict
   sample: {"hit": 812, "stale": 40, "miss": 31}
 hit_rate:
-  description: The part of them that it had, from 0 to 1. V(null) if there were none.
+  description: The proportion of responses from the cache, from 0 to 1. V(null) if there were no requests.
   returned: with an image of this collection
   type: float
   sample: 0.965
-store_bytes:
-  description: The bytes of devpi's database.
+database_bytes:
+  description: The size of devpi's database in bytes.
   returned: with an image of this collection
   type: int
 removed_projects:
@@ -174,20 +164,20 @@ removed_projects:
       description: The normalized name of the project.
       type: str
     at:
-      description: When it was removed.
+      description: When it was removed, in UTC.
       type: str
 last_scrub:
-  description: When all files were last compared with their hashes, and what was found. V(null) if never.
+  description: When all files were last compared with their hashes, and the result. V(null) if never.
   returned: with an image of this collection
   type: dict
   sample: {"at": "2026-11-01T03:00:00Z", "files": 312, "damaged": 0, "lost": [], "error": ""}
 last_backup:
-  description: When a backup was last made and seen to work, and its name. V(null) if never.
+  description: When the last verified backup was created, and its name. V(null) if never.
   returned: with an image of this collection
   type: dict
   sample: {"at": "2026-11-01T03:00:00Z", "file": "devpi-20261101T030000Z.tar"}
 disk:
-  description: Bytes that are C(free) where it keeps its data, and the C(total).
+  description: The free bytes (C(free)) and the size (C(total)) of the file system that has its data directory.
   returned: with an image of this collection
   type: dict
 """
@@ -195,26 +185,27 @@ disk:
 import calendar
 import json
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
 from ansible_collections.devpi.mirror.plugins.module_utils._docker import Docker
 from ansible_collections.devpi.mirror.plugins.module_utils._polling import within
 
-# The label of the image that the devpi_server role builds, which containers have from it.
+# The label of images that the devpi_server role builds. Their containers inherit it.
 IMAGE_LABEL = "devpi.mirror.image"
-LOOK = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "look"]
-# What the inspection returns: types, and for objects their keys. An image of another release of the collection can lack a part.
-INSPECTION: Dict[str, Any] = {
+INSPECT_COMMAND = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "look"]
+# The types of the values that the inspection returns, and the keys of objects. An image of another release of the collection
+# can lack values.
+INSPECTION: dict[str, Any] = {
     "troubles": list,
     "requests": {"hit": int, "stale": int, "miss": int},
     "limits": dict,
     "disk": dict,
     "store_bytes": int,
     "removed_projects": list,
-    "scrub": {"at": "moment"},
-    "backup": {"at": "moment"},
+    "scrub": {"at": "timestamp"},
+    "backup": {"at": "timestamp"},
     "cache": dict,
     "devpi": dict,
     "upstream": {"url": str, "reachable": bool, "error": str},
@@ -222,187 +213,184 @@ INSPECTION: Dict[str, Any] = {
 NULLABLE = ("scrub", "backup", "cache", "devpi", "upstream")
 
 
-def is_moment(value: Any) -> bool:
-    """Return whether a value is a number of seconds since the epoch that can be written as a date."""
+def is_timestamp(value: Any) -> bool:
+    """Return whether a value is a number of seconds since the epoch that can be formatted."""
     try:
-        return isinstance(value, (int, float)) and bool(moment(value))
+        return isinstance(value, (int, float)) and bool(format_timestamp(value))
     except (OverflowError, ValueError, OSError):
         return False
 
 
-def is_like(value: Any, expected: Any) -> bool:
-    """Return whether a value has the expected type, is a moment, or is an object whose values are as expected."""
-    if expected == "moment":
-        return is_moment(value)
+def has_type(value: Any, expected: Any) -> bool:
+    """Return whether a value has the expected type, is a timestamp, or is an object with values of the expected types."""
+    if expected == "timestamp":
+        return is_timestamp(value)
     if not isinstance(expected, dict):
         return isinstance(value, expected)
-    return isinstance(value, dict) and all(is_like(value.get(key), kind) for key, kind in expected.items())
+    return isinstance(value, dict) and all(has_type(value.get(key), kind) for key, kind in expected.items())
 
 
-def lacking(found: Dict[str, Any]) -> List[str]:
-    """Return what an inspection lacks, or has in another form."""
+def invalid_keys(inspection: dict[str, Any]) -> list[str]:
+    """Return the keys of an inspection that are missing or have values of other types."""
     return [
         key
         for key, expected in sorted(INSPECTION.items())
-        if key not in found or not (is_like(found[key], expected) or (found[key] is None and key in NULLABLE))
+        if key not in inspection
+        or not (has_type(inspection[key], expected) or (inspection[key] is None and key in NULLABLE))
     ]
 
 
 def is_removal(item: Any) -> bool:
-    return is_like(item, {"index": str, "project": str, "at": "moment"})
+    """Return whether an item describes a removed project."""
+    return has_type(item, {"index": str, "project": str, "at": "timestamp"})
 
 
-def moment(seconds: Optional[float]) -> Optional[str]:
-    """Return a time (seconds since the epoch) as people write it, in UTC."""
+def format_timestamp(seconds: float | None) -> str | None:
+    """Return a number of seconds since the epoch as a date and time in UTC."""
     return None if seconds is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def in_seconds(text: str) -> str:
-    """Return a time as Docker writes it without fractions of a second, as in 2026-11-02T08:00:12Z."""
-    return text.split(".")[0].rstrip("Z") + "Z"
+def without_fraction(timestamp: str) -> str:
+    """Return a timestamp of Docker without fractions of a second, as in 2026-11-02T08:00:12Z."""
+    return timestamp.split(".")[0].rstrip("Z") + "Z"
 
 
-def age_days(created: str, now: float) -> Optional[int]:
-    """Return the whole days since a time in UTC, None if the text is no time."""
+def age_days(timestamp: str, now: float) -> int | None:
+    """Return the whole days since a timestamp in UTC, None if it is invalid."""
     try:
-        return int((now - calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))) // 86400)
+        return int((now - calendar.timegm(time.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ"))) // 86400)
     except ValueError:
         return None
 
 
-def dated(about: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
-    return None if about is None else dict(about, at=moment(about["at"]))
+def with_date(event: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return an event with its time as a date."""
+    return None if event is None else dict(event, at=format_timestamp(event["at"]))
 
 
-def from_inside(inside: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what the program in the container tells, in the names of this module."""
-    devpi = inside["devpi"] or {}
-    requests = {name: inside["requests"][name] for name in ("hit", "stale", "miss")}
+def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
+    """Return the return values that are known from the inspection of the container."""
+    devpi = inspection["devpi"] or {}
+    requests = {name: inspection["requests"][name] for name in ("hit", "stale", "miss")}
     total = sum(requests.values())
     return {
         "versions": devpi.get("versions", {}),
         "uuid": devpi.get("uuid"),
         "serial": devpi.get("serial"),
         "role": devpi.get("role"),
-        "upstream": inside["upstream"],
-        "cache": inside["cache"],
-        "limits": inside["limits"],
+        "upstream": inspection["upstream"],
+        "cache": inspection["cache"],
+        "limits": inspection["limits"],
         "requests": requests,
         "hit_rate": round((total - requests["miss"]) / total, 3) if total else None,
-        "store_bytes": inside["store_bytes"],
-        "removed_projects": [dated(item) for item in inside["removed_projects"] if is_removal(item)],
-        "last_scrub": dated(inside["scrub"]),
-        "last_backup": dated(inside["backup"]),
-        "disk": inside["disk"],
+        "database_bytes": inspection["store_bytes"],
+        "removed_projects": [with_date(item) for item in inspection["removed_projects"] if is_removal(item)],
+        "last_scrub": with_date(inspection["scrub"]),
+        "last_backup": with_date(inspection["backup"]),
+        "disk": inspection["disk"],
     }
 
 
-def from_outside(seen: _devpi.Seen) -> Dict[str, Any]:
-    """Return what devpi tells everybody."""
+def values_from_probe(result: _devpi.ProbeResult) -> dict[str, Any]:
+    """Return the return values that are known from devpi's responses to any client."""
     return {
-        "versions": {"devpi-server": seen.version} if seen.version else {},
-        "uuid": seen.uuid,
-        "serial": seen.serial,
+        "versions": {"devpi-server": result.version} if result.version else {},
+        "uuid": result.uuid,
+        "serial": result.serial,
         "role": None,
         "upstream": None,
         "cache": None,
     }
 
 
-def inspect(docker: Docker, name: str) -> Tuple[Optional[Dict[str, Any]], str]:
-    """Run the inspection in the container. Returns what it found, or None and why it failed."""
-    output = docker.run("exec", name, *LOOK)
+def inspect(docker: Docker, name: str) -> tuple[dict[str, Any] | None, str]:
+    """Run the inspection in the container. Returns its result, or None and the error."""
+    output = docker.run("exec", name, *INSPECT_COMMAND)
     if output is None:
         return None, docker.error.split("\n")[-1]
     try:
-        found: Any = json.loads(output)
+        inspection: Any = json.loads(output)
     except (ValueError, RecursionError) as exc:
-        return None, "its output is not JSON: %s" % exc
-    if not isinstance(found, dict):
+        return None, f"its output is not JSON: {exc}"
+    if not isinstance(inspection, dict):
         return None, "its output is not a JSON object"
-    missing = lacking(found)
-    return (None, "its output lacks %s" % ", ".join(missing)) if missing else (found, "")
+    invalid = invalid_keys(inspection)
+    return (None, f"its output lacks {', '.join(invalid)}") if invalid else (inspection, "")
 
 
-def why(
-    engine: Dict[str, Any],
-    container: Optional[Dict[str, Any]],
-    inside: Optional[Dict[str, Any]],
+def problems(
+    engine: dict[str, Any],
+    container: dict[str, Any] | None,
+    inspection: dict[str, Any] | None,
     failure: str,
-    seen: _devpi.Seen,
+    probed: _devpi.ProbeResult,
     name: str,
-) -> List[str]:
-    """Return what a person should do something about."""
+) -> list[str]:
+    """Return the problems that need attention. ``failure`` is the error of an inspection that failed."""
     if not engine["running"]:
-        return ["The Docker engine does not answer (%s): start it." % engine["error"]]
-    unusable = ["Clients can't use it: %s. %s" % (seen.detail, _devpi.remedy(seen.kind))]
-    impostor = unusable if seen.kind == _devpi.OTHER_SERVICE else []
+        return [f"The Docker daemon does not respond ({engine['error']}): start it."]
+    unusable = [f"Clients can't use the mirror: {probed.detail}. {_devpi.remedy(probed.kind)}"]
+    impostor = unusable if probed.kind == _devpi.OTHER_SERVICE else []
     if container is None:
-        return ["There is no container %s: start its service, or run devpi.mirror.site." % name, *impostor]
+        return [f"The container {name} does not exist: start its service, or run devpi.mirror.site.", *impostor]
     if not container["running"]:
-        return ["The container %s does not run: start its service, and see its log." % name, *impostor]
-    reasons: List[str] = list(inside["troubles"]) if inside else []
+        return [f"The container {name} is not running: start its service, and read its log.", *impostor]
+    found: list[str] = list(inspection["troubles"]) if inspection else []
     if failure:
-        reasons.append("Could not inspect the container %s: %s. See its log." % (name, failure))
-    if seen.kind != _devpi.READY and not (inside and inside["devpi"] is None):
-        reasons += unusable
-    upstream = inside["upstream"] if inside else None
+        found.append(f"Could not inspect the container {name}: {failure}. Read its log.")
+    if probed.kind != _devpi.READY and not (inspection and inspection["devpi"] is None):
+        found += unusable
+    upstream = inspection["upstream"] if inspection else None
     if upstream and not upstream["reachable"]:
-        reasons.append(
-            "Its upstream %s can't be reached (%s): what is cached is served, and nothing new comes. Give this host a "
-            "network, or set devpi_server_https_proxy, devpi_server_ca_bundle or devpi_server_upstream_url."
-            % (upstream["url"], upstream["error"])
+        found.append(
+            f"Its upstream {upstream['url']} is unreachable ({upstream['error']}). Cached packages are served, and others are "
+            "unavailable. Check the network of this host, or set devpi_server_https_proxy, devpi_server_ca_bundle or "
+            "devpi_server_upstream_url."
         )
-    return reasons
+    return found
 
 
-def facts(params: Dict[str, Any], docker: Docker, client: _devpi.Client) -> Dict[str, Any]:
-    """Collect what there is to tell."""
+def gather(params: dict[str, Any], docker: Docker, client: _devpi.Client) -> dict[str, Any]:
+    """Return the return values of the module."""
     engine = docker.engine()
     name = params["container"]
     container = docker.container(name) if engine["running"] else None
     created = docker.image_created(container["image"]) if container else ""
-    running = container is not None and container["running"]
-    is_own = running and IMAGE_LABEL in (container or {}).get("labels", {})
-    inside, failure = inspect(docker, name) if is_own else (None, "")
-    limit = params["timeout"]
-    seen = within(
+    is_running = container is not None and container["running"]
+    is_own = is_running and IMAGE_LABEL in (container or {}).get("labels", {})
+    inspection, failure = inspect(docker, name) if is_own else (None, "")
+    limit = params["request_timeout"]
+    probed = within(
         limit,
-        lambda: _devpi.look(client.limited(limit), "index", params["index"], "", params["listener_uid"]),
-        _devpi.Seen(_devpi.TOO_SLOW, "no answer in time"),
+        lambda: _devpi.probe(client.with_deadline(limit), "index", params["index"], "", params["listener_uid"]),
+        _devpi.ProbeResult(_devpi.TOO_SLOW, "the request timed out"),
     )
-    reasons = why(engine, container, inside, failure, seen, name)
-    # nginx in this collection's image serves while devpi does not.
-    serves = running and (inside is not None or seen.kind == _devpi.READY)
-    result = from_inside(inside) if inside else from_outside(seen)
-    result.update(
-        state="down" if not serves else "degraded" if reasons else "ok",
+    reasons = problems(engine, container, inspection, failure, probed, name)
+    # nginx in this collection's image serves cached packages while devpi does not respond.
+    is_serving = is_running and (inspection is not None or probed.kind == _devpi.READY)
+    values = values_from_inspection(inspection) if inspection else values_from_probe(probed)
+    values.update(
+        state="down" if not is_serving else "degraded" if reasons else "ok",
         reasons=reasons,
         image=container["image"] if container else None,
-        image_created=in_seconds(created) if created else None,
-        image_age_days=age_days(in_seconds(created), time.time()),
-        up_since=in_seconds(container["started"]) if container and running else None,
+        image_created=without_fraction(created) if created else None,
+        image_age_days=age_days(without_fraction(created), time.time()),
+        up_since=without_fraction(container["started"]) if container and is_running else None,
     )
-    return result
+    return values
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "url": {"type": "str", "default": "http://127.0.0.1:3141"},
-            "index": {"type": "str", "default": "root/pypi"},
-            "container": {"type": "str", "default": "devpi"},
-            "listener_uid": {"type": "int"},
-            "timeout": {"type": "float", "default": 10},
-        },
+        argument_spec=dict(_devpi.CONNECTION_OPTIONS, container={"type": "str", "default": "devpi"}),
+        required_together=_devpi.CONNECTION_REQUIRED_TOGETHER,
         supports_check_mode=True,
     )
     try:
-        index = _devpi.check_index(module.params["index"])
-        client = _devpi.Client(module.params["url"])
+        client, index = _devpi.client_from(module.params)
     except ValueError as exc:
-        module.fail_json(msg="url, index: %s" % exc)
-    module.exit_json(changed=False, **facts(dict(module.params, index=index), Docker(module), client))
+        module.fail_json(msg=str(exc))
+    module.exit_json(changed=False, **gather(dict(module.params, index=index), Docker(module), client))
 
 
 if __name__ == "__main__":

@@ -8,63 +8,64 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: Tell what a host looks like to the roles of this collection
+short_description: Gather the state of a host that the roles of this collection need
 description:
-  - Tells, in one round trip, which init system runs, whether a Docker engine answers, what it has of an image and of a
-    container, who listens on a port, and how much room there is.
-  - It looks with the C(docker) command, so that it needs no Python library.
+  - Gathers in one call which init system and which Docker daemon run, the state of an image, a container, volumes, files and
+    a port, and the free disk space.
+  - Uses the C(docker) command, so the host needs no Python library. On Linux, E(DOCKER_HOST), E(DOCKER_CONTEXT) and the
+    variables of TLS connections are ignored, as the mirror runs on the host's own Docker daemon.
 extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
   port:
     description:
-      - Tell who listens on this TCP port.
+      - A TCP port. The module returns the process that listens on it.
     type: int
   addresses:
     description:
-      - The IP addresses that O(port) is wanted on.
+      - The IP addresses on which O(port) must be free.
     type: list
     elements: str
     default: [127.0.0.1]
   path:
     description:
-      - Tell how much room there is where this path is, or would be once it is made.
-      - Without it, it is the folder that the engine keeps its data in.
+      - A path in the file system whose free space is returned. It does not need to exist.
+      - By default, it is the directory that has the data of the Docker daemon.
     type: path
   container:
     description:
-      - Tell about the container of this name.
+      - The name of a container whose state is returned.
     type: str
   image:
     description:
-      - Tell whether the engine has this image.
+      - The name of an image. The module returns whether it exists.
     type: str
   image_label:
     description:
-      - Return the images that have this label.
+      - A label. The module returns the images that have it.
     type: str
   volumes:
     description:
-      - Tell which of these volumes the engine has.
+      - The names of volumes. The module returns those that exist.
     type: list
     elements: str
     default: []
   existing_paths:
     description:
-      - Tell which of these paths exist. They can be patterns, as of a shell.
+      - Paths, which can be shell patterns. The module returns those that exist.
     type: list
     elements: path
     default: []
   file_contents:
     description:
-      - Tell what these files say. They are expected to be small. The paths can be patterns, as of a shell.
+      - The paths of small files, which can be shell patterns. The module returns their contents.
     type: list
     elements: path
     default: []
   file_stats:
     description:
-      - Tell owner, mode and checksum of these files. They are expected to be small.
+      - The paths of small files. The module returns their owner, mode and checksum.
     type: list
     elements: path
     default: []
@@ -79,7 +80,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: See whether the mirror's port is free, and who runs the show
+- name: Gather the init system, and whether the port of the mirror is free
   devpi.mirror.host_info:
     port: 3141
     container: devpi
@@ -89,47 +90,47 @@ EXAMPLES = r"""
 RETURN = r"""
 init:
   description:
-    - The init system that runs. V(none) where PID 1 is no init system, as in most containers, and the name of PID 1 where
-      it is one that this module knows nothing else of.
+    - The running init system. V(none) if PID 1 is not an init system, as in most containers, and the name of PID 1 if it is
+      an init system that the collection does not support.
   returned: always
   type: str
   sample: systemd
 python:
-  description: The version of the Python that Ansible uses there, without its last part.
+  description: The major and the minor version of the Python that Ansible uses on the host.
   returned: always
   type: str
   sample: "3.13"
 engine:
-  description: The Docker engine.
+  description: The Docker daemon.
   returned: always
   type: dict
   contains:
     running:
-      description: Whether it answers.
+      description: Whether it responds.
       type: bool
     version:
-      description: Its version, empty if it does not answer.
+      description: Its version, empty if it does not respond.
       type: str
     error:
-      description: What the C(docker) command said, if the engine does not answer.
+      description: The error of the C(docker) command if the daemon does not respond.
       type: str
     command:
-      description: The path of the C(docker) command, empty if there is none.
+      description: The path of the C(docker) command, empty if it is not installed.
       type: str
     root:
-      description: The folder that it keeps its data in.
+      description: The directory that has the data of the daemon.
       type: str
     remaps_users:
-      description: Whether users in containers are other users of the host (user namespaces, rootless mode).
+      description: Whether UIDs in containers differ from those on the host (user namespaces, rootless mode).
       type: bool
     containers:
-      description: The number of containers that it has.
+      description: The number of containers.
       type: int
     images:
-      description: The number of images that it has.
+      description: The number of images.
       type: int
 listener:
-  description: The process that listens on O(port), V(null) if none does.
+  description: The process that listens on O(port), V(null) if there is none.
   returned: with O(port)
   type: dict
   contains:
@@ -140,49 +141,49 @@ listener:
       description: The UID of the user who created the socket.
       type: int
     pid:
-      description: Its process ID, V(null) if the user who runs the module can't see it.
+      description: Its process ID, V(null) if the user who runs the module may not read it.
       type: int
     program:
-      description: Its name, V(null) if the user who runs the module can't see it.
+      description: Its name, V(null) if the user who runs the module may not read it.
       type: str
     is_engine:
-      description: Whether it belongs to Docker, which listens for its containers.
+      description: Whether it is a process of Docker, which listens on the published ports of containers.
       type: bool
   sample: {"address": "127.0.0.1", "uid": 0, "pid": 412, "program": "nginx", "is_engine": false}
 publisher:
-  description: The name of the container that has O(port) published, empty if none has.
+  description: The name of the container that publishes O(port), empty if there is none.
   returned: with O(port)
   type: str
   sample: devpi
 existing_paths:
-  description: Those of O(existing_paths) that exist, or that match and exist.
+  description: The paths of O(existing_paths) that exist, and those that match its patterns.
   returned: always
   type: list
   elements: str
   sample: [/etc/ssl/certs/ca-certificates.crt]
 file_contents:
-  description: What the files of O(file_contents) say, by path, without those that do not exist.
+  description: The contents of the files of O(file_contents) that exist, by path.
   returned: always
   type: dict
   sample: {"/etc/systemd/system/devpi.service": "[Unit]..."}
 file_stats:
-  description: The files of O(file_stats) by path, without those that do not exist.
+  description: The files of O(file_stats) that exist, by path.
   returned: always
   type: dict
   sample: {"/etc/devpi-mirror.sh": {"mode": "0644", "owner": 0, "sha256": "0f3c..."}}
 disk_free:
-  description: Bytes that are free.
+  description: The free bytes of the file system that has O(path).
   returned: always
   type: int
   sample: 52428800000
 volumes:
-  description: Those of O(volumes) that the engine has.
+  description: The volumes of O(volumes) that exist.
   returned: always
   type: list
   elements: str
   sample: [devpi-data]
 image_present:
-  description: Whether the engine has O(image).
+  description: Whether O(image) exists.
   returned: with O(image)
   type: bool
 images:
@@ -192,52 +193,52 @@ images:
   elements: dict
   contains:
     name:
-      description: The name, with its tag.
+      description: The name with the tag.
       type: str
     is_used_by_others:
-      description: Whether a container other than O(container) was made from it, also one that is stopped.
+      description: Whether a running or stopped container other than O(container) uses it.
       type: bool
   sample: [{"name": "devpi-mirror:0f3c-2026-11", "is_used_by_others": false}]
 container:
-  description: The container, V(null) if there is none of that name.
+  description: The container, V(null) if it does not exist.
   returned: with O(container)
   type: dict
   contains:
     running:
-      description: Whether it runs.
+      description: Whether it is running.
       type: bool
     image:
-      description: The image that it was made from.
+      description: The name of its image.
       type: str
     labels:
       description: Its labels.
       type: dict
     volumes:
-      description: The names of the volumes that it has.
+      description: The names of its volumes.
       type: list
       elements: str
     started:
-      description: When it was started last, in UTC, empty if never.
+      description: When it was last started, in UTC, empty if never.
       type: str
     restart_policy:
-      description: The restart policy that Docker applies to it, V(no) if none.
+      description: Its restart policy, V(no) if it has none.
       type: str
   sample: {"running": true, "image": "devpi-mirror:0f3c", "volumes": ["devpi-data"], "labels": {}}
 """
 
 import platform
 from dataclasses import asdict
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
 from ansible_collections.devpi.mirror.plugins.module_utils._docker import Docker
-from ansible_collections.devpi.mirror.plugins.module_utils._polling import Pace, poll
+from ansible_collections.devpi.mirror.plugins.module_utils._polling import Backoff, poll
 
-# What listens for containers: with the engine's userland-proxy, and without it.
+# The processes that listen on published ports: with Docker's userland proxy, and without it.
 ENGINE_PROGRAMS = ("docker-proxy", "dockerd")
-# Seconds that a container is given to start or end.
-ENGINE_PATIENCE = 15.0
+# The seconds after which a container that starts or stops is expected to be listed correctly.
+CONTAINER_TIMEOUT = 15.0
 
 
 def is_engine(listener: _host.Listener) -> bool:
@@ -245,26 +246,26 @@ def is_engine(listener: _host.Listener) -> bool:
     return listener.program in ENGINE_PROGRAMS
 
 
-def who_has(port: int, addresses: List[str], docker: Docker) -> Tuple[Optional[_host.Listener], str]:
-    """Return who listens on a port, and the name of the container that has it published, empty if none has.
+def port_users(port: int, addresses: list[str], docker: Docker) -> tuple[_host.Listener | None, str]:
+    """Return the process that listens on a port, and the name of the container that publishes it, empty if there is none.
 
-    While a container starts or ends, the engine listens for it already, or still, and does not list it.
+    While a container starts or stops, Docker listens on its ports and does not list it.
     """
 
-    def look(_seconds: float) -> Tuple[Optional[_host.Listener], str]:
+    def probe(_limit: float) -> tuple[_host.Listener | None, str]:
         return _host.listener(port, addresses), docker.publisher(port)
 
-    def is_settled(seen: Tuple[Optional[_host.Listener], str]) -> bool:
-        listener, publisher = seen
+    def is_consistent(users: tuple[_host.Listener | None, str]) -> bool:
+        listener, publisher = users
         return publisher != "" or listener is None or not is_engine(listener)
 
-    return poll(look, is_settled, lambda seen: False, lambda seen: False, Pace(timeout=ENGINE_PATIENCE)).result
+    return poll(probe, is_consistent, Backoff(timeout=CONTAINER_TIMEOUT)).result
 
 
-def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
-    """Collect what was asked for."""
+def gather(params: dict[str, Any], docker: Docker) -> dict[str, Any]:
+    """Return the return values of the module."""
     engine = docker.engine()
-    result: Dict[str, Any] = {
+    values: dict[str, Any] = {
         "init": _host.init_system(system=platform.system()),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "engine": engine,
@@ -276,18 +277,18 @@ def facts(params: Dict[str, Any], docker: Docker) -> Dict[str, Any]:
     }
     if params["port"] is not None:
         if engine["running"]:
-            found, result["publisher"] = who_has(params["port"], params["addresses"], docker)
+            listener, values["publisher"] = port_users(params["port"], params["addresses"], docker)
         else:
-            found, result["publisher"] = _host.listener(params["port"], params["addresses"]), ""
-        result["listener"] = None if found is None else dict(asdict(found), is_engine=is_engine(found))
+            listener, values["publisher"] = _host.listener(params["port"], params["addresses"]), ""
+        values["listener"] = None if listener is None else dict(asdict(listener), is_engine=is_engine(listener))
     if params["image"] is not None:
-        result["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
+        values["image_present"] = engine["running"] and docker.run("image", "inspect", params["image"]) is not None
     if params["image_label"] is not None:
         own = params["container"] or ""
-        result["images"] = docker.images(params["image_label"], own) if engine["running"] else []
+        values["images"] = docker.images(params["image_label"], own) if engine["running"] else []
     if params["container"] is not None:
-        result["container"] = docker.container(params["container"]) if engine["running"] else None
-    return result
+        values["container"] = docker.container(params["container"]) if engine["running"] else None
+    return values
 
 
 def main() -> None:
@@ -306,7 +307,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **facts(module.params, Docker(module)))
+    module.exit_json(changed=False, **gather(module.params, Docker(module)))
 
 
 if __name__ == "__main__":

@@ -8,108 +8,110 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pip_config
-short_description: Put settings of pip, uv and others into every user's files, and take them out again
+short_description: Configure pip, uv and other clients for many users
 description:
-  - Puts settings into the C(pip.conf) of each user that it finds or is told of, and into the files of other tools, all in one
-    call.
-  - Other keys, comments, their order, the kind of line ends and the file's group, mode and labels stay as they are. A file that
-    its tool could not read is left alone and reported. A symbolic link is followed and stays one.
-  - What it does in a home is done with the rights of that user, never with root's. A symbolic link in a home leads it
-    nowhere that the user could not go.
-  - A file is replaced in one step. What would be there without these settings is kept beside it in
-    C(NAME.before-devpi-mirror), and what was changed in C(NAME.devpi-mirror.json); O(state=absent) needs these two, and
-    removes them.
-  - Settings that an earlier call has put into a user's files where this one wants none (a tool, a scope or a place that is no
-    more asked for) are taken out again. See O(whole_host) for those of the machine.
+  - Applies settings to the C(pip.conf) and the files of other tools of all selected users in one call, and restores the
+    originals.
+  - Other keys, comments, their order, newlines, and the group, mode, ACLs and SELinux label of a file are preserved. A file
+    that its tool can't read is reported and not changed. Symbolic links are followed and preserved.
+  - All operations in a home directory run with the privileges of its user, never with those of root, so a symbolic link there
+    leads only to what the user can access.
+  - Files are replaced atomically. The original of C(NAME), which is what it would contain without these settings, is saved
+    beside it in C(NAME.before-devpi-mirror), and a record of the changes in C(NAME.devpi-mirror.json). O(state=absent) needs
+    these two files, and removes them.
+  - Settings that an earlier call has applied to files of a user, and that this call does not include (a tool, a scope or a
+    directory that is no longer used), are removed. See O(whole_host) for the files of the whole machine.
 extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
   contents:
     description:
-      - The settings, as the text of a file, by tool. Tools are V(pip), V(uv), V(poetry), V(pdm), V(pipenv) and V(pixi).
-      - Where there is no such file, it gets this text as it is. In an existing one, its keys are set.
-      - Those of V(pip) are a C(pip.conf), those of V(pipenv), and of V(poetry) with O(scope=global), lines
-        C(export NAME=value), as these two take that from the environment alone. All others are TOML.
+      - The settings, as the text of a file, by tool. The tools are V(pip), V(uv), V(poetry), V(pdm), V(pipenv) and V(pixi).
+      - A new file gets this text unchanged. In an existing file, the keys are set.
+      - The format for V(pip) is that of C(pip.conf). For V(pipenv), and for V(poetry) with O(scope=global), it is lines of
+        C(export NAME=value), as these two read the settings from the environment only. For all others, it is TOML.
       - Required with O(state=present).
     type: dict
     default: {}
   overrides:
     description:
-      - For single users, by name, further settings of pip by section and key. They win over those in O(contents).
-      - A list becomes a value of several lines. A key without a value is left out of that user's settings.
+      - Further settings of pip for individual users, as dictionaries of sections by user name. They take precedence over
+        O(contents).
+      - A list is written as a value of several lines. A key without a value is removed from that user's settings.
     type: dict
     default: {}
   scope:
     description:
-      - V(user) is for each user's own files, V(global) for those of the whole machine.
-      - The settings of pipenv are always the machine's.
+      - With V(user), the settings are written to the files of each user, with V(global) to those of the whole machine.
+      - The settings of pipenv are always those of the whole machine.
     type: str
     choices: [user, global]
     default: user
   state:
     description:
-      - V(present) puts the settings there. V(absent) brings back what would be there without them. What the user has changed
-        since then stays.
+      - V(present) applies the settings.
+      - V(absent) restores the originals. Changes that the user has made since are preserved.
     type: str
     choices: [present, absent]
     default: present
   users:
     description:
-      - The names of users to do this for. Each must exist and have a home.
+      - The names of users to configure. Each must exist and have a home directory.
     type: list
     elements: str
     default: []
   find_users:
     description:
-      - Whether to do this for all ordinary users as well, those with a user number from O(uid_min) to O(uid_max), a login
-        shell and a home that exists. They are asked of the system's name service, which can know those of a directory.
+      - Whether to also configure all regular users, which are those with a UID from O(uid_min) to O(uid_max), a login shell
+        and an existing home directory.
+      - The users are those of the system's name service, which can include LDAP or SSSD users.
     type: bool
     default: false
   uid_min:
     description:
-      - The lowest number of an ordinary user. By default that of C(/etc/login.defs), and V(1000) where there is none (V(501) on
-        macOS).
+      - The lowest UID of regular users. By default, that of C(/etc/login.defs), or V(1000) (V(501) on macOS) if it has none.
     type: int
   uid_max:
     description:
-      - The highest number of an ordinary user. By default that of C(/etc/login.defs), and V(60000) where there is none.
+      - The highest UID of regular users. By default, that of C(/etc/login.defs), or V(60000) if it has none.
     type: int
   exclude:
     description:
-      - The names of users to leave alone, also when they are in O(users).
+      - The names of users who are not configured. It takes precedence over O(users).
     type: list
     elements: str
     default: []
   whole_host:
     description:
-      - Whether this call tells all that is wanted on the host, so that settings that an earlier call has put into files of the
-        whole machine, and this one does not want, are taken out again.
+      - Whether this call includes all settings of the host. If so, settings that an earlier call has applied to files of the
+        whole machine, and that this call does not include, are removed.
     type: bool
     default: false
   config_homes:
     description:
-      - For single users, by name, the folder that their C(XDG_CONFIG_HOME) is set to. It is looked for in the files where users
-        set it, and needed here only if it is set elsewhere or in a way that can't be read there.
+      - The values of C(XDG_CONFIG_HOME), by user name. Only needed for users for whom the module can't determine it from the
+        files that set environment variables.
     type: dict
     default: {}
   legacy:
     description:
-      - What to do about the C(~/.pip/pip.conf) that a user may have from older versions of pip, which read it still.
-      - V(report) tells if it contradicts the settings. V(migrate) moves what it says into today's file. V(use) puts the
-        settings there, for a pip that is older than version 6.
+      - How to handle a user's C(~/.pip/pip.conf), which is from an old version of pip and which current versions still read.
+      - V(report) reports it if it contradicts the settings. V(migrate) moves its settings to the current file. V(use) applies
+        the settings to it, for pip before version 6.
     type: str
     choices: [report, migrate, use]
     default: report
   exclusive:
     description:
-      - Keys of pip's section C(global) that a user must not have set otherwise. One who has is left alone and reported.
+      - Keys of pip's section C(global) that a user must not have set to other values. If a user has, the user is reported and
+        not configured.
     type: list
     elements: str
     default: []
   errors:
     description:
-      - Whether the task fails when single users could not be done, after all others are, or warns.
+      - Whether the task fails or warns if some users could not be configured. All other users are configured in both cases.
     type: str
     choices: [fail, warn]
     default: fail
@@ -119,14 +121,16 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Credentials in URLs are shown as C(***).
+      - Credentials in URLs are replaced by C(***).
   platform:
     platforms: posix
     support: full
+seealso:
+  - module: devpi.mirror.pip_info
 """
 
 EXAMPLES = r"""
-- name: Have everybody install from the mirror
+- name: Configure pip and uv of all users to use the mirror
   devpi.mirror.pip_config:
     contents:
       pip: |
@@ -137,36 +141,38 @@ EXAMPLES = r"""
         index-url = "http://127.0.0.1:3141/root/pypi/+simple/"
     find_users: true
     users: [root]
+  become: true
 
-- name: Give everybody's configuration back
+- name: Restore the configuration of all users
   devpi.mirror.pip_config:
     state: absent
     find_users: true
     users: [root]
     whole_host: true
+  become: true
 """
 
 RETURN = r"""
 users:
-  description: What was done, by user and file.
+  description: The results, by user and file.
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: The user's name, V(everybody) for a file of the whole machine.
+      description: The name of the user, V(all users) for a file of the whole machine.
       type: str
     tool:
-      description: The tool whose file it is. Empty if nothing could be done for that user.
+      description: The tool that reads the file. Empty if the user could not be configured at all.
       type: str
     path:
-      description: The file. Empty if nothing could be done for that user.
+      description: The path of the file. Empty if the user could not be configured at all.
       type: str
     action:
-      description: What was done, one of V(created), V(updated), V(unchanged), V(restored), V(removed), V(failed).
+      description: The result, one of V(created), V(updated), V(unchanged), V(restored), V(removed) and V(failed).
       type: str
     message:
-      description: What went wrong, or what a person should know. Empty if there is nothing.
+      description: The error or the warning, if there is one.
       type: str
   sample: [{"name": "ada", "tool": "pip", "path": "/home/ada/.config/pip/pip.conf", "action": "created", "message": ""}]
 """
@@ -174,17 +180,17 @@ users:
 import os
 import platform
 import pwd
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.devpi.mirror.plugins.module_utils._accounts import choose, config_home, ordinary
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, reason, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._accounts import config_home, regular_uids, select_users
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, reason, run_as_all
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     INI,
     SHELL,
     TOML,
     Format,
-    NotParsed,
+    ParseError,
     credentials,
     edit,
     parse,
@@ -192,27 +198,31 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
 )
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
     Outcome,
-    made_folders,
-    put,
+    apply,
+    created_folders,
+    original_text,
     read,
-    take,
-    without_us,
+    restore,
 )
 
-EVERYBODY = "everybody"
+# In place of a user's name, for a file of the whole machine. No account can have this name.
+ALL_USERS = "all users"
 GLOBAL_PIP = "/etc/pip.conf"
+# The end of a warning about two files of pip that contradict each other.
+OURS_PRECEDES = "the setting of the mirror takes precedence"
+THEIRS_PRECEDES = "it takes precedence"
 
 
 class Place(NamedTuple):
-    """Where a tool has its settings, and how they are written."""
+    """The path and the format of a tool's configuration file."""
 
     tool: str
     path: str
-    form: Format
+    file_format: Format
 
 
-def global_places(system: str) -> List[Place]:
-    """Return the files of the whole machine, as the tools' own documentation has them."""
+def global_places(system: str) -> list[Place]:
+    """Return the configuration files of the whole machine, as in the tools' documentation."""
     support = "/Library/Application Support"
     places = [Place("uv", "/etc/uv/uv.toml", TOML), Place("pixi", "/etc/pixi/config.toml", TOML)]
     if system == "Darwin":
@@ -227,32 +237,32 @@ def global_places(system: str) -> List[Place]:
 
 
 def is_global(tool: str, scope: str) -> bool:
-    """Tell whether a tool's settings go into a file of the whole machine. pipenv knows no other."""
+    """Return whether a tool's settings are written to a file of the whole machine. pipenv has no files of users."""
     return scope == "global" or tool == "pipenv"
 
 
-def user_places(home: str, config: str, system: str) -> List[Place]:
-    """Return a user's files. ``config`` is the user's folder of settings."""
+def user_places(home: str, config: str, system: str) -> list[Place]:
+    """Return a user's configuration files. ``config`` is the directory of the user's settings."""
     support = os.path.join(home, "Library", "Application Support")
-    # pip on macOS takes this folder if it is there, and else knows no other than the usual one.
+    # pip on macOS uses this directory if it exists, and ignores XDG_CONFIG_HOME otherwise.
     if system == "Darwin" and os.path.isdir(os.path.join(support, "pip")):
         pip = os.path.join(support, "pip", "pip.conf")
     else:
         pip = os.path.join(os.path.join(home, ".config") if system == "Darwin" else config, "pip", "pip.conf")
-    apart = support if system == "Darwin" else config
+    platform_config = support if system == "Darwin" else config
     return [
         Place("pip", pip, INI),
         Place("uv", os.path.join(config, "uv", "uv.toml"), TOML),
-        Place("poetry", os.path.join(apart, "pypoetry", "config.toml"), TOML),
-        Place("pdm", os.path.join(apart, "pdm", "config.toml"), TOML),
+        Place("poetry", os.path.join(platform_config, "pypoetry", "config.toml"), TOML),
+        Place("pdm", os.path.join(platform_config, "pdm", "config.toml"), TOML),
         Place("pixi", os.path.join(config, "pixi", "config.toml"), TOML),
     ]
 
 
-def overridden(content: str, overrides: Dict[str, Any]) -> str:
-    """Return the text of a pip.conf with one user's own settings in it. Raises NotParsed."""
+def with_overrides(content: str, overrides: dict[str, Any]) -> str:
+    """Return the text of a pip.conf with the settings of one user. Raises ParseError."""
     changes = {
-        section: {pip_name(name): value_of(value) for name, value in keys.items()}
+        section: {pip_name(name): format_value(value) for name, value in keys.items()}
         for section, keys in overrides.items()
     }
     text = edit(content, changes, INI)
@@ -260,197 +270,224 @@ def overridden(content: str, overrides: Dict[str, Any]) -> str:
     return text
 
 
-def value_of(value: Any) -> Optional[str]:
-    """Return a value as pip.conf has it, None for none."""
+def format_value(value: Any) -> str | None:
+    """Return a value in the format of pip.conf, None to remove its key."""
     if isinstance(value, list):
-        return "".join("\n    %s" % one for one in value)
+        return "".join(f"\n    {item}" for item in value)
     return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)
 
 
-def configure_user(user: pwd.struct_passwd, params: Dict[str, Any], system: str, listed: bool) -> List[Dict[str, Any]]:
-    """Do it for one user, and return what happened to each file. Runs with the rights of that user."""
-    if not os.path.isdir(user.pw_dir):
-        if listed:
-            raise Failed("the home %s is missing: make it, or leave the user out" % user.pw_dir)
-        return []
-    config, note = config_home(user.pw_dir)
-    if user.pw_name in params["config_homes"]:
-        config, note = params["config_homes"][user.pw_name], ""
-    places = user_places(user.pw_dir, config, system)
-    legacy = Place("pip", os.path.join(user.pw_dir, ".pip", "pip.conf"), INI)
+def wanted_contents(params: dict[str, Any], user: str) -> dict[str, str]:
+    """Return the texts for a user's files, by tool. Raises ParseError."""
     contents = dict(params["contents"]) if params["scope"] == "user" else {}
     if "pip" in contents:
-        contents["pip"] = overridden(contents["pip"], params["overrides"].get(user.pw_name, {}))
+        contents["pip"] = with_overrides(contents["pip"], params["overrides"].get(user, {}))
+    return contents
+
+
+def configure_user(
+    user: pwd.struct_passwd, params: dict[str, Any], system: str, is_named: bool
+) -> list[dict[str, Any]]:
+    """Configure one user, and return the results by file. Runs with that user's privileges."""
+    if not os.path.isdir(user.pw_dir):
+        if is_named:
+            raise OperationError(f"the home directory {user.pw_dir} does not exist: create it, or exclude the user")
+        return []
+    config, warning = config_home(user.pw_dir)
+    if user.pw_name in params["config_homes"]:
+        config, warning = params["config_homes"][user.pw_name], ""
+    places = user_places(user.pw_dir, config, system)
+    legacy = Place("pip", os.path.join(user.pw_dir, ".pip", "pip.conf"), INI)
+    contents = wanted_contents(params, user.pw_name)
     pip = legacy if params["legacy"] == "use" else places[0]
-    moves = params["legacy"] == "migrate" and "pip" in contents
+    migrates = params["legacy"] == "migrate" and "pip" in contents
     wanted = {place.path: contents[place.tool] for place in [pip, *places[1:]] if place.tool in contents}
-    # Where an earlier call may have put something, when other folders or tools were asked for.
+    # The files that an earlier call with other directories or tools can have configured.
     others = [*places, legacy, *user_places(user.pw_dir, os.path.join(user.pw_dir, ".config"), system)]
-    unwanted = {place.path: place for place in others if place.path not in wanted and not (moves and place is legacy)}
-    results: List[Dict[str, Any]] = []
+    unwanted = {
+        place.path: place for place in others if place.path not in wanted and not (migrates and place is legacy)
+    }
+    results: list[dict[str, Any]] = []
     for place in [pip, *places[1:]]:
         if place.path in wanted:
-            folders = made_folders(one.path for one in others)
-            results += put_file(place, wanted[place.path], params, folders, legacy if place is pip else None, moves)
+            folders = created_folders(other.path for other in others)
+            migrated = legacy if place is pip else None
+            results += apply_to_file(place, wanted[place.path], params, folders, migrated, migrates)
     for place in unwanted.values():
-        results += take_file(place, params)
+        results += restore_file(place, params)
     if "pip" in contents:
-        winners = {places[0].path: "it wins in pip 6 and later", legacy.path: "ours wins"}
-        winners = {path: who for path, who in winners.items() if os.path.realpath(path) != os.path.realpath(pip.path)}
-        results[0]["message"] = results[0]["message"] or note or contradiction(contents["pip"], winners)
+        precedence = {places[0].path: "it takes precedence in pip 6 and later", legacy.path: OURS_PRECEDES}
+        other_files = {path: text for path, text in precedence.items() if not is_same_file(path, pip.path)}
+        results[0]["message"] = results[0]["message"] or warning or contradiction(contents["pip"], other_files)
     elif "pip" in params["contents"]:
-        message = contradiction(params["contents"]["pip"], {places[0].path: "it wins", legacy.path: "it wins"})
+        message = contradiction(
+            params["contents"]["pip"], {places[0].path: THEIRS_PRECEDES, legacy.path: THEIRS_PRECEDES}
+        )
         if message:
-            results.append(dict(Outcome(pip.path, "unchanged", message=message).told(), tool="pip"))
+            results.append(dict(Outcome(pip.path, "unchanged", message=message).as_dict(), tool="pip"))
     return results
 
 
-def put_file(
+def is_same_file(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def apply_to_file(
     place: Place,
     content: str,
-    params: Dict[str, Any],
-    folders: FrozenSet[str],
-    legacy: Optional[Place] = None,
-    moves: bool = False,
-) -> List[Dict[str, Any]]:
-    """Put settings into one file, and return what happened. With ``moves``, those of the older file come with them.
+    params: dict[str, Any],
+    folders: frozenset[str],
+    legacy: Place | None = None,
+    migrates: bool = False,
+) -> list[dict[str, Any]]:
+    """Apply settings to one file, and return the results. With ``migrates``, the settings of the legacy file are moved to it.
 
-    ``folders`` are those that were made for the other files.
+    ``folders`` were created for the other files.
     """
     check_mode = params["check_mode"]
 
-    def wanted(theirs: Optional[str]) -> Optional[str]:
-        old = without_us(legacy.path, INI) if legacy else None
+    def wanted(original: str | None) -> str | None:
+        legacy_text = original_text(legacy.path, INI) if legacy else None
         if place.tool == "pip" and params["exclusive"]:
-            # What the user's own file sets replaces what the machine's does.
-            for text in (theirs, old, read(GLOBAL_PIP) if params["scope"] == "user" else None):
+            # The user's own file replaces the settings of the machine's.
+            for text in (original, legacy_text, read(GLOBAL_PIP) if params["scope"] == "user" else None):
                 check_exclusive(text or "", content, params["exclusive"])
-        if moves:
-            theirs = with_legacy(theirs, old)
-        return content if theirs is None else edit(theirs, parse(content, place.form), place.form)
+        if migrates:
+            original = with_legacy(original, legacy_text)
+        return content if original is None else edit(original, parse(content, place.file_format), place.file_format)
 
-    def work() -> List[Outcome]:
-        outcomes = [put(place.path, place.form, wanted, check_mode, folders)]
-        if moves and legacy and without_us(legacy.path, INI) is not None:
-            outcomes.append(put(legacy.path, INI, lambda _theirs: None, check_mode))
+    def work() -> list[Outcome]:
+        outcomes = [apply(place.path, place.file_format, wanted, check_mode, folders)]
+        if migrates and legacy and original_text(legacy.path, INI) is not None:
+            outcomes.append(apply(legacy.path, INI, lambda _original: None, check_mode))
         return outcomes
 
-    return told(place, work)
+    return results_of(place, work)
 
 
-def take_file(place: Place, params: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """Take settings of ours out of one file, and return what happened, nothing if there are none."""
-    results = told(place, lambda: [take(place.path, place.form, params["check_mode"])])
-    return [one for one in results if one["action"] != "unchanged"]
+def restore_file(place: Place, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Restore the original of one file, and return the results, none if it was not configured."""
+    results = results_of(place, lambda: [restore(place.path, place.file_format, params["check_mode"])])
+    return [result for result in results if result["action"] != "unchanged"]
 
 
-def told(place: Place, work: Callable[[], List[Outcome]]) -> List[Dict[str, Any]]:
+def results_of(place: Place, work: Callable[[], list[Outcome]]) -> list[dict[str, Any]]:
+    """Return the results of ``work``, or its error as a result."""
     try:
         outcomes = work()
-    except (Failed, NotParsed, OSError) as exc:
+    except (OperationError, ParseError, OSError) as exc:
         outcomes = [Outcome(place.path, "failed", message=reason(exc))]
-    return [dict(one.told(), tool=place.tool) for one in outcomes]
+    return [dict(outcome.as_dict(), tool=place.tool) for outcome in outcomes]
 
 
-def with_legacy(theirs: Optional[str], legacy: Optional[str]) -> Optional[str]:
-    """Return the text of today's file with what an older one says and it does not. Raises NotParsed."""
-    if theirs is None or legacy is None:
-        return theirs if legacy is None else legacy
-    known = parse(theirs, INI)
-    more = {
+def with_legacy(current: str | None, legacy: str | None) -> str | None:
+    """Return the text of the current file with the settings that only the legacy file has. Raises ParseError."""
+    if current is None or legacy is None:
+        return current if legacy is None else legacy
+    known = parse(current, INI)
+    additional = {
         section: {name: value for name, value in keys.items() if name not in known.get(section, {})}
         for section, keys in parse(legacy, INI).items()
     }
-    return edit(theirs, {section: keys for section, keys in more.items() if keys}, INI)
+    return edit(current, {section: keys for section, keys in additional.items() if keys}, INI)
 
 
-def check_exclusive(theirs: str, content: str, names: List[str]) -> None:
-    """Raise Failed if a user has set a key that can't be shared."""
-    found, ours = parse(theirs, INI).get("global", {}), parse(content, INI).get("global", {})
+def check_exclusive(text: str, content: str, names: list[str]) -> None:
+    """Raise OperationError if a user's file sets one of these keys to another value."""
+    found, wanted = parse(text, INI).get("global", {}), parse(content, INI).get("global", {})
     for name in names:
-        if found.get(name, ours.get(name)) != ours.get(name):
-            raise Failed(
-                "it sets %s in [global] itself, and pip_client_fallback would replace it: a private index and a public one "
-                "side by side let anybody publish a package of the private one's name. Leave this user out, or do without "
-                "pip_client_fallback" % name
+        if found.get(name, wanted.get(name)) != wanted.get(name):
+            raise OperationError(
+                f"its section [global] sets {name}, which pip_client_fallback would replace. With a private and a public index "
+                "side by side, anyone could publish a package under a private package's name. Exclude this user, or do not set "
+                "pip_client_fallback"
             )
 
 
-def contradiction(content: str, winners: Dict[str, str]) -> str:
-    """Say which other file that pip reads sets a key of ours to something else. ``winners`` tells by path who then wins."""
+def contradiction(content: str, precedence: dict[str, str]) -> str:
+    """Return a warning if another file that pip reads sets a key of ``content`` to another value.
+
+    ``precedence`` describes which file takes precedence, by the path of the other file.
+    """
     settings = parse(content, INI)
-    for path, winner in winners.items():
+    for path, description in precedence.items():
         try:
             found = parse(read(path) or "", INI)
-        except (Failed, OSError, NotParsed):
-            return "%s can't be read, and pip reads it too" % path
+        except (OperationError, OSError, ParseError):
+            return f"could not read {path}, which pip reads too"
         names = sorted(n for s in settings for n, v in settings[s].items() if found.get(s, {}).get(n, v) != v)
         if names:
-            return "%s sets another %s; %s" % (path, ", ".join(names), winner)
+            return f"{path} sets a different {', '.join(names)}; {description}"
     return ""
 
 
-def check(params: Dict[str, Any], system: str) -> None:
-    """Raise ValueError, with the name of the option, for what can't be done."""
+def check(params: dict[str, Any], system: str) -> None:
+    """Raise ValueError, with the name of the option, for invalid options."""
     if params["state"] == "present" and not params["contents"]:
-        raise ValueError("contents: it is empty, and state is present")
+        raise ValueError("contents: required if state is present")
     for tool, content in params["contents"].items():
-        is_for_all = is_global(tool, params["scope"])
-        places = global_places(system) if is_for_all else user_places("/", "/", system)
-        form = next((place.form for place in places if place.tool == tool), None)
-        if form is None:
-            raise ValueError(
-                "contents: there is no place for settings of %s here (scope is %s)" % (tool, params["scope"])
-            )
-        try:
-            parse(content, form)
-        except NotParsed as exc:
-            raise ValueError("contents: that of %s: %s" % (tool, exc)) from exc
-        if credentials(content) and is_for_all:
-            raise ValueError(
-                "contents: that of %s has a password, and would be in a file for everybody: set scope to user, or leave %s out"
-                % (tool, tool)
-            )
+        check_content(tool, content, params["scope"], system)
     for name, sections in params["overrides"].items():
         if not isinstance(sections, dict) or not all(isinstance(keys, dict) for keys in sections.values()):
-            raise ValueError("overrides: those of %s have no sections: write them as {global: {timeout: 30}}" % name)
+            raise ValueError(f"overrides: the settings of {name} have no sections: use {{global: {{timeout: 30}}}}")
         try:
-            overridden(params["contents"].get("pip", ""), sections)
-        except NotParsed as exc:
-            raise ValueError("overrides: those of %s: %s" % (name, exc)) from exc
+            with_overrides(params["contents"].get("pip", ""), sections)
+        except ParseError as exc:
+            raise ValueError(f"overrides: the settings of {name} are invalid: {exc}") from exc
     for name, folder in params["config_homes"].items():
         if not str(folder).startswith("/"):
-            raise ValueError("config_homes: that of %s is no absolute path" % name)
+            raise ValueError(f"config_homes: the path of {name} is not absolute")
 
 
-def configure(params: Dict[str, Any], system: str) -> List[Dict[str, Any]]:
-    """Do it for everybody, and return what happened, file by file. Raises ValueError for users that don't exist."""
-    users = choose(ordinary(params, system), params["users"], params["exclude"])
+def check_content(tool: str, content: str, scope: str, system: str) -> None:
+    """Raise ValueError if the settings of a tool are invalid."""
+    is_machine_wide = is_global(tool, scope)
+    places = global_places(system) if is_machine_wide else user_places("/", "/", system)
+    file_format = next((place.file_format for place in places if place.tool == tool), None)
+    if file_format is None:
+        raise ValueError(f"contents: {tool} is not supported on this system with scope {scope}")
+    try:
+        parse(content, file_format)
+    except ParseError as exc:
+        raise ValueError(f"contents: the settings of {tool} are invalid: {exc}") from exc
+    if credentials(content) and is_machine_wide:
+        raise ValueError(
+            f"contents: the settings of {tool} contain a password that all users could read: set scope to user or remove {tool}"
+        )
+
+
+def configure(params: dict[str, Any], system: str) -> list[dict[str, Any]]:
+    """Configure all selected users, and return the results by file. Raises ValueError for users that do not exist."""
+    users = select_users(regular_uids(params, system), params["users"], params["exclude"])
     contents = params["contents"] if params["state"] == "present" else {}
     params = dict(params, contents=contents)
-    listed = set(params["users"])
-    results: List[Dict[str, Any]] = []
+    named = set(params["users"])
+    results: list[dict[str, Any]] = []
 
-    def work(user: pwd.struct_passwd) -> List[Dict[str, Any]]:
-        return configure_user(user, params, system, user.pw_name in listed)
+    def work(user: pwd.struct_passwd) -> list[dict[str, Any]]:
+        return configure_user(user, params, system, user.pw_name in named)
 
-    for user, answer in zip(users, run_as_all(users, work)):
-        if isinstance(answer, Failed):
-            answer = [dict(Outcome("", "failed", message=str(answer)).told(), tool="")]
-        results += [dict(one, name=user.pw_name) for one in answer]
+    for user, user_results in zip(users, run_as_all(users, work)):
+        if isinstance(user_results, OperationError):
+            user_results = [dict(Outcome("", "failed", message=str(user_results)).as_dict(), tool="")]
+        results += [dict(result, name=user.pw_name) for result in user_results]
     for place in global_places(system):
         is_wanted = place.tool in contents and is_global(place.tool, params["scope"])
         if is_wanted or params["whole_host"]:
-            folders = made_folders(one.path for one in global_places(system)) if is_wanted else frozenset()
-            done = put_file(place, contents[place.tool], params, folders) if is_wanted else take_file(place, params)
-            results += [dict(one, name=EVERYBODY) for one in done]
+            folders = created_folders(other.path for other in global_places(system)) if is_wanted else frozenset()
+            place_results = (
+                apply_to_file(place, contents[place.tool], params, folders)
+                if is_wanted
+                else restore_file(place, params)
+            )
+            results += [dict(result, name=ALL_USERS) for result in place_results]
     return results
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            # Kept out of the system's log.
+            # Not written to the system's log.
             "contents": {"type": "dict", "default": {}, "no_log": True},
             "overrides": {"type": "dict", "default": {}, "no_log": True},
             "scope": {"type": "str", "choices": ["user", "global"], "default": "user"},
@@ -469,31 +506,31 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = dict(module.params, check_mode=module.check_mode)
-    # Not the settings are secret, which a diff is to show, but the credentials in them.
+    # Only the credentials in the settings are secret. A diff shows the settings.
     module.no_log_values.clear()
     for text in [*params["contents"].values(), str(params["overrides"])]:
         module.no_log_values.update(credentials(text))
     system = platform.system()
     try:
         check(params, system)
-        done = configure(params, system)
+        results = configure(params, system)
     except ValueError as exc:
         module.fail_json(msg=str(exc))
-    told = [{key: one[key] for key in ("name", "tool", "path", "action", "message")} for one in done]
-    changed = [one for one in done if one["action"] not in ("unchanged", "failed")]
-    result: Dict[str, Any] = {"changed": bool(changed), "users": told}
+    users = [{key: result[key] for key in ("name", "tool", "path", "action", "message")} for result in results]
+    changed = [result for result in results if result["action"] not in ("unchanged", "failed")]
+    values: dict[str, Any] = {"changed": bool(changed), "users": users}
     if module._diff:
-        result["diff"] = [
+        values["diff"] = [
             {"before_header": one["path"], "after_header": one["path"], "before": one["before"], "after": one["after"]}
             for one in changed
         ]
-    failed = ["%s: %s" % (one["name"], one["message"]) for one in told if one["action"] == "failed"]
+    failed = [f"{user['name']}: {user['message']}" for user in users if user["action"] == "failed"]
     if failed and params["errors"] == "fail":
-        module.fail_json(msg="%d files or users not done: %s" % (len(failed), "; ".join(failed)), **result)
-    for one in told:
-        if one["message"]:
-            module.warn("%s: %s" % (one["name"], one["message"]))
-    module.exit_json(**result)
+        module.fail_json(msg=f"Could not configure {len(failed)} files or users: {'; '.join(failed)}", **values)
+    for user in users:
+        if user["message"]:
+            module.warn(f"{user['name']}: {user['message']}")
+    module.exit_json(**values)
 
 
 if __name__ == "__main__":

@@ -8,42 +8,42 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pip_info
-short_description: Tell which index every user's pip installs from
+short_description: Report the package index of each user's pip
 description:
-  - Asks C(pip config debug) as each user, in a login shell, so that variables of their environment count too.
-  - A virtual environment's own C(pip.conf) is known to that environment alone, and is not told.
+  - Runs C(pip config debug) as each user in a login shell, so that environment variables are included.
+  - The C(pip.conf) of a virtual environment applies to that environment only, and is not included.
 extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
   users:
     description:
-      - The names of users.
+      - The names of users to check. Each must exist.
     type: list
     elements: str
     default: []
   find_users:
     description:
-      - Whether to do this for all ordinary users as well, as the module M(devpi.mirror.pip_config) finds them.
+      - Whether to also check all regular users, as in M(devpi.mirror.pip_config).
     type: bool
     default: false
   uid_min:
     description:
-      - The lowest number of an ordinary user. By default that of C(/etc/login.defs).
+      - The lowest UID of regular users. By default, that of C(/etc/login.defs), or V(1000) (V(501) on macOS) if it has none.
     type: int
   uid_max:
     description:
-      - The highest number of an ordinary user. By default that of C(/etc/login.defs).
+      - The highest UID of regular users. By default, that of C(/etc/login.defs), or V(60000) if it has none.
     type: int
   exclude:
     description:
-      - The names of users to leave out, also when they are in O(users).
+      - The names of users who are not checked. It takes precedence over O(users).
     type: list
     elements: str
     default: []
   index_url:
     description:
-      - The index that they should install from. What contradicts it is told.
+      - The URL of the index that pip is expected to use. Settings that contradict it are reported.
     type: str
     default: ""
 attributes:
@@ -54,10 +54,12 @@ attributes:
   platform:
     platforms: posix
     support: full
+seealso:
+  - module: devpi.mirror.pip_config
 """
 
 EXAMPLES = r"""
-- name: See where everybody's packages come from
+- name: Check that the pip of all users installs from the mirror
   devpi.mirror.pip_info:
     find_users: true
     index_url: http://127.0.0.1:3141/root/pypi/+simple/
@@ -66,22 +68,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users:
-  description: Each user, by name.
+  description: The users, sorted by name.
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: The user.
+      description: The name of the user.
       type: str
     index:
-      description: The index that pip installs from, V(null) if it is pip's default or is not known.
+      description: The index that pip installs from, V(null) if it is pip's default or unknown.
       type: str
     source:
-      description: What it is set in, a file or a variable. V(there is no pip) if that is so.
+      description: The file or the variable that sets the index. V(pip is not installed) if the user has no pip.
       type: str
     problems:
-      description: What contradicts O(index_url), with what can be done, or why it is not known.
+      description: The settings that contradict O(index_url), each with its solution, or the reason why they are unknown.
       type: list
       elements: str
   sample:
@@ -92,14 +94,14 @@ import platform
 import pwd
 import re
 import subprocess
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.devpi.mirror.plugins.module_utils._accounts import choose, ordinary
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._accounts import regular_uids, select_users
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, run_as_all
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
-# Whichever pip the user's own shell would find, and else the one that new virtual environments get, which can be run as it is.
+# The pip that the user's shell finds, or else the one that new virtual environments get, which can run from its wheel.
 COMMAND = """
 for pip in pip pip3 'python3 -m pip'; do
     $pip config debug 2>/dev/null && exit 0
@@ -110,13 +112,14 @@ for wheel in "$folder"/_bundled/pip-*.whl /usr/share/python-wheels/pip-*.whl; do
 done
 exit 9
 """
-LIMIT = 20
-# From what pip reads first to what wins.
+# Seconds per user.
+TIMEOUT = 20
+# In the order of precedence, the highest last.
 LEVELS = ("global", "user", "site", "env", "env_var")
 
 
 class Setting(NamedTuple):
-    """A setting of pip: its level (as pip calls it), the file or variable that it is in, its key and value."""
+    """A setting of pip: its level (as pip calls it), the file or the variable that sets it, its key and its value."""
 
     level: str
     source: str
@@ -124,14 +127,14 @@ class Setting(NamedTuple):
     value: str
 
 
-def settings(said: str) -> List[Setting]:
-    """Return the settings that ``pip config debug`` has printed.
+def parse_settings(output: str) -> list[Setting]:
+    """Return the settings from the output of ``pip config debug``.
 
-    pip prints a line for each level, then below it the files, each followed by all that the level sets.
+    It has a line for each level, followed by the files of the level, each followed by all settings of the level.
     """
-    found: List[Setting] = []
+    found: list[Setting] = []
     level, source = LEVELS[0], ""
-    for line in said.splitlines():
+    for line in output.splitlines():
         heading = re.match(r"(\w+):$", line)
         file = re.match(r"\s+(.+), exists: (?:True|False)$", line)
         key = re.match(r"\s+([\w:-]+\.[\w-]+): (.*)$", line)
@@ -148,49 +151,54 @@ def settings(said: str) -> List[Setting]:
     return found
 
 
-def effective(found: List[Setting], name: str) -> Optional[Setting]:
-    """Return the setting of that name that ``pip install`` goes by. A variable wins, then what is for ``install`` alone."""
+def effective(settings: list[Setting], name: str) -> Setting | None:
+    """Return the setting of that name that ``pip install`` uses: a variable, then a setting for ``install`` only."""
 
-    def rank(setting: Setting) -> Tuple[bool, bool, int]:
+    def precedence(setting: Setting) -> tuple[bool, bool, int]:
         return setting.level == "env_var", setting.key.startswith("install."), LEVELS.index(setting.level)
 
-    candidates = [setting for setting in found if setting.key in ("global." + name, "install." + name)]
-    # Under each file of a level pip prints all that the level sets, and of these files the last wins.
-    return max(reversed(candidates), key=rank, default=None)
+    candidates = [setting for setting in settings if setting.key in ("global." + name, "install." + name)]
+    # pip prints all settings of a level below each of its files. The last file takes precedence.
+    return max(reversed(candidates), key=precedence, default=None)
 
 
-def tell(name: str, said: Any, index_url: str) -> Dict[str, Any]:
-    """Return what there is to tell of a user, from what pip has printed, or from the Failed that stands for it."""
-    told: Dict[str, Any] = {"name": name, "index": None, "source": "", "problems": []}
-    if isinstance(said, Failed):
-        told["problems"].append("It is not known: %s." % said)
-        return told
-    if not said:
-        told["source"] = "there is no pip"
-        return told
-    found = settings(said)
-    index = effective(found, "index-url")
-    if index:
-        told.update(index=mask(index.value), source=index.source)
-    if not index_url:
-        return told
+def contradictions(settings: list[Setting], index_url: str) -> list[str]:
+    """Return the problems of settings that contradict the expected index."""
+    problems = []
+    index = effective(settings, "index-url")
     if not index:
-        told["problems"].append("pip asks its default index: run devpi.mirror.site, or see pip_client_exclude_users.")
+        problems.append("pip uses its default index: run devpi.mirror.site, or check pip_client_exclude_users.")
     elif index.value.rstrip("/") != index_url.rstrip("/"):
-        told["problems"].append(
-            "%s has pip install from %s: take index-url out there." % (index.source, mask(index.value))
-            if index.level != "env_var"
-            else "The variable %s has pip install from %s: unset it." % (index.source, mask(index.value))
+        problems.append(
+            f"The variable {index.source} sets another index, {mask(index.value)}: unset it."
+            if index.level == "env_var"
+            else f"{index.source} sets another index, {mask(index.value)}: remove its index-url."
         )
-    for other, what in (("extra-index-url", "asks another index too"), ("no-index", "has pip ask no index")):
-        setting = effective(found, other)
+    for name, description in (("extra-index-url", "adds another index"), ("no-index", "disables all indexes")):
+        setting = effective(settings, name)
         if setting and setting.value.lower() not in ("false", "0", "no", "off", ""):
-            told["problems"].append("%s %s (%s = %s)." % (setting.source, what, other, mask(setting.value)))
-    return told
+            problems.append(f"{setting.source} {description} ({name} = {mask(setting.value)}).")
+    return problems
 
 
-def ask(user: pwd.struct_passwd) -> str:
-    """Return what ``pip config debug`` prints for a user, nothing if there is no pip. Runs with the rights of that user."""
+def user_values(name: str, output: Any, index_url: str) -> dict[str, Any]:
+    """Return the values of a user. ``output`` is that of pip, or the OperationError that prevented it."""
+    values: dict[str, Any] = {"name": name, "index": None, "source": "", "problems": []}
+    if isinstance(output, OperationError):
+        return dict(values, problems=[f"Could not run pip: {output}."])
+    if not output:
+        return dict(values, source="pip is not installed")
+    settings = parse_settings(output)
+    index = effective(settings, "index-url")
+    if index:
+        values.update(index=mask(index.value), source=index.source)
+    if index_url:
+        values["problems"] = contradictions(settings, index_url)
+    return values
+
+
+def run_pip(user: pwd.struct_passwd) -> str:
+    """Return the output of ``pip config debug``, empty if pip is not installed. Runs with the privileges of that user."""
     env = {
         "HOME": user.pw_dir,
         "USER": user.pw_name,
@@ -199,16 +207,16 @@ def ask(user: pwd.struct_passwd) -> str:
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    done = subprocess.run(
+    completed = subprocess.run(
         ["/bin/sh", "-lc", COMMAND],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        timeout=LIMIT,
+        timeout=TIMEOUT,
         check=False,
     )
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+    return completed.stdout.decode("utf-8", "replace") if completed.returncode == 0 else ""
 
 
 def main() -> None:
@@ -225,12 +233,12 @@ def main() -> None:
     )
     params = module.params
     try:
-        users = choose(ordinary(params, platform.system()), params["users"], params["exclude"])
+        users = select_users(regular_uids(params, platform.system()), params["users"], params["exclude"])
     except ValueError as exc:
         module.fail_json(msg=str(exc))
-    said = run_as_all(users, ask, limit=LIMIT + 5)
-    told = [tell(user.pw_name, one, params["index_url"]) for user, one in zip(users, said)]
-    module.exit_json(changed=False, users=told)
+    outputs = run_as_all(users, run_pip, timeout=TIMEOUT + 5)
+    values = [user_values(user.pw_name, output, params["index_url"]) for user, output in zip(users, outputs)]
+    module.exit_json(changed=False, users=values)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Put pip into a new virtual environment, from the copy that Python brings, and then the packages that are asked for.
+"""Install pip in a virtual environment, from the wheel that is part of Python, and then the requested packages.
 
-ansible-test looks for a script of this kind in its cache before it fetches one from a host of its own.
+ansible-test runs a script of this kind from its cache, and downloads one only if there is none.
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    wanted = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
+    packages = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
     subprocess.check_call([sys.executable, "-m", "ensurepip"])
-    sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", "--retries", "5", *wanted]))
+    sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", "--retries", "5", *packages]))

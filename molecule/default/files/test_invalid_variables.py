@@ -68,12 +68,12 @@ CASES = {
     ),
     "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
     "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),
-    "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "there is no user 'ghost'"]),
+    "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "user 'ghost' does not exist"]),
     "home-missing": Case(
         {"pip_client_users": ["homeless"]}, ["pip_client_users", "the home /home/homeless is missing"]
     ),
     "home-not-writable": Case(
-        {"pip_client_users": ["locked"]}, ["pip_client_users", "/home/locked can't be written by its user"]
+        {"pip_client_users": ["locked"]}, ["pip_client_users", "/home/locked is not writable by its user"]
     ),
     "index-no-url": Case({"pip_client_index_url": "localhost"}, ["pip_client_index_url is 'localhost'"]),
     "settings-without-section": Case(

@@ -129,7 +129,7 @@ def test_compact() -> None:
             wait([maintenance], timeout=0.2)
     assert "Compacted devpi's database" in maintenance.result()
     after = mirror.state()
-    assert after["store_bytes"] < before["store_bytes"] / 2
+    assert after["database_bytes"] < before["database_bytes"] / 2
     assert (after["troubles"], after["cache"]) == ([], before["cache"])
     assert list_cache() == cached
     assert mirror.ask(own_page, Accept=JSON).text == page_before

@@ -123,9 +123,10 @@ def script(request, rendered, tmp_path, monkeypatch):
 
     @contextmanager
     def start():
-        with (tmp_path / "log").open("w") as stream, subprocess.Popen(
-            ["/bin/sh", str(path), "run"], stderr=stream
-        ) as process:
+        with (
+            (tmp_path / "log").open("w") as stream,
+            subprocess.Popen(["/bin/sh", str(path), "run"], stderr=stream) as process,
+        ):
             try:
                 yield process
             finally:

@@ -15,7 +15,7 @@ archived_images = FilterModule().filters()["archived_images"]
 
 @pytest.fixture
 def archive(tmp_path):
-    """Return a function that writes an archive with one layer and these bytes as its manifest."""
+    """Return a function that creates an archive with one layer and these bytes as its manifest."""
 
     def write(manifest, mode="w"):
         path = tmp_path / "devpi.tar"
@@ -30,26 +30,26 @@ def archive(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
-def test_the_names_of_all_images(archive, mode):
+def test_names_of_all_images(archive, mode):
     manifest = [{"RepoTags": ["devpi-mirror:1", "devpi-mirror:2"]}, {"RepoTags": None}, {"RepoTags": ["other:3"]}]
     path = archive(json.dumps(manifest).encode(), mode)
     assert archived_images(str(path)) == ["devpi-mirror:1", "devpi-mirror:2", "other:3"]
 
 
 @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b"[{}]", b"[1]", b"1", b"\xff", b'{"RepoTags": ["a:1"]}'])
-def test_a_manifest_that_is_none(archive, manifest):
+def test_invalid_manifest(archive, manifest):
     assert archived_images(str(archive(manifest))) == []
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
-def test_an_archive_that_is_truncated(archive, mode):
+def test_truncated_archive(archive, mode):
     path = archive(b'[{"RepoTags": ["devpi-mirror:1"]}]', mode)
     for size in (0, 10, path.stat().st_size // 3):
         path.write_bytes(path.read_bytes()[:size])
         assert archived_images(str(path)) == []
 
 
-def test_a_file_that_is_no_archive(tmp_path):
-    (tmp_path / "text").write_text("no archive")
+def test_other_files(tmp_path):
+    (tmp_path / "text").write_text("not an archive")
     for path in (tmp_path / "text", tmp_path / "missing", tmp_path, ""):
         assert archived_images(str(path)) == []

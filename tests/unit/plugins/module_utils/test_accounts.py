@@ -14,11 +14,11 @@ def entry(name="ada", uid=1000, home="/", shell="/bin/bash"):
     return pwd.struct_passwd((name, "x", uid, 100, "", home, shell))
 
 
-def test_numbers_of_ordinary_users():
-    assert _accounts.uid_range("", "Linux") == (1000, 60000)
-    assert _accounts.uid_range("", "Darwin") == (501, 60000)
+def test_uids_of_regular_users():
+    assert _accounts.parse_uid_range("", "Linux") == (1000, 60000)
+    assert _accounts.parse_uid_range("", "Darwin") == (501, 60000)
     text = "# UID_MIN 1\nUID_MIN\t\t  500\nSYS_UID_MIN 100\nUID_MAX 6000\n"
-    assert _accounts.uid_range(text, "Linux") == (500, 6000)
+    assert _accounts.parse_uid_range(text, "Linux") == (500, 6000)
 
 
 @pytest.fixture
@@ -40,18 +40,18 @@ def names(users):
     return [user.pw_name for user in users]
 
 
-def test_ordinary_users_are_found(known):
-    assert names(_accounts.choose((1000, 60000), [], [])) == ["ada", "zoe"]
+def test_regular_users_are_selected(known):
+    assert names(_accounts.select_users((1000, 60000), [], [])) == ["ada", "zoe"]
 
 
-def test_users_are_listed_and_excluded(known):
-    assert names(_accounts.choose((1000, 60000), ["daemon", "ada"], ["zoe"])) == ["ada", "daemon"]
-    assert names(_accounts.choose(None, ["locked"], [])) == ["locked"]
+def test_users_are_named_and_excluded(known):
+    assert names(_accounts.select_users((1000, 60000), ["daemon", "ada"], ["zoe"])) == ["ada", "daemon"]
+    assert names(_accounts.select_users(None, ["locked"], [])) == ["locked"]
 
 
-def test_a_listed_user_must_exist(known):
-    with pytest.raises(ValueError, match="there is no user 'ghost'"):
-        _accounts.choose(None, ["ghost"], [])
+def test_named_user_must_exist(known):
+    with pytest.raises(ValueError, match="user 'ghost' does not exist"):
+        _accounts.select_users(None, ["ghost"], [])
 
 
 @pytest.mark.parametrize(
@@ -65,31 +65,31 @@ def test_a_listed_user_must_exist(known):
         (".config/environment.d/50-xdg.conf", "XDG_CONFIG_HOME=$HOME/.settings/"),
     ],
 )
-def test_the_folder_of_settings_that_a_user_has_set(tmp_path, name, line):
+def test_xdg_config_home_of_a_user(tmp_path, name, line):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("# first\nexport PATH=$PATH:~/bin\n%s\n" % line)
+    path.write_text(f"# first\nexport PATH=$PATH:~/bin\n{line}\n")
     assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".settings"), "")
 
 
-def test_the_usual_folder_of_settings(tmp_path):
+def test_default_config_home(tmp_path):
     (tmp_path / ".profile").write_text("# XDG_CONFIG_HOME=/elsewhere\nexport OLD_XDG_CONFIG_HOME=/x\n")
     os.mkfifo(str(tmp_path / ".bashrc"))
     assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".config"), "")
 
 
 @pytest.mark.parametrize("lines", ["export XDG_CONFIG_HOME=$(xdg)\n", "XDG_CONFIG_HOME=/a\nXDG_CONFIG_HOME=/b\n"])
-def test_a_folder_of_settings_that_can_not_be_known_is_told(tmp_path, lines):
+def test_unknown_config_home_is_reported(tmp_path, lines):
     (tmp_path / ".profile").write_text(lines)
-    folder, note = _accounts.config_home(str(tmp_path))
+    folder, warning = _accounts.config_home(str(tmp_path))
     assert folder == str(tmp_path / ".config")
-    assert "set pip_client_config_homes" in note
+    assert "set pip_client_config_homes" in warning
 
 
-def test_many_blank_lines_are_read_in_linear_time(tmp_path):
+def test_blank_lines_are_parsed_in_linear_time(tmp_path):
     blank = "\n" * 500_000
     (tmp_path / ".bashrc").write_text(blank + "export XDG_CONFIG_HOME=$HOME/.settings\n")
     assert _accounts.config_home(str(tmp_path)) == (str(tmp_path / ".settings"), "")
     (tmp_path / ".bashrc").write_text('export XDG_CONFIG_HOME="%s"\n' % ("${XDG_CONFIG_HOME-" * 100_000))
     assert _accounts.config_home(str(tmp_path))[0] == str(tmp_path / ".config")
-    assert _accounts.uid_range(blank + "UID_MIN 500\n", "Linux") == (500, 60000)
+    assert _accounts.parse_uid_range(blank + "UID_MIN 500\n", "Linux") == (500, 60000)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import pwd
 import time
+from pathlib import Path
 
 import pytest
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, run_as_all
 
 ME = pwd.getpwuid(os.geteuid())
 
@@ -17,72 +18,72 @@ def run_as(user, work, **kwargs):
     return run_as_all([user], lambda _user: work(), **kwargs)[0]
 
 
-def test_what_is_returned_comes_back():
+def test_result_is_returned():
     assert run_as(ME, lambda: [os.geteuid(), "x" * 200000]) == [os.geteuid(), "x" * 200000]
 
 
-def test_what_is_raised_comes_back_as_a_failure():
+def test_exception_is_returned_as_an_error():
     def work():
         raise ValueError("no luck")
 
     failed = run_as(ME, work)
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, OperationError)
     assert str(failed) == "no luck"
 
 
-def test_an_error_of_the_system_names_the_file():
-    assert "/nowhere/file: No such file" in str(run_as(ME, lambda: os.stat("/nowhere/file").st_size))
+def test_system_error_names_the_file():
+    assert "/nowhere/file: No such file" in str(run_as(ME, lambda: Path("/nowhere/file").stat().st_size))
 
 
-def test_work_that_hangs_is_given_up():
+def test_call_that_hangs_times_out():
     started = time.monotonic()
-    assert "given up" in str(run_as(ME, lambda: time.sleep(60), limit=0.2))
+    assert "timed out" in str(run_as(ME, lambda: time.sleep(60), timeout=0.2))
     assert time.monotonic() - started < 30
 
 
-def test_those_that_hang_do_not_keep_others_waiting_one_by_one():
+def test_calls_that_hang_time_out_together():
     started = time.monotonic()
-    answers = run_as_all([ME] * 40, lambda _user: time.sleep(60), limit=1, at_once=40)
-    assert [str(answer) for answer in answers] == ["it took longer than 1 seconds, and was given up"] * 40
+    results = run_as_all([ME] * 40, lambda _user: time.sleep(60), timeout=1, concurrency=40)
+    assert [str(result) for result in results] == ["timed out after 1 s"] * 40
     assert time.monotonic() - started < 30
 
 
-def test_many_answers_come_in_order():
+def test_results_are_in_the_order_of_the_users():
     users = [pwd.struct_passwd((str(number), *ME[1:])) for number in range(100)]
-    assert run_as_all(users, lambda user: user.pw_name, at_once=7) == [str(number) for number in range(100)]
+    assert run_as_all(users, lambda user: user.pw_name, concurrency=7) == [str(number) for number in range(100)]
 
 
-def test_work_that_is_killed_is_noticed():
-    assert "without a word" in str(run_as(ME, lambda: os.kill(os.getpid(), 9)))
+def test_killed_worker_is_reported():
+    assert "exited without a result" in str(run_as(ME, lambda: os.kill(os.getpid(), 9)))
 
 
 @pytest.mark.needs_root
-def test_root_becomes_the_user_and_nothing_more():
+def test_root_has_only_the_privileges_of_the_user():
     nobody = pwd.getpwnam("nobody")
-    rights = run_as(nobody, lambda: {"ids": [os.getresuid(), os.getresgid()], "groups": os.getgroups()})
-    assert rights["ids"] == [[nobody.pw_uid] * 3, [nobody.pw_gid] * 3]
-    assert 0 not in rights["groups"]
+    privileges = run_as(nobody, lambda: {"ids": [os.getresuid(), os.getresgid()], "groups": os.getgroups()})
+    assert privileges["ids"] == [[nobody.pw_uid] * 3, [nobody.pw_gid] * 3]
+    assert 0 not in privileges["groups"]
 
 
 @pytest.mark.needs_root
-def test_nobody_can_not_become_root():
-    refused = run_as(pwd.getpwnam("nobody"), lambda: str(run_as(pwd.getpwuid(0), lambda: "became root")))
-    assert "run this with become" in refused
+def test_user_can_not_become_root():
+    error = run_as(pwd.getpwnam("nobody"), lambda: str(run_as(pwd.getpwuid(0), lambda: "became root")))
+    assert "set become to true" in error
 
 
 @pytest.mark.needs_root
-def test_a_user_can_not_look_into_the_process_that_works_for_them():
+def test_user_can_not_trace_the_worker():
     nobody = pwd.getpwnam("nobody")
 
     def spies(target):
         try:
-            with open("/proc/%d/mem" % target, "rb"):
+            with Path(f"/proc/{target}/mem").open("rb"):
                 return "read"
         except OSError:
             return "refused"
 
     def work():
-        # What root has given up its rights for is no more a process of the user's to trace.
+        # A process that has dropped root's privileges can't be traced by the user.
         child = os.fork()
         if child == 0:
             os._exit(0 if spies(os.getppid()) == "refused" else 1)

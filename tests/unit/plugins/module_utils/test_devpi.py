@@ -31,12 +31,12 @@ PAGE = {
 
 @pytest.fixture
 def server():
-    """A server on loopback. What it answers is set in ``answers``: status, headers and body by path."""
+    """A server on loopback. ``responses`` has the status, headers and body by path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.server.asked.append((self.path, dict(self.headers)))
-            status, headers, body = self.server.answers.get(self.path, (404, DEVPI, b""))
+            self.server.requests.append((self.path, dict(self.headers)))
+            status, headers, body = self.server.responses.get(self.path, (404, DEVPI, b""))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -45,18 +45,18 @@ def server():
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format, *args):
+        def log_message(self, *args):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.asked = []
-    server.answers = {
+    server.requests = []
+    server.responses = {
         "/+api": (200, DEVPI, b"{}"),
         "/root/pypi/+api": (200, DEVPI, json.dumps({"result": {"simpleindex": "http://h/+simple/"}}).encode()),
         "/root/pypi/+simple/pip/": (200, DEVPI, json.dumps(PAGE).encode()),
         "/root/pypi/+f/pip-26.0-py3-none-any.whl": (200, DEVPI, WHEEL),
     }
-    server.url = "http://127.0.0.1:%d" % server.server_port
+    server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
@@ -65,34 +65,34 @@ def server():
     server.server_close()
 
 
-def look(server, level="file", **kwargs):
-    return _devpi.look(_devpi.Client(server.url, **kwargs).limited(20), level, "root/pypi", "pip")
+def probe(server, level="file", **kwargs):
+    return _devpi.probe(_devpi.Client(server.url, **kwargs).with_deadline(20), level, "root/pypi", "pip")
 
 
 @pytest.mark.parametrize(("level", "requests"), [("api", 1), ("absent", 1), ("index", 2), ("project", 3), ("file", 4)])
-def test_each_level_looks_as_far_as_it_says(server, level, requests):
-    seen = look(server, level)
-    assert seen.kind == _devpi.READY
-    assert (seen.version, seen.uuid, seen.serial) == ("6.20.3", "c0ffee", 7)
-    assert len(server.asked) == requests
-    assert seen.simpleindex == ("http://h/+simple/" if requests > 1 else None)
-    assert seen.file == ("pip-26.0-py3-none-any.whl" if level == "file" else None)
+def test_requests_of_each_level(server, level, requests):
+    result = probe(server, level)
+    assert result.kind == _devpi.READY
+    assert (result.version, result.uuid, result.serial) == ("6.20.3", "c0ffee", 7)
+    assert len(server.requests) == requests
+    assert result.simpleindex == ("http://h/+simple/" if requests > 1 else None)
+    assert result.file == ("pip-26.0-py3-none-any.whl" if level == "file" else None)
 
 
-def test_simple_pages_are_asked_for_as_json(server):
-    look(server, "project")
-    assert server.asked[-1][1]["Accept"] == "application/vnd.pypi.simple.v1+json"
+def test_simple_pages_are_requested_as_json(server):
+    probe(server, "project")
+    assert server.requests[-1][1]["Accept"] == "application/vnd.pypi.simple.v1+json"
 
 
 @pytest.mark.parametrize(
-    ("path", "answer", "kind"),
+    ("path", "response", "kind"),
     [
         ("/+api", (200, {}, b"hello"), _devpi.OTHER_SERVICE),
         ("/+api", (404, {"Server": "nginx"}, b""), _devpi.OTHER_SERVICE),
         ("/+api", (503, {}, b""), _devpi.SERVER_ERROR),
-        ("/+api", (401, {}, b""), _devpi.UNAUTHORISED),
+        ("/+api", (401, {}, b""), _devpi.UNAUTHORIZED),
         ("/root/pypi/+api", (404, DEVPI, b""), _devpi.NO_INDEX),
-        ("/root/pypi/+api", (403, DEVPI, b""), _devpi.UNAUTHORISED),
+        ("/root/pypi/+api", (403, DEVPI, b""), _devpi.UNAUTHORIZED),
         ("/root/pypi/+api", (500, DEVPI, b""), _devpi.SERVER_ERROR),
         ("/root/pypi/+api", (200, DEVPI, b"<html>"), _devpi.OTHER_SERVICE),
         ("/root/pypi/+simple/pip/", (404, DEVPI, b""), _devpi.NO_PROJECT),
@@ -104,7 +104,7 @@ def test_simple_pages_are_asked_for_as_json(server):
         ("/root/pypi/+simple/pip/", (200, DEVPI, b"<html>"), _devpi.OTHER_SERVICE),
         ("/root/pypi/+f/pip-26.0-py3-none-any.whl", (502, DEVPI, b""), _devpi.UPSTREAM),
         ("/root/pypi/+f/pip-26.0-py3-none-any.whl", (503, DEVPI, b""), _devpi.UPSTREAM),
-        ("/root/pypi/+f/pip-26.0-py3-none-any.whl", (401, DEVPI, b""), _devpi.UNAUTHORISED),
+        ("/root/pypi/+f/pip-26.0-py3-none-any.whl", (401, DEVPI, b""), _devpi.UNAUTHORIZED),
         ("/root/pypi/+f/pip-26.0-py3-none-any.whl", (410, DEVPI, b""), _devpi.SERVER_ERROR),
         ("/root/pypi/+f/pip-26.0-py3-none-any.whl", (200, DEVPI, WHEEL + b"!"), _devpi.DAMAGED),
         (
@@ -114,11 +114,11 @@ def test_simple_pages_are_asked_for_as_json(server):
         ),
     ],
 )
-def test_each_trouble_has_its_name(server, path, answer, kind):
-    server.answers[path] = answer
-    seen = look(server)
-    assert seen.kind == kind
-    assert _devpi.remedy(seen.kind)
+def test_kind_of_each_failure(server, path, response, kind):
+    server.responses[path] = response
+    result = probe(server)
+    assert result.kind == kind
+    assert _devpi.remedy(result.kind)
 
 
 NESTED = b"[" * 200_000
@@ -140,16 +140,16 @@ def page_of(url, hashes):
         ("/root/pypi/+simple/pip/", page_of("http://[", {}), _devpi.OTHER_SERVICE),
     ],
 )  # fmt: skip
-def test_json_of_another_shape_is_another_service(server, path, body, kind):
-    server.answers[path] = (200, DEVPI, body)
-    assert look(server).kind == kind
+def test_unexpected_json_is_another_service(server, path, body, kind):
+    server.responses[path] = (200, DEVPI, body)
+    assert probe(server).kind == kind
 
 
 @pytest.mark.parametrize("serial", ["\u00b2", "-1", "9" * 5000, "7 8", ""])
-def test_a_serial_that_is_no_number_is_unknown(server, serial):
-    server.answers["/+api"] = (200, dict(DEVPI, **{"X-Devpi-Serial": serial}), b"{}")
-    seen = look(server, "api")
-    assert (seen.kind, seen.serial) == (_devpi.READY, None)
+def test_invalid_serial_is_unknown(server, serial):
+    server.responses["/+api"] = (200, dict(DEVPI, **{"X-Devpi-Serial": serial}), b"{}")
+    result = probe(server, "api")
+    assert (result.kind, result.serial) == (_devpi.READY, None)
 
 
 @pytest.mark.parametrize(
@@ -163,91 +163,91 @@ def test_a_serial_that_is_no_number_is_unknown(server, serial):
 )
 def test_only_http_urls_are_opened(server, url, kind):
     page = {"files": [dict(PAGE["files"][0], url=url)]}
-    server.answers["/root/pypi/+simple/pip/"] = (200, DEVPI, json.dumps(page).encode())
-    assert look(server).kind == kind
+    server.responses["/root/pypi/+simple/pip/"] = (200, DEVPI, json.dumps(page).encode())
+    assert probe(server).kind == kind
 
 
-def test_a_redirect_leads_to_http_urls_only(server):
-    server.answers["/+api"] = (302, {"Location": "file:///etc/hostname"}, b"")
-    assert look(server, "api").kind == _devpi.OTHER_SERVICE
+def test_redirect_to_another_scheme(server):
+    server.responses["/+api"] = (302, {"Location": "file:///etc/hostname"}, b"")
+    assert probe(server, "api").kind == _devpi.OTHER_SERVICE
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_an_error_with_a_malformed_body_is_another_service(server, status):
-    server.answers["/+api"] = (
+def test_error_with_a_malformed_body_is_another_service(server, status):
+    server.responses["/+api"] = (
         status,
         dict(DEVPI, **{"Transfer-Encoding": "chunked", "Content-Length": "9"}),
         b"nonsense\r\n",
     )
-    assert look(server, "api").kind == _devpi.OTHER_SERVICE
+    assert probe(server, "api").kind == _devpi.OTHER_SERVICE
 
 
-def test_a_redirect_to_an_invalid_url(server):
-    server.answers["/+api"] = (302, {"Location": "http://[bad/"}, b"")
-    assert look(server, "api").kind == _devpi.OTHER_SERVICE
+def test_redirect_to_an_invalid_url(server):
+    server.responses["/+api"] = (302, {"Location": "http://[bad/"}, b"")
+    assert probe(server, "api").kind == _devpi.OTHER_SERVICE
 
 
-def test_an_error_of_the_program_is_raised(server, monkeypatch):
+def test_programming_errors_are_raised(server, monkeypatch):
     monkeypatch.setattr(_devpi, "_lowered", lambda headers: headers.no_such_method())
     with pytest.raises(AttributeError):
-        look(server, "api")
+        probe(server, "api")
 
 
-def test_nobody_listens():
+def test_connection_refused():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        client = _devpi.Client("http://127.0.0.1:%d" % held.getsockname()[1])
-        assert _devpi.look(client, "api", "root/pypi", "pip").kind == _devpi.REFUSED
+        client = _devpi.Client(f"http://127.0.0.1:{held.getsockname()[1]}")
+        assert _devpi.probe(client, "api", "root/pypi", "pip").kind == _devpi.REFUSED
 
 
-def test_a_listener_of_another_user_is_another_service(server):
+def test_listener_of_another_user_is_another_service(server):
     client = _devpi.Client(server.url)
-    assert _devpi.look(client.limited(20), "api", "root/pypi", "pip", os.geteuid()).kind == _devpi.READY
-    server.asked.clear()
-    seen = _devpi.look(client.limited(20), "api", "root/pypi", "pip", os.geteuid() + 1)
-    assert seen.kind == _devpi.OTHER_SERVICE
-    assert f"UID {os.geteuid()} listens on that port of 127.0.0.1" in seen.detail
-    assert f"process {os.getpid()}" in seen.detail
-    # Credentials are not sent to it either.
-    assert server.asked == []
+    assert _devpi.probe(client.with_deadline(20), "api", "root/pypi", "pip", os.geteuid()).kind == _devpi.READY
+    server.requests.clear()
+    result = _devpi.probe(client.with_deadline(20), "api", "root/pypi", "pip", os.geteuid() + 1)
+    assert result.kind == _devpi.OTHER_SERVICE
+    assert f"UID {os.geteuid()} listens on that port of 127.0.0.1" in result.detail
+    assert f"process {os.getpid()}" in result.detail
+    # Credentials are not sent to it.
+    assert server.requests == []
 
 
-def test_what_does_not_speak_http_is_another_service():
+def test_other_protocol_is_another_service():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
 
         def greet():
             connection, _address = listener.accept()
-            # To close a connection with unread data resets it, and the client may not get the answer.
+            # Closing a connection with unread data resets it, and the client may not get the response.
             connection.recv(1 << 16)
             connection.sendall(b"220 mail.example.com ESMTP\r\n")
             connection.close()
 
         thread = threading.Thread(target=greet)
         thread.start()
-        client = _devpi.Client("http://127.0.0.1:%d" % listener.getsockname()[1])
-        seen = _devpi.look(client.limited(20), "api", "root/pypi", "pip")
+        client = _devpi.Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        result = _devpi.probe(client.with_deadline(20), "api", "root/pypi", "pip")
         thread.join()
-    assert seen.kind == _devpi.OTHER_SERVICE
+    assert result.kind == _devpi.OTHER_SERVICE
 
 
-def test_a_time_that_is_up_ends_a_look(server):
-    seen = _devpi.look(_devpi.Client(server.url).limited(0), "api", "root/pypi", "pip")
-    assert seen.kind == _devpi.TOO_SLOW
-    assert server.asked == []
+def test_expired_deadline(server):
+    result = _devpi.probe(_devpi.Client(server.url).with_deadline(0), "api", "root/pypi", "pip")
+    assert result.kind == _devpi.TOO_SLOW
+    assert server.requests == []
 
 
-def test_credentials_go_to_the_server_and_not_where_it_redirects(server):
-    server.answers["/+api"] = (302, {"Location": server.url.replace("127.0.0.1", "localhost") + "/other"}, b"")
-    look(server, "api", headers={"Authorization": "Basic eA=="})
-    assert [headers.get("Authorization") for _path, headers in server.asked] == ["Basic eA==", None]
+def test_credentials_are_not_sent_to_the_target_of_a_redirect(server):
+    server.responses["/+api"] = (302, {"Location": server.url.replace("127.0.0.1", "localhost") + "/other"}, b"")
+    probe(server, "api", headers={"Authorization": "Basic eA=="})
+    assert [headers.get("Authorization") for _path, headers in server.requests] == ["Basic eA==", None]
 
 
 def test_no_proxy_for_loopback(server, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
-    assert look(server, "api").kind == _devpi.READY
+    assert probe(server, "api").kind == _devpi.READY
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,12 @@ def test_no_proxy_for_loopback(server, monkeypatch):
         (URLError(ssl.SSLError("The read operation timed out")), _devpi.TOO_SLOW),
     ],
 )
-def test_errors_of_the_network_are_sorted(error, kind):
-    assert _devpi.kind_of_error(error).kind == kind
+def test_kind_of_network_errors(error, kind):
+    assert _devpi.classify_error(error).kind == kind
 
 
 @pytest.mark.parametrize("url", ["http://localhost:3141/", "https://devpi.example.com", "http://[::1]:3141/devpi"])
-def test_urls_of_servers(url):
+def test_valid_urls(url):
     assert _devpi.check_url(url) == url.rstrip("/")
 
 
@@ -281,24 +281,24 @@ def test_urls_of_servers(url):
     "url",
     ["localhost:3141", "ftp://localhost", "http://", "http://h:port", "http://h:0", "http://h/?a=b", "http://h h", ""],
 )
-def test_what_is_no_url_of_a_server(url):
-    with pytest.raises(ValueError, match=r"is no URL"):
+def test_invalid_urls(url):
+    with pytest.raises(ValueError, match="is not a valid URL"):
         _devpi.check_url(url)
 
 
-def test_credentials_in_a_url_are_refused_and_not_repeated():
+def test_credentials_in_a_url_are_rejected_and_not_printed():
     with pytest.raises(ValueError, match="url_username") as error:
         _devpi.check_url("http://ada:secret@localhost:3141")
     assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("index", ["root/pypi", "/root/pypi/"])
-def test_names_of_indexes(index):
+def test_valid_indexes(index):
     assert _devpi.check_index(index) == "root/pypi"
 
 
 @pytest.mark.parametrize("index", ["pypi", "root/pypi/+simple", "", "root/", "root/py pi"])
-def test_what_is_no_index(index):
+def test_invalid_indexes(index):
     with pytest.raises(ValueError, match="root/pypi"):
         _devpi.check_index(index)
 
@@ -312,23 +312,28 @@ def test_what_is_no_index(index):
         (["nothing-like-a-version"], "nothing-like-a-version"),
     ],
 )
-def test_the_newest_final_wheel_is_chosen(names, chosen):
+def test_newest_final_wheel_is_chosen(names, chosen):
     assert _devpi.choose_file([{"filename": name} for name in names])["filename"] == chosen
 
 
-def test_a_version_of_any_length_is_compared():
-    names = ["a-%s-py3-none-any.whl" % version for version in ("9" * 5000, "1" + "0" * 5000, "10")]
+def test_versions_of_any_length_are_compared():
+    names = [f"a-{version}-py3-none-any.whl" for version in ("9" * 5000, "1" + "0" * 5000, "10")]
     assert _devpi.choose_file([{"filename": name} for name in names])["filename"] == names[1]
 
 
-def test_a_withdrawn_file_is_not_chosen():
+def test_yanked_file_is_not_chosen():
     files = [{"filename": "a-2.0-py3-none-any.whl", "yanked": "broken"}, {"filename": "a-1.0-py3-none-any.whl"}]
     assert _devpi.choose_file(files)["filename"] == "a-1.0-py3-none-any.whl"
 
 
 @pytest.mark.parametrize(
-    ("host", "answer"),
+    ("host", "expected"),
     [("localhost", True), ("a.localhost", True), ("127.1.2.3", True), ("::1", True), ("example.com", False)],
 )
-def test_loopback(host, answer):
-    assert _devpi.is_loopback(host) is answer
+def test_loopback(host, expected):
+    assert _devpi.is_loopback(host) is expected
+
+
+def test_certificates_are_validated_by_default():
+    assert _devpi.tls_context(None, True).check_hostname
+    assert not _devpi.tls_context(None, False).check_hostname

@@ -5,14 +5,31 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _docker
 
 
-def test_a_command_that_ends():
+def test_command_that_exits():
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     assert _docker.execute([sys.executable, "-c", script]) == (3, "out\n", "err\n")
 
 
-def test_a_command_that_hangs_is_killed():
+def test_command_that_hangs_is_killed():
     script = "import time; print('out', flush=True); time.sleep(600)"
-    assert _docker.execute([sys.executable, "-c", script], 0.5) == (1, "", "no answer within 0.5 s")
+    assert _docker.execute([sys.executable, "-c", script], 0.5) == (1, "", "no response within 0.5 s")
+
+
+@pytest.mark.parametrize(
+    ("system", "daemon"), [("Linux", "own"), ("FreeBSD", "own"), ("Darwin", "unix:///home/ada/docker.sock")]
+)
+def test_daemon_that_variables_select_is_used_on_macos_only(monkeypatch, tmp_path, system, daemon):
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "${DOCKER_HOST-own} ${DOCKER_CONTEXT-none} ${DOCKER_TLS_VERIFY-none} $HOME"\n')
+    docker.chmod(0o755)
+    monkeypatch.setattr(_docker.platform, "system", lambda: system)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///home/ada/docker.sock")
+    monkeypatch.setenv("DOCKER_CONTEXT", "remote")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("HOME", "/root")
+    others = "remote 1" if system == "Darwin" else "none none"
+    assert _docker.execute([str(docker), "info"]) == (0, f"{daemon} {others} /root\n", "")

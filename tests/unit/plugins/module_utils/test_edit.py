@@ -14,29 +14,29 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 URL = "http://localhost:3141/root/pypi/+simple/"
-OURS = {"global": {"index-url": URL}}
-LINE_ENDS = st.sampled_from(["\n", "\r\n"])
+SETTINGS_INI = {"global": {"index-url": URL}}
+NEWLINES = st.sampled_from(["\n", "\r\n"])
 
 
-def gone(settings):
-    """Changes that take these settings out."""
+def removal(settings):
+    """Return the changes that remove these settings."""
     return {section: dict.fromkeys(keys) for section, keys in settings.items()}
 
 
-def files(sections, form):
-    """Texts of these sections, each a list of lines, that their program could read."""
+def files(sections, file_format):
+    """Return a strategy for valid texts of these sections, each a list of lines."""
 
     def parses(text):
         try:
-            parse(text, form)
-        except _edit.NotParsed:
+            parse(text, file_format)
+        except _edit.ParseError:
             return False
         return True
 
     return st.builds(
         lambda parts, end, last: end.join(line for part in parts for line in part) + (end if last else ""),
         st.lists(sections, max_size=4),
-        LINE_ENDS,
+        NEWLINES,
         st.booleans(),
     ).filter(parses)
 
@@ -55,7 +55,7 @@ comments = st.sampled_from(["# a comment", "; another", "", "   ", "    # indent
 options = st.builds("{0}{1}{2}".format, names, st.sampled_from([" = ", "=", ": ", ":"]), values)
 ini_files = files(
     st.builds(
-        lambda name, lines: ["[%s]" % name, *lines],
+        lambda name, lines: [f"[{name}]", *lines],
         st.sampled_from(["global", "install", "download", "freeze"]),
         st.lists(st.one_of(options, comments), max_size=6),
     ),
@@ -73,7 +73,7 @@ ini_settings = st.dictionaries(
 
 
 def as_pip(text):
-    """What pip reads: by section and key, values split at white space."""
+    """Return what pip reads: values by section and key, split at whitespace."""
     parser = configparser.RawConfigParser()
     parser.read_file(io.StringIO(text, newline=None))
     found = {}
@@ -88,15 +88,15 @@ def flat(settings):
 
 
 @given(ini_files, ini_settings)
-def test_a_merge_gives_pip_the_old_keys_and_ours(text, ours):
+def test_pip_reads_the_other_keys_and_the_settings(text, settings):
     expected = dict(as_pip(text))
-    expected.update(flat(ours))
-    assert as_pip(edit(text, ours, INI)) == expected
+    expected.update(flat(settings))
+    assert as_pip(edit(text, settings, INI)) == expected
 
 
 @given(ini_files)
-def test_what_is_parsed_is_what_pip_reads(text):
-    # A key in two spellings is two to configparser. Only the first is looked at, and the second goes when it is set.
+def test_parse_agrees_with_pip(text):
+    # For configparser, two spellings of a key are two keys. Only the first is parsed, and setting it removes the second.
     found = as_pip(text)
     for key, value in flat(parse(text, INI)).items():
         assert key in found
@@ -105,48 +105,48 @@ def test_what_is_parsed_is_what_pip_reads(text):
 
 
 @given(ini_files, ini_settings)
-def test_a_second_merge_changes_nothing(text, ours):
-    once = edit(text, ours, INI)
-    assert edit(once, ours, INI) == once
+def test_second_edit_changes_nothing(text, settings):
+    once = edit(text, settings, INI)
+    assert edit(once, settings, INI) == once
 
 
 @given(ini_files, ini_settings)
-def test_other_comments_stay_as_they_are(text, ours):
-    # A comment inside a value of ours goes with that value; all others stay, in their order.
+def test_other_comments_are_preserved(text, settings):
+    # A comment inside a replaced value is removed with it. All others are preserved, in their order.
     it = iter(comments_of(text))
-    assert all(line in it for line in comments_of(edit(text, ours, INI)))
+    assert all(line in it for line in comments_of(edit(text, settings, INI)))
 
 
 @given(ini_files, ini_settings)
-def test_after_a_removal_our_keys_have_gone_and_the_others_are_there(text, ours):
-    merged = edit(text, ours, INI)
-    left = as_pip(edit(merged, gone(ours), INI))
-    assert left == {key: value for key, value in as_pip(merged).items() if key not in flat(ours)}
+def test_removal_removes_the_settings_only(text, settings):
+    merged = edit(text, settings, INI)
+    left = as_pip(edit(merged, removal(settings), INI))
+    assert left == {key: value for key, value in as_pip(merged).items() if key not in flat(settings)}
 
 
 @given(ini_files, ini_settings)
-def test_old_values_that_are_put_back_are_as_they_were(text, ours):
+def test_previous_values_are_restored(text, settings):
     old = parse(text, INI)
-    back = {s: {n: old.get(s, {}).get(n) for n in keys} for s, keys in ours.items()}
-    assert parse(edit(edit(text, ours, INI), back, INI, keep=tuple(old)), INI) == old
+    back = {s: {n: old.get(s, {}).get(n) for n in keys} for s, keys in settings.items()}
+    assert parse(edit(edit(text, settings, INI), back, INI, keep_sections=tuple(old)), INI) == old
 
 
-def test_a_new_file():
-    assert edit("", OURS, INI) == "[global]\nindex-url = %s\n" % URL
+def test_new_file():
+    assert edit("", SETTINGS_INI, INI) == f"[global]\nindex-url = {URL}\n"
 
 
 @pytest.mark.parametrize(
     "old", ["index-url=https://example.com/simple", "Index_URL : file:///x  ", "index-url = file:///x"]
 )
-def test_a_value_is_replaced_where_it_stands_and_put_back_to_the_byte(old):
-    text = "# mine\n[global]\ntimeout: 20\n%s\n\n[install]\nuser = true\n" % old
-    new = edit(text, OURS, INI)
+def test_value_is_replaced_in_place_and_restored_byte_for_byte(old):
+    text = f"# mine\n[global]\ntimeout: 20\n{old}\n\n[install]\nuser = true\n"
+    new = edit(text, SETTINGS_INI, INI)
     value = parse(text, INI)["global"]["index-url"]
     assert new == text.replace(value, URL, 1)
     assert edit(new, {"global": {"index-url": value}}, INI) == text
 
 
-def test_a_key_comes_to_the_end_of_its_section():
+def test_new_key_is_added_at_the_end_of_its_section():
     text = "[global]\ntimeout = 20\n\n[install]\nuser = true\n"
     assert (
         edit(text, {"global": {"retries": "1"}}, INI)
@@ -154,78 +154,78 @@ def test_a_key_comes_to_the_end_of_its_section():
     )
 
 
-def test_other_spellings_of_a_key_are_the_same_key():
+def test_spellings_of_a_key():
     assert (
         edit("[global]\nIndex_URL = a\nindex-url = b\n", {"global": {"index-url": "c"}}, INI)
         == "[global]\nIndex_URL = c\n"
     )
 
 
-def test_a_value_of_several_lines_goes_whole_and_comes_back():
+def test_value_of_several_lines_is_replaced_and_restored():
     text = "[global]\nextra-index-url =\n    https://a\n    https://b\ntimeout = 1\n"
     new = edit(text, {"global": {"extra-index-url": "https://c"}}, INI)
     assert new == "[global]\nextra-index-url = https://c\ntimeout = 1\n"
     assert edit(new, {"global": parse(text, INI)["global"]}, INI) == text
 
 
-def test_line_ends_stay():
+def test_newlines_are_preserved():
     assert (
         edit("[global]\r\ntimeout = 1\r\n", {"global": {"retries": "2"}}, INI)
         == "[global]\r\ntimeout = 1\r\nretries = 2\r\n"
     )
 
 
-def test_a_last_line_without_an_end():
+def test_last_line_without_a_newline():
     assert edit("[global]\ntimeout = 1", {"global": {"retries": "2"}}, INI) == "[global]\ntimeout = 1\nretries = 2\n"
 
 
-def test_a_section_that_is_ours_alone_goes():
+def test_new_section_is_removed():
     text = "[install]\nuser = true\n"
-    assert edit(edit(text, OURS, INI), gone(OURS), INI) == text
+    assert edit(edit(text, SETTINGS_INI, INI), removal(SETTINGS_INI), INI) == text
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_last_section_is_removed_alone(end):
+def test_last_section_is_removed(end):
     text = f"[install]{end}user = true {end}"
-    assert edit(f"{text}{end} {end}[global]{end}index-url = a{end}", gone(OURS), INI) == text
+    assert edit(f"{text}{end} {end}[global]{end}index-url = a{end}", removal(SETTINGS_INI), INI) == text
 
 
-def test_many_blank_lines_before_a_section_are_removed_in_linear_time():
+def test_blank_lines_before_a_section_are_removed_in_linear_time():
     text = "[install]\nuser = true\n"
-    assert edit(text + "\n" * 100_000 + "[global]\nindex-url = a\n", gone(OURS), INI) == text
+    assert edit(text + "\n" * 100_000 + "[global]\nindex-url = a\n", removal(SETTINGS_INI), INI) == text
 
 
-def test_a_section_that_was_there_stays_when_it_is_kept():
-    assert edit("[global]\nindex-url = a\n", gone(OURS), INI, keep=("global",)) == "[global]\n"
+def test_section_to_keep_is_preserved():
+    assert edit("[global]\nindex-url = a\n", removal(SETTINGS_INI), INI, keep_sections=("global",)) == "[global]\n"
 
 
-def test_a_section_with_a_comment_stays():
-    assert edit("[global]\n# why\nindex-url = a\n", gone(OURS), INI) == "[global]\n# why\n"
+def test_section_with_a_comment_is_preserved():
+    assert edit("[global]\n# why\nindex-url = a\n", removal(SETTINGS_INI), INI) == "[global]\n# why\n"
 
 
-def test_our_comments_go_and_others_stay():
-    assert _edit.without_marks("# Written by devpi.mirror.\n# mine\n[a]\n") == "# mine\n[a]\n"
+def test_managed_comments_are_removed():
+    assert _edit.without_managed_comments("# Written by devpi.mirror.\n# mine\n[a]\n") == "# mine\n[a]\n"
 
 
 @pytest.mark.parametrize(
     "text", ["index-url = a\n", "[global\n", "[global]\nindex-url = a\nindex-url = b\n", "[a]\n[a]\n", "\ufeff[a]\n"]
 )
-def test_what_pip_could_not_read_is_refused(text):
-    with pytest.raises(_edit.NotParsed):
+def test_invalid_ini_is_rejected(text):
+    with pytest.raises(_edit.ParseError):
         parse(text, INI)
 
 
-def test_what_is_refused_is_told_without_credentials():
-    with pytest.raises(_edit.NotParsed) as refused:
+def test_parse_errors_contain_no_credentials():
+    with pytest.raises(_edit.ParseError) as error:
         parse("index-url = https://ada:secret@example.com\n", INI)
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(error.value)
 
 
 # TOML
 
-UV = {"pip": {"index-url": '"%s"' % URL}}
-UV_DEFAULT = {"[[index]]": {"url": '"%s"' % URL, "default": "true"}}
-SETTINGS = st.sampled_from(
+UV = {"pip": {"index-url": f'"{URL}"'}}
+UV_DEFAULT = {"[[index]]": {"url": f'"{URL}"', "default": "true"}}
+toml_settings = st.sampled_from(
     [UV, UV_DEFAULT, {"plugins.pypi_mirror": {"url": '"x"'}}, {"pip": {"b": "1", "url": "true"}}]
 )
 
@@ -281,18 +281,18 @@ toml_files = files(
 ).filter(is_toml)
 
 
-def edited(text, ours):
-    """Return the edited text. Files that write our tables in another way are refused, and not examples here."""
+def edited(text, settings):
+    """Return the edited text. Texts with other spellings of the tables are rejected, and are not examples."""
     try:
-        return edit(text, ours, TOML)
-    except _edit.NotParsed:
+        return edit(text, settings, TOML)
+    except _edit.ParseError:
         assume(False)
 
 
-def expected(found, ours):
-    """What a reader of TOML should find when ours has been put into a file with ``found``."""
-    for section, keys in ours.items():
-        new = tomli.loads("\n".join("%s = %s" % pair for pair in keys.items()))
+def expected(found, settings):
+    """Return what a TOML parser finds after the settings are applied to a file with ``found``."""
+    for section, keys in settings.items():
+        new = tomli.loads("\n".join("{} = {}".format(*pair) for pair in keys.items()))
         if section == "[[index]]":
             tables = found.setdefault("index", [])
             defaults = [one for one in tables if one.get("default") is True]
@@ -307,64 +307,64 @@ def expected(found, ours):
     return found
 
 
-@given(toml_files, SETTINGS)
-def test_toml_has_the_old_keys_and_ours(text, ours):
-    new = edited(text, ours)
-    assert tomli.loads(new) == expected(tomli.loads(text), ours)
-    # A comment inside a value of ours goes with that value.
+@given(toml_files, toml_settings)
+def test_toml_has_the_other_keys_and_the_settings(text, settings):
+    new = edited(text, settings)
+    assert tomli.loads(new) == expected(tomli.loads(text), settings)
+    # A comment inside a replaced value is removed with it.
     assert [c for c in comments_of(text) if "inside" not in c] == [c for c in comments_of(new) if "inside" not in c]
 
 
-@given(toml_files, SETTINGS)
-def test_a_second_edit_of_toml_changes_nothing(text, ours):
-    once = edited(text, ours)
-    assert edit(once, ours, TOML) == once
+@given(toml_files, toml_settings)
+def test_second_edit_of_toml_changes_nothing(text, settings):
+    once = edited(text, settings)
+    assert edit(once, settings, TOML) == once
 
 
-@given(toml_files, SETTINGS)
-def test_toml_is_as_it_was_when_old_values_are_put_back(text, ours):
+@given(toml_files, toml_settings)
+def test_previous_values_of_toml_are_restored(text, settings):
     old = parse(text, TOML)
-    back = {s: {n: old.get(s, {}).get(n) for n in keys} for s, keys in ours.items()}
-    new = edited(text, ours)
-    assert tomli.loads(edit(new, back, TOML, keep=tuple(old))) == tomli.loads(text)
+    back = {s: {n: old.get(s, {}).get(n) for n in keys} for s, keys in settings.items()}
+    new = edited(text, settings)
+    assert tomli.loads(edit(new, back, TOML, keep_sections=tuple(old))) == tomli.loads(text)
 
 
-def test_a_value_of_toml_is_replaced_where_it_stands():
+def test_value_of_toml_is_replaced_in_place():
     text = "# mine\n[pip]\nindex-url= 'https://example.com' # corporate\nno-cache = true\n"
-    assert edit(text, UV, TOML) == text.replace("'https://example.com'", '"%s"' % URL)
+    assert edit(text, UV, TOML) == text.replace("'https://example.com'", f'"{URL}"')
 
 
-def test_a_table_is_appended():
-    assert edit("cache-dir = '/x'\n", UV, TOML) == "cache-dir = '/x'\n\n[pip]\nindex-url = \"%s\"\n" % URL
+def test_table_is_appended():
+    assert edit("cache-dir = '/x'\n", UV, TOML) == f"cache-dir = '/x'\n\n[pip]\nindex-url = \"{URL}\"\n"
 
 
-def test_what_is_in_no_table_comes_before_the_first():
+def test_key_without_a_table_is_added_before_the_first_table():
     text = "# mine\n[pip]\nno-cache = true\n"
     new = edit(text, {"": {"a": "1"}}, TOML)
     assert tomli.loads(new) == {"a": 1, "pip": {"no-cache": True}}
     assert edit(new, {"": {"a": None}}, TOML).lstrip() == text
 
 
-def test_the_default_index_is_the_one_that_is_set():
+def test_default_index_is_edited():
     text = '[[index]]\nname = "torch"\nurl = "t"\nexplicit = true\n\n[[index]]\nurl = "corp"\ndefault = true\n'
-    assert edit(text, UV_DEFAULT, TOML) == text.replace('"corp"', '"%s"' % URL)
+    assert edit(text, UV_DEFAULT, TOML) == text.replace('"corp"', f'"{URL}"')
 
 
-def test_without_a_default_index_there_is_a_new_one():
+def test_default_index_is_added():
     text = '[[index]]\nname = "torch"\nurl = "t"\n'
     new = edit(text, UV_DEFAULT, TOML)
-    assert new == text + '\n[[index]]\nurl = "%s"\ndefault = true\n' % URL
-    assert edit(new, gone(UV_DEFAULT), TOML) == text
+    assert new == text + f'\n[[index]]\nurl = "{URL}"\ndefault = true\n'
+    assert edit(new, removal(UV_DEFAULT), TOML) == text
 
 
 @pytest.mark.parametrize(
     "text",
     ["pip = { no-cache = true }\n", "pip.no-cache = true\n", "[plugins]\npypi_mirror = {}\n", "index = []\n"],
 )
-def test_tables_in_another_way_are_refused_and_not_broken(text):
-    ours = {**UV, **UV_DEFAULT, "plugins.pypi_mirror": {"url": '"x"'}}
-    with pytest.raises(_edit.NotParsed, match="is not written as a table: write it below a line \\["):
-        edit(text, ours, TOML)
+def test_other_spellings_of_tables_are_rejected(text):
+    settings = {**UV, **UV_DEFAULT, "plugins.pypi_mirror": {"url": '"x"'}}
+    with pytest.raises(_edit.ParseError, match="is not written as a table: write it below a line \\["):
+        edit(text, settings, TOML)
 
 
 @pytest.mark.parametrize(
@@ -381,15 +381,15 @@ def test_tables_in_another_way_are_refused_and_not_broken(text):
         "x = " + "[" * 5000 + "\n",
     ],
 )
-def test_what_is_no_toml_is_refused(text):
-    with pytest.raises(_edit.NotParsed):
+def test_invalid_toml_is_rejected(text):
+    with pytest.raises(_edit.ParseError):
         parse(text, TOML)
 
 
-# Lines for a shell
+# Shell
 
 
-def test_lines_for_a_shell():
+def test_shell():
     text = "# theirs\nexport A=1\n"
     new = edit(text, {"": {"A": "2", "B": "'x y'"}}, SHELL)
     assert new == "# theirs\nexport A=2\nexport B='x y'\n"

@@ -13,19 +13,19 @@ from ansible_collections.devpi.mirror.plugins.module_utils._host import Listener
 
 @pytest.fixture
 def root(tmp_path):
-    """Lay out a host: files by path, with links as ``-> target``."""
+    """Return a function that creates the files of a host, by path, with symbolic links as ``-> target``."""
 
-    def lay_out(files):
+    def create(files):
         for path, text in files.items():
             target = tmp_path / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if text.startswith("-> "):
-                os.symlink(text[3:], str(target))
+                target.symlink_to(text[3:])
             else:
                 target.write_text(text)
         return str(tmp_path)
 
-    return lay_out
+    return create
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,20 @@ def root(tmp_path):
         ({}, "none"),
     ],
 )
-def test_the_init_system_is_what_runs_and_not_what_is_installed(root, files, init):
+def test_running_init_system(root, files, init):
     assert _host.init_system(root(files)) == init
 
 
-def test_macos_has_launchd(root):
+def test_init_system_of_macos(root):
     assert _host.init_system(root({}), "Darwin") == "launchd"
 
 
-HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LINE = "   0: {0} 00000000:0000 {1} 00000000:00000000 00:00000000 00000000  {3}        0 {2} 1 0000 100 0 0 10 0\n"
 
 
 def sockets(address, state="0A", inode="4242", uid="0"):
-    return HEAD + LINE.format(address, state, inode, uid)
+    return HEADER + LINE.format(address, state, inode, uid)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def sockets(address, state="0A", inode="4242", uid="0"):
         ("tcp6", "0000000000000000FFFF00000100007F:0C45", "127.0.0.1", True),
     ],
 )
-def test_who_listens_where(root, table, address, wanted, found):
+def test_listeners(root, table, address, wanted, found):
     host = root({"proc/net/" + table: sockets(address), "proc/77/fd/3": "-> socket:[4242]", "proc/77/comm": "nginx\n"})
     listener = _host.listener(3141, [wanted], root=host)
     assert (listener is not None) == found
@@ -84,7 +84,7 @@ def test_who_listens_where(root, table, address, wanted, found):
         assert (listener.uid, listener.pid, listener.program) == (0, 77, "nginx")
 
 
-def test_another_user_listens_on_the_other_loopback_address(root):
+def test_other_user_listens_on_the_other_loopback_address(root):
     tables = {
         "proc/net/tcp": sockets("0100007F:0C45"),
         "proc/net/tcp6": sockets("00000000000000000000000001000000:0C45", inode="77", uid="1000"),
@@ -92,17 +92,17 @@ def test_another_user_listens_on_the_other_loopback_address(root):
     assert _host.listener(3141, _host.LOOPBACK, uid=0, root=root(tables)) == Listener("::1", 1000, None, None)
 
 
-def test_a_connection_is_no_listener(root):
+def test_connection_is_not_a_listener(root):
     host = root({"proc/net/tcp": sockets("0100007F:0C45", state="01")})
     assert _host.listener(3141, ["127.0.0.1"], root=host) is None
 
 
-def test_a_listener_that_can_not_be_seen(root):
+def test_process_of_the_listener_is_unknown(root):
     host = root({"proc/net/tcp": sockets("0100007F:0C45"), "proc/77/comm": "nginx\n"})
     assert _host.listener(3141, ["127.0.0.1"], root=host) == Listener("127.0.0.1", 0, None, None)
 
 
-def test_a_real_listener():
+def test_listener_of_this_process():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
@@ -114,7 +114,7 @@ def test_a_real_listener():
         assert _host.listener(port, _host.LOOPBACK, uid=os.geteuid() + 1) == found
 
 
-def test_paths_and_patterns_of_them(tmp_path):
+def test_existing_paths_and_patterns(tmp_path):
     (tmp_path / "S01devpi").touch()
     (tmp_path / "K01devpi").symlink_to("nowhere")
     (tmp_path / "S01docker").touch()
@@ -122,5 +122,5 @@ def test_paths_and_patterns_of_them(tmp_path):
     assert _host.existing_paths(wanted) == [str(tmp_path / "K01devpi"), str(tmp_path / "S01devpi")]
 
 
-def test_room_where_nothing_is_yet(tmp_path):
+def test_free_space_of_a_path_that_does_not_exist(tmp_path):
     assert _host.disk_free(str(tmp_path / "a" / "b" / "c")) > 0

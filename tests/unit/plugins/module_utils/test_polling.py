@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from ansible_collections.devpi.mirror.plugins.module_utils._polling import Pace, poll, within
+from ansible_collections.devpi.mirror.plugins.module_utils._polling import Backoff, poll, within
 
 
 class Time:
-    """A clock that only a sleep, or a probe that takes its time, moves on."""
+    """A clock that only advances by sleeps and probes."""
 
     def __init__(self):
         self.now = 1000.0
@@ -25,105 +25,109 @@ class Time:
         self.now += seconds
 
 
-def run(results, pace, takes=0.0, hopeless=()):
-    """Poll a probe that gives ``results`` one after the other, each after ``takes`` seconds or its limit."""
+def run(results, backoff, duration=0.0, definitive=()):
+    """Poll a probe that returns ``results`` one after the other, each after ``duration`` seconds or its limit."""
     time = Time()
     limits = []
-    seen = []
-    left = list(results)
+    reported = []
+    remaining = list(results)
 
     def probe(limit):
         limits.append(limit)
-        time.now += min(takes, limit)
-        return left.pop(0) if len(left) > 1 else left[0]
+        time.now += min(duration, limit)
+        return remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
     outcome = poll(
         probe,
-        done=lambda result: result == "yes",
-        hopeless=lambda result: result in hopeless,
-        unfinished=lambda result: result == "late",
-        pace=pace,
+        is_done=lambda result: result == "yes",
+        is_definitive=lambda result: result in definitive,
+        is_inconclusive=lambda result: result == "late",
+        backoff=backoff,
         clock=time.clock,
         sleep=time.sleep,
-        seen=lambda after, result: seen.append((after, result)),
+        on_result=lambda after, result: reported.append((after, result)),
     )
-    return outcome, time, limits, seen
+    return outcome, time, limits, reported
 
 
-def test_ready_at_once():
-    outcome, time, _limits, seen = run(["yes"], Pace(timeout=60))
+def test_immediate_success():
+    outcome, time, _limits, reported = run(["yes"], Backoff(timeout=60))
     assert (outcome.result, outcome.attempts, outcome.elapsed) == ("yes", 1, 0)
     assert time.slept == []
-    assert seen == [(0, "yes")]
+    assert reported == [(0, "yes")]
 
 
-def test_pauses_grow_to_the_longest():
-    outcome, time, _limits, _seen = run(["no"] * 9 + ["yes"], Pace(timeout=60, delay=1, max_delay=4))
+def test_delays_grow_to_the_maximum():
+    outcome, time, _limits, _reported = run(["no"] * 9 + ["yes"], Backoff(timeout=60, delay=1, max_delay=4))
     assert outcome.result == "yes"
     assert outcome.attempts == 10
     assert time.slept == pytest.approx([1, 1.5, 2.25, 3.375, 4, 4, 4, 4, 4])
 
 
-def test_ends_at_the_deadline_and_not_after():
-    outcome, time, limits, _seen = run(["no"], Pace(timeout=7, request_timeout=3, delay=2, max_delay=2), takes=3)
+def test_ends_at_the_deadline():
+    outcome, time, limits, _reported = run(
+        ["no"], Backoff(timeout=7, request_timeout=3, delay=2, max_delay=2), duration=3
+    )
     assert outcome.result == "no"
     assert time.now == 1007
     assert outcome.elapsed == 7
-    # The second try is cut to the two seconds that are left.
+    # The second attempt is limited to the remaining two seconds.
     assert limits == [3, 2]
 
 
-def test_a_timeout_of_zero_looks_once():
-    outcome, time, limits, _seen = run(["no"], Pace(timeout=0, request_timeout=3), takes=1)
+def test_timeout_of_zero_probes_once():
+    outcome, time, limits, _reported = run(["no"], Backoff(timeout=0, request_timeout=3), duration=1)
     assert (outcome.result, outcome.attempts) == ("no", 1)
     assert limits == [3]
     assert time.slept == []
 
 
-def test_a_pause_is_cut_to_what_is_left():
-    _outcome, time, _limits, _seen = run(["no"], Pace(timeout=5, delay=4, max_delay=4))
+def test_delay_is_limited_to_the_remaining_time():
+    _outcome, time, _limits, _reported = run(["no"], Backoff(timeout=5, delay=4, max_delay=4))
     assert time.slept == [4, 1]
     assert time.now == 1005
 
 
-def test_a_last_try_that_was_cut_short_does_not_hide_what_was_seen_before():
-    pace = Pace(timeout=10, request_timeout=6, delay=2, max_delay=2)
-    outcome, _time, limits, seen = run(["no", "late"], pace, takes=6)
+def test_inconclusive_last_attempt_does_not_replace_the_previous_result():
+    backoff = Backoff(timeout=10, request_timeout=6, delay=2, max_delay=2)
+    outcome, _time, limits, reported = run(["no", "late"], backoff, duration=6)
     assert limits == [6, 2]
     assert outcome.result == "no"
-    assert [result for _after, result in seen] == ["no", "late"]
+    assert [result for _after, result in reported] == ["no", "late"]
 
 
-def test_a_whole_try_that_was_too_slow_counts():
-    pace = Pace(timeout=14, request_timeout=6, delay=2, max_delay=2)
-    outcome, _time, limits, _seen = run(["no", "late"], pace, takes=6)
+def test_complete_attempt_that_is_too_slow_counts():
+    backoff = Backoff(timeout=14, request_timeout=6, delay=2, max_delay=2)
+    outcome, _time, limits, _reported = run(["no", "late"], backoff, duration=6)
     assert limits == [6, 6]
     assert outcome.result == "late"
 
 
-def test_what_stays_hopeless_is_given_up_early():
-    pace = Pace(timeout=600, delay=1, max_delay=1, settle=5)
-    outcome, time, _limits, _seen = run(["no", "never"], pace, hopeless=["never"])
+def test_persistent_definitive_failure_ends_early():
+    backoff = Backoff(timeout=600, delay=1, max_delay=1, confirm_failure=5)
+    outcome, time, _limits, _reported = run(["no", "never"], backoff, definitive=["never"])
     assert outcome.result == "never"
     assert time.now == 1006
 
 
-def test_what_was_hopeless_for_a_moment_is_not():
-    pace = Pace(timeout=600, delay=1, max_delay=1, settle=5)
-    outcome, _time, _limits, _seen = run(["never"] * 4 + ["no"] + ["never"] * 4 + ["yes"], pace, hopeless=["never"])
+def test_temporary_definitive_failure_does_not_end_early():
+    backoff = Backoff(timeout=600, delay=1, max_delay=1, confirm_failure=5)
+    outcome, _time, _limits, _reported = run(
+        ["never"] * 4 + ["no"] + ["never"] * 4 + ["yes"], backoff, definitive=["never"]
+    )
     assert outcome.result == "yes"
 
 
-def test_within_returns_what_is_done_in_time():
+def test_within_returns_the_result():
     assert within(30, lambda: "done", "late") == "done"
 
 
-def test_within_raises_what_is_raised():
+def test_within_raises_exceptions():
     with pytest.raises(ZeroDivisionError):
         within(30, lambda: str(1 // 0), "late")
 
 
-def test_within_does_not_wait_for_what_is_late():
+def test_within_does_not_wait_longer():
     event = threading.Event()
     try:
         assert within(0.01, lambda: str(event.wait(30)), "late") == "late"

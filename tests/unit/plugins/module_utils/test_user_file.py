@@ -6,58 +6,59 @@ from __future__ import annotations
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _user_file
-from ansible_collections.devpi.mirror.plugins.module_utils._as_user import Failed
+from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import INI, TOML, edit, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 INDEX = "http://localhost:3141/root/pypi/+simple/"
-CONTENT = "# Written by devpi.mirror.\n[global]\nindex-url = %s\n" % INDEX
+CONTENT = f"# Written by devpi.mirror.\n[global]\nindex-url = {INDEX}\n"
 THEIRS = "# mine\n[global]\ntimeout = 20\nindex-url = https://example.com/simple\n"
 LONGER = CONTENT + "timeout = 99\n"
 
 
 class Home:
-    """A folder with one file of settings in it."""
+    """A home directory with one configuration file."""
 
-    def __init__(self, path, name=".config/pip/pip.conf", form=INI):
-        self.path = str(path)
+    def __init__(self, path, name=".config/pip/pip.conf", file_format=INI):
+        self.path = path
         self.file = path / name
-        self.form = form
+        self.file_format = file_format
 
     def write(self, text, mode=0o644):
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_bytes(text.encode("utf-8", "surrogateescape"))
         self.file.chmod(mode)
 
-    def put(self, content=CONTENT, check_mode=False):
-        def wanted(theirs):
-            return content if theirs is None else edit(theirs, parse(content, self.form), self.form)
+    def apply(self, content=CONTENT, check_mode=False):
+        def wanted(original):
+            return content if original is None else edit(original, parse(content, self.file_format), self.file_format)
 
-        return _user_file.put(str(self.file), self.form, wanted, check_mode).action
+        return _user_file.apply(str(self.file), self.file_format, wanted, check_mode).action
 
-    def move_away(self):
-        return _user_file.put(str(self.file), self.form, lambda theirs: None, False).action
+    def remove(self):
+        return _user_file.apply(str(self.file), self.file_format, lambda _original: None, False).action
 
-    def take(self, check_mode=False):
-        return _user_file.take(str(self.file), self.form, check_mode).action
+    def restore(self, check_mode=False):
+        return _user_file.restore(str(self.file), self.file_format, check_mode).action
 
     def text(self):
         return self.file.read_bytes().decode("utf-8", "surrogateescape")
 
     def files(self):
-        found = {}
-        for folder, folders, names in os.walk(self.path):
-            for name in folders:
-                found[os.path.relpath(os.path.join(folder, name), self.path)] = "folder"
-            for name in names:
-                path = os.path.join(folder, name)
-                with open(path, "rb") as stream:
-                    found[os.path.relpath(path, self.path)] = (stream.read(), os.stat(path).st_mode)
-        return found
+        """Return contents and mode of all files, by path relative to the home directory."""
+        return {
+            str(path.relative_to(self.path)): "directory" if path.is_dir() else (path.read_bytes(), path.stat().st_mode)
+            for path in self.path.rglob("*")
+        }
+
+    def names(self):
+        """Return the names of the files beside the configuration file, and its own."""
+        return [path.name for path in self.file.parent.iterdir()]
 
 
 @pytest.fixture
@@ -65,33 +66,33 @@ def home(tmp_path):
     return Home(tmp_path)
 
 
-def test_a_user_without_a_file(home):
-    assert home.put() == "created"
+def test_user_without_a_file(home):
+    assert home.apply() == "created"
     assert home.text() == CONTENT
-    assert home.put() == "unchanged"
-    assert home.take() == "removed"
+    assert home.apply() == "unchanged"
+    assert home.restore() == "removed"
     assert home.files() == {}
-    assert home.take() == "unchanged"
+    assert home.restore() == "unchanged"
 
 
-def test_a_user_with_a_file(home):
+def test_user_with_a_file(home):
     home.write(THEIRS, 0o640)
     before = home.files()
-    assert home.put() == "updated"
+    assert home.apply() == "updated"
     assert home.text() == THEIRS.replace("https://example.com/simple", INDEX)
     assert stat.S_IMODE(home.file.stat().st_mode) == 0o640
-    assert home.put() == "unchanged"
-    assert home.take() == "restored"
+    assert home.apply() == "unchanged"
+    assert home.restore() == "restored"
     assert home.files() == before
 
 
-def test_a_file_of_toml(tmp_path):
+def test_toml(tmp_path):
     home = Home(tmp_path, ".config/uv/uv.toml", TOML)
     home.write("# mine\ncache-dir = '/x'\n[pip]\nindex-url = 'https://example.com' # why\n")
     before = home.files()
-    assert home.put('[pip]\nindex-url = "%s"\n' % INDEX) == "updated"
-    assert '"%s" # why' % INDEX in home.text()
-    assert home.take() == "restored"
+    assert home.apply(f'[pip]\nindex-url = "{INDEX}"\n') == "updated"
+    assert f'"{INDEX}" # why' in home.text()
+    assert home.restore() == "restored"
     assert home.files() == before
 
 
@@ -107,13 +108,13 @@ def test_a_file_of_toml(tmp_path):
         "[install]\nuser = \udcff\n",
     ],
 )
-def test_what_was_there_comes_back_to_the_byte(home, text):
+def test_original_is_restored_byte_for_byte(home, text):
     home.write(text)
     before = home.files()
     for content in (CONTENT, LONGER, CONTENT):
-        assert home.put(content) == "updated"
-        assert home.put(content) == "unchanged"
-    assert home.take() == "restored"
+        assert home.apply(content) == "updated"
+        assert home.apply(content) == "unchanged"
+    assert home.restore() == "restored"
     assert home.files() == before
 
 
@@ -146,210 +147,202 @@ def readable(text):
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.one_of(st.none(), texts.filter(readable)), steps=st.lists(contents, min_size=1, max_size=3))
-def test_whatever_is_put_the_old_file_comes_back(tmp_path_factory, text, steps):
+def test_original_is_restored_after_any_settings(tmp_path_factory, text, steps):
     home = Home(tmp_path_factory.mktemp("home"))
     if text is not None:
         home.write(text)
     before = home.files()
     for content in steps:
-        home.put(content)
-        assert home.put(content) == "unchanged"
-    home.take()
+        home.apply(content)
+        assert home.apply(content) == "unchanged"
+    home.restore()
     assert home.files() == before
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=texts.filter(readable), first=contents, second=contents)
-def test_edits_of_the_user_stay_whatever_is_put_then(tmp_path_factory, text, first, second):
+def test_edits_of_the_user_are_preserved_by_any_settings(tmp_path_factory, text, first, second):
     home = Home(tmp_path_factory.mktemp("home"))
     home.write(text)
-    home.put(first)
+    home.apply(first)
     home.write(home.text() + "[freeze]\nlocal = true\n")
-    home.put(second)
-    assert home.put(second) == "unchanged"
+    home.apply(second)
+    assert home.apply(second) == "unchanged"
     assert parse(home.text(), INI)["freeze"] == {"local": "true"}
-    home.take()
+    home.restore()
     assert parse(home.text(), INI) == dict(parse(text, INI), freeze={"local": "true"})
-    assert os.listdir(str(home.file.parent)) == ["pip.conf"]
+    assert home.names() == ["pip.conf"]
 
 
-def test_what_the_user_has_added_since_stays(home):
+def test_settings_that_the_user_has_added_are_preserved(home):
     home.write(THEIRS)
-    home.put()
+    home.apply()
     home.write(home.text() + "[install]\nuser = true\n")
-    assert home.put() == "unchanged"
-    assert home.take() == "restored"
+    assert home.apply() == "unchanged"
+    assert home.restore() == "restored"
     assert home.text() == THEIRS + "[install]\nuser = true\n"
-    assert os.listdir(str(home.file.parent)) == ["pip.conf"]
+    assert home.names() == ["pip.conf"]
 
 
-def test_what_the_user_has_changed_since_stays(home):
-    home.put()
+def test_settings_that_the_user_has_changed_are_preserved(home):
+    home.apply()
     home.write("[global]\nindex-url = https://other.example.com/simple\n")
-    assert home.take() == "unchanged"
+    assert home.restore() == "unchanged"
     assert home.text() == "[global]\nindex-url = https://other.example.com/simple\n"
 
 
-def test_what_the_user_has_added_to_a_new_file_stays_and_ours_goes(home):
-    home.put()
+def test_settings_that_the_user_has_added_to_a_new_file_are_preserved(home):
+    home.apply()
     home.write(home.text() + "timeout = 3\n")
-    assert home.take() == "restored"
+    assert home.restore() == "restored"
     assert home.text() == "[global]\ntimeout = 3\n"
 
 
-def test_a_value_that_the_user_fights_for_is_set_again_and_given_back(home):
-    home.put()
+def test_value_that_the_user_has_changed_is_applied_again_and_restored(home):
+    home.apply()
     home.write("[global]\nindex-url = https://other.example.com/simple\n")
-    assert home.put() == "updated"
+    assert home.apply() == "updated"
     assert INDEX in home.text()
-    assert home.take() == "restored"
+    assert home.restore() == "restored"
     assert home.text() == "[global]\nindex-url = https://other.example.com/simple\n"
 
 
-def test_a_file_that_the_user_has_removed_since_comes_again_and_goes_again(home):
-    home.put()
+def test_file_that_the_user_has_removed_is_created_again(home):
+    home.apply()
     home.file.unlink()
-    assert home.put() == "created"
-    assert home.take() == "removed"
+    assert home.apply() == "created"
+    assert home.restore() == "removed"
     assert home.files() == {}
 
 
-def test_a_setting_that_is_no_more_ours_gets_its_old_value(home):
+def test_setting_that_is_no_longer_applied_is_restored(home):
     home.write(THEIRS)
-    home.put(LONGER)
+    home.apply(LONGER)
     assert "timeout = 99" in home.text()
-    home.put()
+    home.apply()
     assert home.text() == THEIRS.replace("https://example.com/simple", INDEX)
 
 
-def test_a_setting_that_is_no_more_ours_and_had_no_value_goes(home):
-    home.put(LONGER)
-    home.put()
+def test_setting_that_is_no_longer_applied_is_removed(home):
+    home.apply(LONGER)
+    home.apply()
     assert home.text() == CONTENT
 
 
-def test_settings_that_are_there_already_are_not_ours(home):
+def test_settings_of_the_user_that_are_equal_are_not_managed(home):
     home.write(CONTENT)
     before = home.files()
-    assert home.put() == "unchanged"
-    assert home.take() == "unchanged"
+    assert home.apply() == "unchanged"
+    assert home.restore() == "unchanged"
     assert home.files() == before
 
 
-def test_a_file_can_be_put_aside_and_comes_back(home):
+def test_file_is_removed_and_restored(home):
     home.write(THEIRS)
     before = home.files()
-    assert home.move_away() == "removed"
+    assert home.remove() == "removed"
     assert not home.file.exists()
-    assert home.move_away() == "unchanged"
-    assert _user_file.without_us(str(home.file), INI) == THEIRS
-    assert home.take() == "restored"
+    assert home.remove() == "unchanged"
+    assert _user_file.original_text(str(home.file), INI) == THEIRS
+    assert home.restore() == "restored"
     assert home.files() == before
 
 
 @pytest.mark.parametrize("text", ["[global\n", "index-url = x\n", "[a]\nx = 1\nx = 2\n"])
-def test_a_file_that_pip_can_not_read_is_left_alone(home, text):
+def test_invalid_file_is_not_changed(home, text):
     home.write(text)
     before = home.files()
-    with pytest.raises(Failed, match=r"pip.conf is left as it is"):
-        home.put()
+    with pytest.raises(OperationError, match=r"pip.conf was not changed"):
+        home.apply()
     assert home.files() == before
 
 
-def test_check_mode_tells_and_changes_nothing(home):
-    assert home.put(check_mode=True) == "created"
+def test_check_mode_changes_nothing(home):
+    assert home.apply(check_mode=True) == "created"
     assert home.files() == {}
     home.write(THEIRS)
     before = home.files()
-    assert home.put(check_mode=True) == "updated"
+    assert home.apply(check_mode=True) == "updated"
     assert home.files() == before
-    home.put()
+    home.apply()
     before = home.files()
-    assert home.take(check_mode=True) == "restored"
+    assert home.restore(check_mode=True) == "restored"
     assert home.files() == before
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_a_link_is_followed_and_stays(home, dangling):
-    target = os.path.join(home.path, "dotfiles", "pip.conf")
-    os.makedirs(os.path.dirname(target))
+def test_symbolic_link_is_followed_and_preserved(home, dangling):
+    target = home.path / "dotfiles" / "pip.conf"
+    target.parent.mkdir()
     if not dangling:
-        with open(target, "w") as stream:
-            stream.write(THEIRS)
+        target.write_text(THEIRS)
     home.file.parent.mkdir(parents=True)
-    os.symlink(target, str(home.file))
-    home.put()
-    assert os.path.islink(str(home.file))
-    with open(target) as stream:
-        assert INDEX in stream.read()
-    # Nothing of ours is in somebody's checkout.
-    assert os.listdir(os.path.dirname(target)) == ["pip.conf"]
-    home.take()
-    assert os.path.islink(str(home.file))
-    if dangling:
-        assert not os.path.exists(target)
-    else:
-        with open(target) as stream:
-            assert stream.read() == THEIRS
+    home.file.symlink_to(target)
+    home.apply()
+    assert home.file.is_symlink()
+    assert INDEX in target.read_text()
+    # The target's directory can be a checkout.
+    assert [path.name for path in target.parent.iterdir()] == ["pip.conf"]
+    home.restore()
+    assert home.file.is_symlink()
+    assert (target.read_text() if target.exists() else None) == (None if dangling else THEIRS)
 
 
-def test_a_pipe_in_place_of_the_file_does_not_hang_it(home):
+def test_named_pipe_in_place_of_the_file(home):
     home.file.parent.mkdir(parents=True)
     os.mkfifo(str(home.file))
-    with pytest.raises(Failed, match="no ordinary file"):
-        home.put()
+    with pytest.raises(OperationError, match="is not a regular file"):
+        home.apply()
 
 
-def test_a_directory_in_place_of_the_file_is_named(home):
+def test_directory_in_place_of_the_file(home):
     home.file.mkdir(parents=True)
-    with pytest.raises(Failed, match="%s is a directory" % home.file):
-        home.put()
+    with pytest.raises(OperationError, match=f"{home.file} is a directory"):
+        home.apply()
 
 
-def test_credentials_are_for_their_owner_alone_and_not_shown(home):
+def test_credentials_are_readable_by_the_owner_only_and_masked(home):
     home.write(THEIRS)
     content = CONTENT.replace("//", "//ada:secret@")
 
-    def wanted(theirs):
-        return edit(theirs, parse(content, INI), INI)
+    def wanted(original):
+        return edit(original, parse(content, INI), INI)
 
-    told = _user_file.put(str(home.file), INI, wanted, False).told()
-    assert "secret" not in json.dumps(told)
-    assert {
-        name: stat.S_IMODE((home.file.parent / name).stat().st_mode) for name in os.listdir(str(home.file.parent))
-    } == {
+    outcome = _user_file.apply(str(home.file), INI, wanted, False)
+    assert "secret" not in json.dumps(outcome.as_dict())
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.file.parent.iterdir()} == {
         "pip.conf": 0o600,
         "pip.conf.before-devpi-mirror": 0o600,
         "pip.conf.devpi-mirror.json": 0o600,
     }
-    home.take()
+    home.restore()
     assert stat.S_IMODE(home.file.stat().st_mode) == 0o644
 
 
-def test_a_mode_that_the_user_has_set_since_stays(home):
+def test_mode_that_the_user_has_set_is_preserved(home):
     home.write(THEIRS)
-    home.put()
+    home.apply()
     home.file.chmod(0o600)
-    assert home.put() == "unchanged"
-    home.take()
+    assert home.apply() == "unchanged"
+    home.restore()
     assert stat.S_IMODE(home.file.stat().st_mode) == 0o600
 
 
 @pytest.mark.needs_root
-def test_the_group_is_preserved(home):
+def test_group_is_preserved(home):
     home.write(THEIRS)
     os.chown(str(home.file), -1, 12345)
-    home.put()
+    home.apply()
     assert INDEX in home.text()
     assert home.file.stat().st_gid == 12345
 
 
 def test_extended_attributes_are_preserved(home, monkeypatch):
-    # Not all file systems of temporary files have them. A file that is renamed keeps its own.
+    # Not all file systems support them. A file keeps its inode when it is renamed.
     attributes = {}
 
     def of(path):
-        return attributes.setdefault(os.stat(path).st_ino, {})
+        return attributes.setdefault(os.fstat(path).st_ino if isinstance(path, int) else Path(path).stat().st_ino, {})
 
     monkeypatch.setattr(os, "listxattr", lambda path: list(of(path)), raising=False)
     monkeypatch.setattr(os, "getxattr", lambda path, name: of(path)[name], raising=False)
@@ -357,13 +350,13 @@ def test_extended_attributes_are_preserved(home, monkeypatch):
     home.write(THEIRS)
     os.setxattr(str(home.file), "user.mine", b"1")
     before = home.file.stat().st_ino
-    home.put()
+    home.apply()
     assert INDEX in home.text()
     assert home.file.stat().st_ino != before
     assert os.getxattr(str(home.file), "user.mine") == b"1"
 
 
-def test_a_label_that_can_not_be_kept_leaves_the_old_file(home, monkeypatch):
+def test_label_that_can_not_be_preserved(home, monkeypatch):
     home.write(THEIRS)
     before = home.files()
 
@@ -375,13 +368,13 @@ def test_a_label_that_can_not_be_kept_leaves_the_old_file(home, monkeypatch):
     )
     monkeypatch.setattr(os, "getxattr", lambda path, name: b"staff_u:object_r:etc_t:s0", raising=False)
     monkeypatch.setattr(os, "setxattr", refused, raising=False)
-    with pytest.raises(Failed, match="label that its user can't give: Operation not permitted"):
-        home.put()
+    with pytest.raises(OperationError, match="SELinux label: Operation not permitted"):
+        home.apply()
     monkeypatch.undo()
     assert home.files() == before
 
 
-def test_a_write_that_fails_leaves_the_old_file(home, monkeypatch):
+def test_failed_write_leaves_the_file_unchanged(home, monkeypatch):
     home.write(THEIRS)
     before = home.files()
 
@@ -390,33 +383,33 @@ def test_a_write_that_fails_leaves_the_old_file(home, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="No space"):
-        home.put()
+        home.apply()
     assert home.files() == before
 
 
-def test_what_somebody_writes_at_this_moment_is_not_lost(home, monkeypatch):
+def test_concurrent_edit_is_not_lost(home, monkeypatch):
     home.write(THEIRS)
     original = _user_file._write
 
-    def busy(path, text, mode):
+    def write_and_edit(path, text, mode):
         original(path, text, mode)
         home.write(THEIRS + "[install]\nuser = true\n")
 
-    monkeypatch.setattr(_user_file, "_write", busy)
-    with pytest.raises(Failed, match="changed by somebody at this moment"):
-        home.put()
+    monkeypatch.setattr(_user_file, "_write", write_and_edit)
+    with pytest.raises(OperationError, match="was modified while it was being written"):
+        home.apply()
     monkeypatch.undo()
     assert home.text() == THEIRS + "[install]\nuser = true\n"
-    home.put()
-    home.take()
+    home.apply()
+    home.restore()
     assert home.text() == THEIRS + "[install]\nuser = true\n"
 
 
 CALLS = ("open", "rename", "unlink", "mkdir", "rmdir", "fsync", "fchmod", "close")
 
 
-def dies_at(number, work):
-    """Do ``work`` in a process that is killed before its call of the system with this number. Tell whether it was."""
+def crashes_at(number, work):
+    """Call ``work`` in a process that exits before its system call with this number. Return whether it did."""
     pid = os.fork()
     if pid == 0:
         calls = iter(range(1000))
@@ -443,42 +436,42 @@ def dies_at(number, work):
 
 @pytest.mark.parametrize("start", [None, THEIRS])
 @pytest.mark.parametrize("last", [None, CONTENT, "edited"])
-def test_a_crash_between_any_two_calls_leaves_the_old_or_the_new_file(tmp_path, start, last):
-    """First settings ``last`` are put (and edited), then others, and there it crashes. The next run makes all good."""
+def test_crash_between_any_two_system_calls(tmp_path, start, last):
+    """The process crashes while it replaces the settings ``last``, which were edited. The next run repairs the files."""
     number = 0
     while True:
         home = Home(tmp_path / str(number))
-        os.mkdir(home.path)
+        home.path.mkdir()
         if start:
             home.write(start)
         before = home.files()
         if last:
-            home.put(CONTENT)
+            home.apply(CONTENT)
         if last == "edited":
             home.write(home.text() + "[freeze]\nlocal = true\n")
         old = home.text() if home.file.exists() else None
-        died = dies_at(number, lambda home=home: home.put(LONGER))
+        crashed = crashes_at(number, lambda home=home: home.apply(LONGER))
         now = home.text() if home.file.exists() else None
         if now != old:
             assert parse(now, INI)["global"] == dict(
                 parse(start or "", INI).get("global", {}), **parse(LONGER, INI)["global"]
             )
-        home.put(LONGER)
-        assert home.put(LONGER) == "unchanged"
-        again = dies_at(number, home.take)
-        home.take()
+        home.apply(LONGER)
+        assert home.apply(LONGER) == "unchanged"
+        again = crashes_at(number, home.restore)
+        home.restore()
         if last == "edited":
             assert parse(home.text(), INI) == dict(parse(start or "", INI), freeze={"local": "true"})
         else:
-            left = {path: what for path, what in home.files().items() if what != "folder"}
-            assert left == {path: what for path, what in before.items() if what != "folder"}
-        if not died and not again:
+            remaining = {path: what for path, what in home.files().items() if what != "directory"}
+            assert remaining == {path: what for path, what in before.items() if what != "directory"}
+        if not crashed and not again:
             break
         number += 1
     assert number > 10
 
 
-def test_what_version_0_1_0_has_left_is_understood(home):
+def test_record_of_version_0_1_0(home):
     home.write(THEIRS.replace("https://example.com/simple", INDEX))
     for name, text in (
         (_user_file.BACKUP, THEIRS),
@@ -497,19 +490,17 @@ def test_what_version_0_1_0_has_left_is_understood(home):
             ),
         ),
     ):
-        with open(str(home.file) + name, "w") as stream:
-            stream.write(text)
-    assert home.put() == "unchanged"
-    assert home.put(LONGER) == "updated"
-    assert home.take() == "restored"
+        home.file.with_name(home.file.name + name).write_text(text)
+    assert home.apply() == "unchanged"
+    assert home.apply(LONGER) == "updated"
+    assert home.restore() == "restored"
     assert home.text() == THEIRS
 
 
 @pytest.mark.parametrize("record", ["{}", "[]", "[" * 100_000])
-def test_a_record_that_can_not_be_read_stops_it(home, record):
+def test_invalid_record(home, record):
     home.write(THEIRS)
-    with open(str(home.file) + _user_file.RECORD, "w") as stream:
-        stream.write(record)
-    with pytest.raises(Failed, match="can't be read: restore or remove it"):
-        home.put()
+    home.file.with_name(home.file.name + _user_file.RECORD).write_text(record)
+    with pytest.raises(OperationError, match="is not a valid record: restore or remove it"):
+        home.apply()
     assert home.text() == THEIRS

@@ -10,8 +10,8 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
 
 
-class Ended(Exception):
-    """How a module ended: ``result`` is what it would have printed, ``failed`` whether it failed."""
+class ModuleExit(Exception):  # noqa: N818 - as SystemExit, which it replaces
+    """The end of a module: ``result`` has its return values, ``failed`` is whether it failed."""
 
     def __init__(self, result, failed):
         super().__init__(str(result))
@@ -21,24 +21,24 @@ class Ended(Exception):
 
 @pytest.fixture
 def run_module(monkeypatch):
-    """Run the main of a module with arguments, and return how it ended."""
+    """Return a function that runs a module with arguments and returns its ModuleExit."""
 
     def run(module, arguments, check_mode=False, diff=False):
         arguments = dict(arguments, _ansible_check_mode=check_mode, _ansible_diff=diff, _ansible_remote_tmp="/tmp")
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        # From ansible-core 2.19 on, a module is also told how its arguments were written.
+        # ansible-core 2.19 and later also pass the serialization profile of the arguments.
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
 
         def exit_json(self, **kwargs):
-            raise Ended(kwargs, False)
+            raise ModuleExit(kwargs, False)
 
         def fail_json(self, msg, **kwargs):
-            raise Ended(dict(kwargs, msg=msg), True)
+            raise ModuleExit(dict(kwargs, msg=msg), True)
 
         monkeypatch.setattr(basic.AnsibleModule, "exit_json", exit_json)
         monkeypatch.setattr(basic.AnsibleModule, "fail_json", fail_json)
-        with pytest.raises(Ended) as ended:
+        with pytest.raises(ModuleExit) as module_exit:
             module.main()
-        return ended.value
+        return module_exit.value
 
     return run

@@ -11,8 +11,8 @@ import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi, _docker
 from ansible_collections.devpi.mirror.plugins.modules import devpi_info
 
-READY = _devpi.Seen(_devpi.READY, "index root/pypi exists", version="6.20.3", uuid="c0ffee", serial=4)
-REFUSED = _devpi.Seen(_devpi.REFUSED, "nothing listens on that port")
+READY = _devpi.ProbeResult(_devpi.READY, "index root/pypi exists", version="6.20.3", uuid="c0ffee", serial=4)
+REFUSED = _devpi.ProbeResult(_devpi.REFUSED, "connection refused")
 CONTAINER = [
     {
         "State": {"Running": True, "StartedAt": "2026-11-02T08:00:12.123456789Z"},
@@ -20,7 +20,7 @@ CONTAINER = [
         "Config": {"Image": "devpi-mirror:1", "Labels": {"devpi.mirror.image": "devpi-server"}},
     }
 ]
-INSIDE = {
+INSPECTION = {
     "requests": {"hit": 6, "stale": 1, "miss": 1},
     "scrub": {"at": 0, "files": 3, "damaged": 0, "lost": [], "error": ""},
     "troubles": [],
@@ -37,28 +37,33 @@ INSIDE = {
 
 @pytest.fixture
 def host(monkeypatch):
-    """What the host shows: the answer to ``docker exec``, the container, and what a client sees."""
-    shows = {"inside": copy.deepcopy(INSIDE), "container": copy.deepcopy(CONTAINER), "seen": READY, "engine": True}
-    shows["created"] = "2026-11-01T07:30:00.123456789Z"
+    """The state of the host: the output of the inspection, the container, and the result of a probe."""
+    state = {
+        "inspection": copy.deepcopy(INSPECTION),
+        "container": copy.deepcopy(CONTAINER),
+        "probe": READY,
+        "engine": True,
+    }
+    state["created"] = "2026-11-01T07:30:00.123456789Z"
 
     def execute(args):
         if args[1] == "info":
-            info = {"ServerVersion": "29.0"} if shows["engine"] else {"ServerErrors": ["no socket"]}
+            info = {"ServerVersion": "29.0"} if state["engine"] else {"ServerErrors": ["no socket"]}
             return 0, json.dumps(info), ""
         if args[1] == "image":
-            return (0, shows["created"] + "\n", "") if shows["created"] else (1, "", "No such image")
-        answer = shows["inside"] if args[1] == "exec" else shows["container"]
-        if isinstance(answer, str):
-            return 0, answer, ""
-        return (1, "", "Traceback:\nKeyError: 'result'\n") if answer is None else (0, json.dumps(answer), "")
+            return (0, state["created"] + "\n", "") if state["created"] else (1, "", "No such image")
+        output = state["inspection"] if args[1] == "exec" else state["container"]
+        if isinstance(output, str):
+            return 0, output, ""
+        return (1, "", "Traceback:\nKeyError: 'result'\n") if output is None else (0, json.dumps(output), "")
 
     monkeypatch.setattr(_docker, "execute", execute)
     monkeypatch.setattr(devpi_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
-    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project, listener_uid: shows["seen"])
-    return shows
+    monkeypatch.setattr(_devpi, "probe", lambda client, level, index, project, listener_uid: state["probe"])
+    return state
 
 
-def test_a_mirror_that_is_well(run_module, host):
+def test_healthy_mirror(run_module, host):
     result = run_module(devpi_info, {}).result
     assert (result["state"], result["reasons"]) == ("ok", [])
     assert (result["hit_rate"], result["up_since"]) == (0.875, "2026-11-02T08:00:12Z")
@@ -77,70 +82,72 @@ def test_a_mirror_that_is_well(run_module, host):
         ("", None, None),
     ],
 )
-def test_how_old_the_image_is(run_module, host, monkeypatch, created, reported, days):
+def test_age_of_the_image(run_module, host, monkeypatch, created, reported, days):
     host["created"] = created
     monkeypatch.setattr(devpi_info.time, "time", lambda: 1794555001.0)  # 2026-11-13T07:30:01Z
     result = run_module(devpi_info, {}).result
     assert (result["image_created"], result["image_age_days"]) == (reported, days)
 
 
-def test_what_is_wrong_inside_and_upstream(run_module, host):
-    host["inside"]["troubles"] = ["The disk is full."]
-    host["inside"]["upstream"].update(reachable=False, error="Connection refused")
+def test_problems_of_the_mirror_and_its_upstream(run_module, host):
+    host["inspection"]["troubles"] = ["The disk is full."]
+    host["inspection"]["upstream"].update(reachable=False, error="Connection refused")
     result = run_module(devpi_info, {}).result
     assert result["state"] == "degraded"
     assert result["reasons"][0] == "The disk is full."
     assert "Connection refused" in result["reasons"][1]
 
 
-def test_a_devpi_that_is_away_while_nginx_serves(run_module, host):
-    host["inside"].update(devpi=None, cache=None, upstream=None, troubles=["devpi-server does not answer"])
-    host["inside"]["requests"] = {"hit": 0, "stale": 0, "miss": 0}
-    host["seen"] = _devpi.Seen(_devpi.SERVER_ERROR, "it answers 503")
+def test_nginx_serves_while_devpi_does_not_respond(run_module, host):
+    host["inspection"].update(devpi=None, cache=None, upstream=None, troubles=["devpi-server does not respond"])
+    host["inspection"]["requests"] = {"hit": 0, "stale": 0, "miss": 0}
+    host["probe"] = _devpi.ProbeResult(_devpi.SERVER_ERROR, "it responds with status 503")
     result = run_module(devpi_info, {}).result
-    assert (result["state"], result["reasons"]) == ("degraded", ["devpi-server does not answer"])
+    assert (result["state"], result["reasons"]) == ("degraded", ["devpi-server does not respond"])
     assert (result["serial"], result["hit_rate"]) == (None, None)
 
 
-def test_a_port_that_is_not_published(run_module, host):
-    host["seen"] = REFUSED
+def test_port_is_not_published(run_module, host):
+    host["probe"] = REFUSED
     result = run_module(devpi_info, {}).result
     assert result["state"] == "degraded"
-    assert "nothing listens on that port" in result["reasons"][0]
+    assert "connection refused" in result["reasons"][0]
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"engine": False}, "The Docker engine does not answer (no socket)"),
-        ({"container": None}, "There is no container devpi"),
-        ({"container": [{**CONTAINER[0], "State": {"Running": False}}]}, "does not run"),
+        ({"engine": False}, "The Docker daemon does not respond (no socket)"),
+        ({"container": None}, "The container devpi does not exist"),
+        ({"container": [{**CONTAINER[0], "State": {"Running": False}}]}, "is not running"),
     ],
 )
-def test_a_mirror_that_is_down(run_module, host, change, reason):
-    host.update(change, seen=REFUSED)
+def test_mirror_is_down(run_module, host, change, reason):
+    host.update(change, probe=REFUSED)
     result = run_module(devpi_info, {}).result
     assert result["state"] == "down"
     assert reason in result["reasons"][0]
     assert result["up_since"] is None
 
 
-def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_module, host):
-    host.update(container=None, seen=_devpi.Seen(_devpi.OTHER_SERVICE, "the user with UID 1000 listens on that port"))
+def test_listener_of_another_user_while_the_mirror_is_down(run_module, host):
+    host.update(
+        container=None, probe=_devpi.ProbeResult(_devpi.OTHER_SERVICE, "the user with UID 1000 listens on that port")
+    )
     result = run_module(devpi_info, {}).result
     assert result["state"] == "down"
     assert "UID 1000" in result["reasons"][1]
 
 
 @pytest.mark.parametrize(
-    ("inside", "why"),
+    ("inspection", "error"),
     [
         (None, "KeyError: 'result'"),
         ("Warning: {", "is not JSON"),
         ("null", "is not a JSON object"),
-        ({**INSIDE, "disk": 5, "devpi": []}, "lacks devpi, disk"),
-        ({**INSIDE, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
-        ({**INSIDE, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
+        ({**INSPECTION, "disk": 5, "devpi": []}, "lacks devpi, disk"),
+        ({**INSPECTION, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
+        ({**INSPECTION, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
         ("[" * 100_000, "is not JSON"),
         (
             {"troubles": []},
@@ -148,28 +155,47 @@ def test_a_listener_of_another_user_is_reported_while_the_mirror_is_down(run_mod
         ),
     ],
 )
-def test_an_inspection_that_fails_is_reported(run_module, host, inside, why):
-    host["inside"] = inside
+def test_failed_inspection(run_module, host, inspection, error):
+    host["inspection"] = inspection
     result = run_module(devpi_info, {}).result
     (reason,) = result["reasons"]
     assert result["state"] == "degraded"
-    assert why in reason
+    assert error in reason
 
 
-def test_a_server_that_sends_its_headers_slowly_takes_no_longer_than_the_timeout(run_module, host, monkeypatch):
+def test_slow_headers_do_not_exceed_the_timeout(run_module, host, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr(_devpi, "look", lambda client, level, index, project, listener_uid: ended.wait(60))
-    result = run_module(devpi_info, {"timeout": 0.1}).result
+    monkeypatch.setattr(_devpi, "probe", lambda client, level, index, project, listener_uid: ended.wait(60))
+    result = run_module(devpi_info, {"request_timeout": 0.1}).result
     ended.set()
-    assert "no answer in time" in result["reasons"][0]
+    assert "timed out" in result["reasons"][0]
 
 
-def test_a_third_party_image(run_module, host):
+def test_third_party_image(run_module, host):
     host["container"][0]["Config"]["Labels"] = {"devpi.mirror.role": "devpi_server"}
     result = run_module(devpi_info, {}).result
     assert (result["state"], result["uuid"], result["cache"]) == ("ok", "c0ffee", None)
     assert "disk" not in result
 
 
-def test_bad_input(run_module, host):
-    assert "root/pypi" in run_module(devpi_info, {"index": "pypi"}).result["msg"]
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [({"index": "pypi"}, "index: "), ({"url": "localhost"}, "url: "), ({"request_timeout": 0}, "request_")],
+)
+def test_invalid_options(run_module, host, arguments, option):
+    assert option in run_module(devpi_info, arguments).result["msg"]
+
+
+def test_connection_options_are_those_of_the_client(run_module, host, monkeypatch):
+    clients = []
+    monkeypatch.setattr(_devpi, "probe", lambda client, *_args: clients.append(client) or READY)
+    arguments = {
+        "url": "https://devpi.example.com",
+        "url_username": "ada",
+        "url_password": "secret",
+        "validate_certs": False,
+    }
+    assert run_module(devpi_info, arguments).result["state"] == "ok"
+    assert clients[0].url == "https://devpi.example.com"
+    assert clients[0]._headers == {"Authorization": "Basic YWRhOnNlY3JldA=="}
+    assert run_module(devpi_info, {"url_username": "ada"}).failed

@@ -7,22 +7,22 @@ import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
 from ansible_collections.devpi.mirror.plugins.modules import devpi_wait
 
-READY = _devpi.Seen(_devpi.READY, "devpi-server 6.20.3 answers", version="6.20.3", uuid="c0ffee", serial=0)
-REFUSED = _devpi.Seen(_devpi.REFUSED, "nothing listens on that port")
-NO_INDEX = _devpi.Seen(_devpi.NO_INDEX, "it has no index root/nope", version="6.20.3")
-OTHER = _devpi.Seen(_devpi.OTHER_SERVICE, "what answers there (200) is nginx, not devpi")
+READY = _devpi.ProbeResult(_devpi.READY, "devpi-server 6.20.3 responds", version="6.20.3", uuid="c0ffee", serial=0)
+REFUSED = _devpi.ProbeResult(_devpi.REFUSED, "connection refused")
+NO_INDEX = _devpi.ProbeResult(_devpi.NO_INDEX, "index root/nope does not exist", version="6.20.3")
+OTHER = _devpi.ProbeResult(_devpi.OTHER_SERVICE, "nginx responds (status 200), not devpi")
 ARGUMENTS = {"url": "http://localhost:3141"}
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """What each look is to see, the last one for ever. Time goes on by a second a look."""
-    left = []
+def results(monkeypatch):
+    """The results of the probes, the last of which repeats. Each probe takes a second."""
+    remaining = []
     clock = {"now": 0.0}
 
-    def look(client, level, index, project, listener_uid):
+    def probe(client, level, index, project, listener_uid):
         clock["now"] += 1
-        return left.pop(0) if len(left) > 1 else left[0]
+        return remaining.pop(0) if len(remaining) > 1 else remaining[0]
 
     def poll(*args, **kwargs):
         def sleep(seconds):
@@ -31,65 +31,65 @@ def looks(monkeypatch):
         return original(*args, clock=lambda: clock["now"], sleep=sleep, **kwargs)
 
     original = devpi_wait.poll
-    monkeypatch.setattr(_devpi, "look", look)
+    monkeypatch.setattr(_devpi, "probe", probe)
     monkeypatch.setattr(devpi_wait, "poll", poll)
-    return left
+    return remaining
 
 
-def test_it_waits_until_it_is_ready(run_module, looks):
-    looks += [REFUSED, REFUSED, READY]
+def test_waits_until_the_server_is_ready(run_module, results):
+    results += [REFUSED, REFUSED, READY]
     ended = run_module(devpi_wait, ARGUMENTS)
     assert not ended.failed
     result = ended.result
     assert (result["ready"], result["changed"], result["attempts"], result["kind"]) == (True, False, 3, "ready")
     assert (result["version"], result["uuid"], result["serial"]) == ("6.20.3", "c0ffee", 0)
-    assert [(entry["kind"], entry["times"]) for entry in result["history"]] == [("refused", 2), ("ready", 1)]
+    assert [(entry["kind"], entry["count"]) for entry in result["history"]] == [("refused", 2), ("ready", 1)]
     assert result["elapsed"] > 3
 
 
-def test_it_fails_with_what_is_in_the_way(run_module, looks):
-    looks += [REFUSED]
+def test_fails_with_the_reason(run_module, results):
+    results += [REFUSED]
     ended = run_module(devpi_wait, dict(ARGUMENTS, timeout=30))
     assert ended.failed
     assert ended.result["kind"] == "refused"
     assert ended.result["elapsed"] >= 30
-    assert "nothing listens on that port" in ended.result["msg"]
-    assert "compare the host and port" in ended.result["msg"]
+    assert "connection refused" in ended.result["msg"]
+    assert "check the host and the port" in ended.result["msg"]
 
 
-def test_an_index_that_does_not_exist_is_not_waited_for_to_the_end(run_module, looks):
-    looks += [NO_INDEX]
+def test_definitive_failure_ends_the_wait_early(run_module, results):
+    results += [NO_INDEX]
     ended = run_module(devpi_wait, dict(ARGUMENTS, index="root/nope", timeout=3600))
     assert ended.failed
     assert ended.result["elapsed"] < 30
-    assert "no index root/nope" in ended.result["msg"]
+    assert "index root/nope does not exist" in ended.result["msg"]
 
 
-def test_check_mode_looks_once_and_does_not_fail(run_module, looks):
-    looks += [REFUSED, READY]
+def test_check_mode_probes_once_and_does_not_fail(run_module, results):
+    results += [REFUSED, READY]
     ended = run_module(devpi_wait, dict(ARGUMENTS, timeout=600), check_mode=True)
     assert not ended.failed
     assert (ended.result["ready"], ended.result["attempts"], ended.result["changed"]) == (False, 1, False)
 
 
-@pytest.mark.parametrize("gone", [REFUSED, OTHER])
-def test_absent_waits_until_no_devpi_answers(run_module, looks, gone):
-    looks += [READY, _devpi.Seen(_devpi.TOO_SLOW, "no answer in time"), gone]
+@pytest.mark.parametrize("absent", [REFUSED, OTHER])
+def test_absent_waits_until_devpi_does_not_respond(run_module, results, absent):
+    results += [READY, _devpi.ProbeResult(_devpi.TOO_SLOW, "the request timed out"), absent]
     ended = run_module(devpi_wait, dict(ARGUMENTS, level="absent"))
     assert not ended.failed
     assert ended.result["attempts"] == 3
-    assert ended.result["msg"] == "no devpi answers at http://localhost:3141"
+    assert ended.result["msg"] == "devpi no longer responds at http://localhost:3141"
 
 
-def test_absent_fails_while_devpi_answers(run_module, looks):
-    looks += [READY]
+def test_absent_fails_while_devpi_responds(run_module, results):
+    results += [READY]
     ended = run_module(devpi_wait, dict(ARGUMENTS, level="absent", timeout=10))
     assert ended.failed
-    assert "still answers" in ended.result["msg"]
+    assert "still responds" in ended.result["msg"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "option"),
     [
         ({"url": "localhost:3141"}, "url: "),
         ({"url": "http://ada:secret@localhost:3141"}, "url: "),
@@ -97,19 +97,20 @@ def test_absent_fails_while_devpi_answers(run_module, looks):
         ({"timeout": -1}, "timeout is -1"),
         ({"request_timeout": 0}, "request_timeout is 0"),
         ({"delay": 0}, "delay is 0"),
+        ({"confirm_failure": -1}, "confirm_failure is -1"),
         ({"ca_path": "/nowhere/ca.pem"}, "ca_path: "),
         ({"level": "perfect"}, "level"),
         ({"url_username": "ada"}, "url_password"),
     ],
 )
-def test_bad_input_names_the_parameter(run_module, looks, arguments, named):
-    looks += [READY]
+def test_invalid_options_are_named(run_module, results, arguments, option):
+    results += [READY]
     ended = run_module(devpi_wait, dict(ARGUMENTS, **arguments))
     assert ended.failed
-    assert named in ended.result["msg"]
+    assert option in ended.result["msg"]
     assert "secret" not in ended.result["msg"]
 
 
-def test_certificates_are_not_checked_when_that_is_asked_for():
-    assert devpi_wait.tls_context(None, True).check_hostname
-    assert not devpi_wait.tls_context(None, False).check_hostname
+def test_default_url(run_module, results):
+    results += [REFUSED]
+    assert "http://127.0.0.1:3141 is not ready" in run_module(devpi_wait, {"timeout": 1}).result["msg"]

@@ -25,19 +25,19 @@ CONTAINER = [
 
 @pytest.fixture
 def docker(monkeypatch):
-    """What the docker command prints, by its first two words. What is not there, fails."""
-    says = {"info --format": json.dumps(INFO)}
+    """The output of docker commands, by their first two words. Other commands fail."""
+    outputs = {"info --format": json.dumps(INFO)}
 
     def execute(args):
-        out = says.get(" ".join(args[1:3]))
+        out = outputs.get(" ".join(args[1:3]))
         return (1, "", "no such thing") if out is None else (0, out + "\n", "")
 
     monkeypatch.setattr(_docker, "execute", execute)
     monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: "/usr/bin/" + name)
-    return says
+    return outputs
 
 
-def test_an_engine_with_everything(run_module, docker):
+def test_everything_exists(run_module, docker):
     docker["image inspect"] = "[]"
     docker["container inspect"] = json.dumps(CONTAINER)
     docker["ps --filter"] = "devpi"
@@ -59,7 +59,7 @@ def test_an_engine_with_everything(run_module, docker):
     assert result["disk_free"] > 0
 
 
-def test_an_engine_with_nothing(run_module, docker):
+def test_nothing_exists(run_module, docker):
     result = run_module(host_info, {"port": 3141, "image": "devpi-mirror:1", "container": "devpi"}).result
     assert (result["image_present"], result["container"], result["publisher"]) == (False, None, "")
 
@@ -67,16 +67,16 @@ def test_an_engine_with_nothing(run_module, docker):
 @pytest.mark.parametrize(
     ("program", "is_engine", "publisher"),
     [
-        pytest.param("docker-proxy", True, "devpi", id="a container that starts"),
-        pytest.param("nginx", False, "", id="another program, which nothing is waited for"),
+        pytest.param("docker-proxy", True, "devpi", id="container starts"),
+        pytest.param("nginx", False, "", id="another program"),
     ],
 )
-def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatch, program, is_engine, publisher):
-    looks = []
+def test_port_of_a_container_that_is_not_listed_yet(run_module, docker, monkeypatch, program, is_engine, publisher):
+    calls = []
 
     def listener(port, addresses):
-        looks.append(port)
-        if len(looks) == 2:
+        calls.append(port)
+        if len(calls) == 2:
             docker["ps --filter"] = "devpi"
         return _host.Listener("127.0.0.1", 0, 168, program)
 
@@ -96,12 +96,12 @@ def test_a_port_whose_container_is_not_listed_yet(run_module, docker, monkeypatc
         (["name=rootless"], True),
     ],
 )
-def test_an_engine_that_remaps_users(run_module, docker, options, remaps_users):
+def test_daemon_that_remaps_users(run_module, docker, options, remaps_users):
     docker["info --format"] = json.dumps(dict(INFO, SecurityOptions=options))
     assert run_module(host_info, {}).result["engine"]["remaps_users"] == remaps_users
 
 
-def test_a_command_without_an_engine(run_module, docker):
+def test_daemon_does_not_respond(run_module, docker):
     docker["info --format"] = json.dumps({"ServerErrors": ["Cannot connect to the Docker daemon"]})
     result = run_module(host_info, {"image": "devpi-mirror:1", "container": "devpi"}).result
     assert not result["engine"]["running"]
@@ -110,15 +110,15 @@ def test_a_command_without_an_engine(run_module, docker):
     assert run_module(host_info, {"image_label": "devpi.mirror.role"}).result["images"] == []
 
 
-def test_no_command_at_all(run_module, docker, monkeypatch):
+def test_docker_is_not_installed(run_module, docker, monkeypatch):
     monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda self, name, opt_dirs: None)
     result = run_module(host_info, {}).result
     assert not result["engine"]["running"]
-    assert result["engine"]["error"] == "there is no docker command"
+    assert result["engine"]["error"] == "the docker command is not installed"
     assert result["engine"]["command"] == ""
 
 
-def test_the_images_with_a_label_and_their_users(run_module, docker):
+def test_images_with_a_label(run_module, docker):
     docker["image ls"] = "devpi-mirror:2\ndevpi-mirror:1\n<none>:<none>\nexample.com:5000/devpi:<none>"
     docker["ps --all"] = "devpi devpi-mirror:2\nother devpi-mirror:1\ndb 17c644a6172e"
     arguments = {"image_label": "devpi.mirror.role", "container": "devpi"}
@@ -131,17 +131,17 @@ def test_the_images_with_a_label_and_their_users(run_module, docker):
     assert "images" not in run_module(host_info, {}).result
 
 
-def test_which_volumes_there_are(run_module, docker):
+def test_existing_volumes(run_module, docker):
     docker["volume ls"] = "devpi-data\nother"
     assert run_module(host_info, {"volumes": ["devpi-data", "devpi-data-7"]}).result["volumes"] == ["devpi-data"]
     assert run_module(host_info, {}).result["volumes"] == []
 
 
-def test_which_paths_exist(run_module, docker):
+def test_existing_paths(run_module, docker):
     assert run_module(host_info, {"existing_paths": ["/", "/nowhere/at/all"]}).result["existing_paths"] == ["/"]
 
 
-def test_what_files_say(run_module, docker, tmp_path):
+def test_contents_of_files(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
     paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
     assert run_module(host_info, {"file_contents": paths}).result["file_contents"] == {paths[0]: "[Unit]"}
@@ -150,7 +150,7 @@ def test_what_files_say(run_module, docker, tmp_path):
     }
 
 
-def test_who_owns_files_and_what_their_sum_is(run_module, docker, tmp_path):
+def test_owner_mode_and_checksum_of_files(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
     (tmp_path / "unit").chmod(0o640)
     paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
@@ -158,5 +158,5 @@ def test_who_owns_files_and_what_their_sum_is(run_module, docker, tmp_path):
     assert found == {paths[0]: {"mode": "0640", "owner": os.getuid(), "sha256": hashlib.sha256(b"[Unit]").hexdigest()}}
 
 
-def test_which_python_it_is(run_module, docker):
-    assert run_module(host_info, {}).result["python"] == "%d.%d" % sys.version_info[:2]
+def test_python_version(run_module, docker):
+    assert run_module(host_info, {}).result["python"] == ".".join(map(str, sys.version_info[:2]))

@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _accounts
 from ansible_collections.devpi.mirror.plugins.modules import pip_config
 
 INDEX = "http://localhost:3141/root/pypi/+simple/"
-CONTENT = "# Written by devpi.mirror.\n[global]\nindex-url = %s\n" % INDEX
-UV = '[pip]\nindex-url = "%s"\n' % INDEX
+CONTENT = f"# Written by devpi.mirror.\n[global]\nindex-url = {INDEX}\n"
+UV = f'[pip]\nindex-url = "{INDEX}"\n'
 THEIRS = "# mine\n[global]\ntimeout = 20\nindex-url = https://example.com/simple\n"
 
 
@@ -51,7 +52,7 @@ def test_places_on_macos(tmp_path):
         "pdm": support + "/pdm/config.toml",
         "pixi": home + "/xdg/pixi/config.toml",
     }
-    os.makedirs(support + "/pip")
+    Path(support, "pip").mkdir(parents=True)
     assert paths(pip_config.user_places(home, home, "Darwin"))["pip"] == support + "/pip/pip.conf"
     assert paths(pip_config.global_places("Darwin"))["pip"] == "/Library/Application Support/pip/pip.conf"
     assert "pipenv" not in paths(pip_config.global_places("Darwin"))
@@ -59,7 +60,7 @@ def test_places_on_macos(tmp_path):
 
 @pytest.fixture
 def accounts(monkeypatch, tmp_path):
-    """Accounts that are all this process's user, each with a home of its own."""
+    """Return a function that adds an account with the UID of this process and a home directory of its own."""
     known = {}
 
     def add(name, home=True):
@@ -71,17 +72,17 @@ def accounts(monkeypatch, tmp_path):
 
     monkeypatch.setattr(pwd, "getpwall", lambda: list(known.values()))
     monkeypatch.setattr(pwd, "getpwnam", lambda name: known[name])
-    # These accounts are no real ones, and need not be become.
+    # These accounts exist in this test only.
     monkeypatch.setattr(os, "initgroups", lambda name, group: None)
-    monkeypatch.setattr(_accounts, "_ENVIRONMENTS", (".profile",))
-    # The files of the whole machine, below a folder of the test's.
+    monkeypatch.setattr(_accounts, "_ENVIRONMENT_FILES", (".profile",))
+    # The files of the whole machine are in a directory of the test.
     places = pip_config.global_places
     root = str(tmp_path / "root")
 
-    def moved(system):
+    def in_root(system):
         return [place._replace(path=root + place.path.replace(root, "")) for place in places(system)]
 
-    monkeypatch.setattr(pip_config, "global_places", moved)
+    monkeypatch.setattr(pip_config, "global_places", in_root)
     monkeypatch.setattr(pip_config, "GLOBAL_PIP", root + pip_config.GLOBAL_PIP)
     return add
 
@@ -119,12 +120,12 @@ def test_all_users_in_one_call(run_module, accounts):
     assert actions(run_all(run_module, state="absent").result) == []
 
 
-def test_tools_come_and_go(run_module, accounts, tmp_path):
+def test_tools_are_added_and_removed(run_module, accounts, tmp_path):
     accounts("ada")
-    contents = {"pip": CONTENT, "uv": UV, "pipenv": "export PIPENV_PYPI_MIRROR=%s\n" % INDEX}
+    contents = {"pip": CONTENT, "uv": UV, "pipenv": f"export PIPENV_PYPI_MIRROR={INDEX}\n"}
     result = run_all(run_module, contents=contents).result
     script = tmp_path / "root/etc/profile.d/devpi-mirror-pipenv.sh"
-    assert actions(result) == [("ada", "pip", "created"), ("ada", "uv", "created"), ("everybody", "pipenv", "created")]
+    assert actions(result) == [("ada", "pip", "created"), ("ada", "uv", "created"), ("all users", "pipenv", "created")]
     assert (tmp_path / "ada/.config/uv/uv.toml").read_text() == UV
     assert script.stat().st_mode & 0o777 == 0o644
     assert not run_all(run_module, contents=contents).result["changed"]
@@ -132,41 +133,41 @@ def test_tools_come_and_go(run_module, accounts, tmp_path):
     assert script.exists()
     assert not (tmp_path / "ada/.config/uv").exists()
     result = run_all(run_module).result
-    assert actions(result) == [("ada", "pip", "unchanged"), ("everybody", "pipenv", "removed")]
+    assert actions(result) == [("ada", "pip", "unchanged"), ("all users", "pipenv", "removed")]
     assert not script.exists()
 
 
-def test_folders_go_with_the_last_file_in_them(run_module, accounts, tmp_path):
+def test_directories_are_removed_with_their_last_file(run_module, accounts, tmp_path):
     accounts("ada")
     run_all(run_module)
     run_all(run_module, contents={"pip": CONTENT, "uv": UV})
     run_all(run_module, contents={"uv": UV})
-    assert os.listdir(str(tmp_path / "ada/.config")) == ["uv"]
+    assert [path.name for path in (tmp_path / "ada/.config").iterdir()] == ["uv"]
     run_all(run_module, state="absent")
-    assert os.listdir(str(tmp_path / "ada")) == []
+    assert list((tmp_path / "ada").iterdir()) == []
 
 
-def test_the_whole_machine_instead_of_users_and_back(run_module, accounts, tmp_path):
+def test_change_of_the_scope(run_module, accounts, tmp_path):
     file = accounts("ada")
     run_all(run_module)
     result = run_all(run_module, scope="global").result
-    assert actions(result) == [("ada", "pip", "removed"), ("everybody", "pip", "created")]
+    assert actions(result) == [("ada", "pip", "removed"), ("all users", "pip", "created")]
     assert (tmp_path / "root/etc/pip.conf").read_text() == CONTENT
     assert not file.exists()
     assert not run_all(run_module, scope="global").result["changed"]
     assert actions(run_all(run_module, whole_host=False).result) == [("ada", "pip", "created")]
-    assert actions(run_all(run_module).result) == [("ada", "pip", "unchanged"), ("everybody", "pip", "removed")]
+    assert actions(run_all(run_module).result) == [("ada", "pip", "unchanged"), ("all users", "pip", "removed")]
 
 
-def test_a_user_whose_own_file_wins_over_the_machines_is_reported(run_module, accounts):
+def test_file_of_a_user_that_takes_precedence_is_reported(run_module, accounts):
     file = accounts("ada")
     write(file, THEIRS)
     result = run_all(run_module, scope="global").result
-    assert actions(result) == [("ada", "pip", "unchanged"), ("everybody", "pip", "created")]
-    assert result["users"][0]["message"] == "%s sets another index-url; it wins" % file
+    assert actions(result) == [("ada", "pip", "unchanged"), ("all users", "pip", "created")]
+    assert result["users"][0]["message"] == f"{file} sets a different index-url; it takes precedence"
 
 
-def test_overrides_are_for_one_user(run_module, accounts):
+def test_overrides(run_module, accounts):
     ada, bob = accounts("ada"), accounts("bob")
     overrides = {
         "bob": {"global": {"timeout": 60, "Index_URL": None, "no-index": True}, "install": {"find-links": ["a", "b"]}}
@@ -179,7 +180,7 @@ def test_overrides_are_for_one_user(run_module, accounts):
     assert not run_all(run_module, overrides=overrides).result["changed"]
 
 
-def test_a_user_with_another_folder_of_settings(run_module, accounts, tmp_path):
+def test_user_with_xdg_config_home(run_module, accounts, tmp_path):
     file, listed = accounts("ada"), accounts("bob")
     run_all(run_module)
     write(tmp_path / "ada/.profile", "export XDG_CONFIG_HOME=$HOME/.settings\n")
@@ -191,16 +192,19 @@ def test_a_user_with_another_folder_of_settings(run_module, accounts, tmp_path):
     assert not listed.exists()
 
 
-def test_an_older_file_that_says_something_else_is_reported(run_module, accounts, tmp_path):
+def test_legacy_file_that_contradicts_is_reported(run_module, accounts, tmp_path):
     accounts("ada")
     legacy = tmp_path / "ada/.pip/pip.conf"
     write(legacy, THEIRS)
-    assert run_all(run_module).result["users"][0]["message"] == "%s sets another index-url; ours wins" % legacy
+    assert (
+        run_all(run_module).result["users"][0]["message"]
+        == f"{legacy} sets a different index-url; the setting of the mirror takes precedence"
+    )
     assert legacy.read_text() == THEIRS
 
 
 @pytest.mark.parametrize("today", [None, "[global]\ntimeout = 5\n"])
-def test_an_older_file_is_migrated_and_comes_back(run_module, accounts, tmp_path, today):
+def test_legacy_file_is_migrated_and_restored(run_module, accounts, tmp_path, today):
     file = accounts("ada")
     legacy = tmp_path / "ada/.pip/pip.conf"
     write(legacy, THEIRS + "[install]\nuser = true\n")
@@ -219,7 +223,7 @@ def test_an_older_file_is_migrated_and_comes_back(run_module, accounts, tmp_path
     assert (file.read_text() if today else file.exists()) == (today or False)
 
 
-def test_an_older_file_is_used(run_module, accounts, tmp_path):
+def test_legacy_file_is_used(run_module, accounts, tmp_path):
     file = accounts("ada")
     legacy = tmp_path / "ada/.pip/pip.conf"
     run_all(run_module)
@@ -230,13 +234,13 @@ def test_an_older_file_is_used(run_module, accounts, tmp_path):
     ]
     write(file, THEIRS)
     result = run_all(run_module, legacy="use").result
-    assert result["users"][0]["message"] == "%s sets another index-url; it wins in pip 6 and later" % file
+    assert result["users"][0]["message"] == f"{file} sets a different index-url; it takes precedence in pip 6 and later"
     run_all(run_module, state="absent")
     assert not legacy.exists()
 
 
 @pytest.mark.parametrize("place", [".config/pip/pip.conf", ".pip/pip.conf", "../root/etc/pip.conf"])
-def test_a_private_index_is_not_put_beside_a_public_one(run_module, accounts, tmp_path, place):
+def test_private_index_is_not_combined_with_a_public_one(run_module, accounts, tmp_path, place):
     accounts("ada")
     bob = accounts("bob")
     theirs = "[global]\nextra-index-url = https://private.example.com/simple\n"
@@ -244,18 +248,18 @@ def test_a_private_index_is_not_put_beside_a_public_one(run_module, accounts, tm
     content = CONTENT + "extra-index-url = https://public.example.com/simple\n"
     ended = run_all(run_module, contents={"pip": content}, exclusive=["extra-index-url"])
     assert ended.failed
-    assert "let anybody publish a package of the private one's name" in str(ended.result["msg"])
+    assert "anyone could publish a package under a private package's name" in str(ended.result["msg"])
     assert (tmp_path / "ada" / place).read_text() == theirs
     assert bob.exists() is not place.startswith("..")
     again = run_all(run_module, contents={"pip": content}, exclude=["ada"], exclusive=["extra-index-url"])
     assert not again.result["changed"]
-    # bob reads the file of the whole machine too. In his own file, the settings are the module's.
+    # The pip of bob also reads the file of the whole machine. The settings in his own file are managed.
     assert again.failed is place.startswith("..")
     assert actions(again.result) == [("bob", "pip", "failed" if place.startswith("..") else "unchanged")]
 
 
 @pytest.mark.parametrize("errors", ["fail", "warn"])
-def test_the_trouble_of_one_does_not_stop_the_others(run_module, accounts, errors):
+def test_failure_of_one_user_does_not_affect_others(run_module, accounts, errors):
     good, bad = accounts("ada"), accounts("bob")
     last = accounts("zoe")
     write(bad, "[broken\n")
@@ -264,41 +268,41 @@ def test_the_trouble_of_one_does_not_stop_the_others(run_module, accounts, error
     assert ended.result["changed"]
     assert ("bob", "pip", "failed") in actions(ended.result)
     if ended.failed:
-        assert "1 files or users not done: bob: %s is left as it is" % bad in ended.result["msg"]
+        assert f"Could not configure 1 files or users: bob: {bad} was not changed" in ended.result["msg"]
     assert good.exists()
     assert last.exists()
     assert bad.read_text() == "[broken\n"
 
 
-def test_a_listed_user_who_does_not_exist_stops_it_before_anything(run_module, accounts):
+def test_unknown_user_is_rejected_before_any_change(run_module, accounts):
     file = accounts("ada")
     ended = run_all(run_module, users=["ghost"])
     assert ended.failed
-    assert "there is no user 'ghost'" in ended.result["msg"]
+    assert "user 'ghost' does not exist" in ended.result["msg"]
     assert not file.exists()
 
 
-def test_a_home_that_is_missing_is_trouble_for_who_is_listed(run_module, accounts):
+def test_missing_home_directory_of_a_named_user(run_module, accounts):
     accounts("ada"), accounts("bob", home=False)
     assert actions(run_all(run_module).result) == [("ada", "pip", "created")]
     ended = run_all(run_module, users=["bob"])
-    assert "bob: the home " in ended.result["msg"]
+    assert "bob: the home directory " in ended.result["msg"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"contents": {}}, "contents: it is empty"),
-        ({"contents": {"pip": "index-url = x\n"}}, "contents: that of pip: "),
-        ({"contents": {"uv": "[pip\n"}}, "contents: that of uv: "),
-        ({"contents": {"npm": ""}}, "contents: there is no place for settings of npm"),
-        ({"overrides": {"ada": {"timeout": 5}}}, "overrides: those of ada have no sections"),
-        ({"config_homes": {"ada": "conf"}}, "config_homes: that of ada is no absolute path"),
-        ({"contents": {"pip": CONTENT.replace("//", "//ada:secret@")}, "scope": "global"}, "has a password"),
-        ({"contents": {"pipenv": "export X=http://ada:secret@localhost/\n"}}, "has a password"),
+        ({"contents": {}}, "contents: required"),
+        ({"contents": {"pip": "index-url = x\n"}}, "contents: the settings of pip are invalid: "),
+        ({"contents": {"uv": "[pip\n"}}, "contents: the settings of uv are invalid: "),
+        ({"contents": {"npm": ""}}, "contents: npm is not supported on this system"),
+        ({"overrides": {"ada": {"timeout": 5}}}, "overrides: the settings of ada have no sections"),
+        ({"config_homes": {"ada": "conf"}}, "config_homes: the path of ada is not absolute"),
+        ({"contents": {"pip": CONTENT.replace("//", "//ada:secret@")}, "scope": "global"}, "contain a password"),
+        ({"contents": {"pipenv": "export X=http://ada:secret@localhost/\n"}}, "contain a password"),
     ],
 )
-def test_bad_input_is_refused_before_anything(run_module, accounts, arguments, message):
+def test_invalid_options_are_rejected_before_any_change(run_module, accounts, arguments, message):
     file = accounts("ada")
     ended = run_all(run_module, **arguments)
     assert ended.failed
@@ -306,14 +310,14 @@ def test_bad_input_is_refused_before_anything(run_module, accounts, arguments, m
     assert not file.exists()
 
 
-def test_pipenv_has_no_place_on_a_mac(run_module, accounts, monkeypatch):
+def test_pipenv_is_not_supported_on_macos(run_module, accounts, monkeypatch):
     accounts("ada")
     monkeypatch.setattr(pip_config.platform, "system", lambda: "Darwin")
     ended = run_all(run_module, contents={"pipenv": "export X=1\n"})
-    assert "there is no place for settings of pipenv here" in ended.result["msg"]
+    assert "pipenv is not supported on this system" in ended.result["msg"]
 
 
-def test_the_diff_shows_each_user_and_no_password(run_module, accounts):
+def test_diff_has_all_users_and_no_password(run_module, accounts):
     accounts("ada"), accounts("bob")
     result = run_all(run_module, check_mode=True, diff=True).result
     assert [one["after"] for one in result["diff"]] == [CONTENT, CONTENT]

@@ -150,7 +150,9 @@ def parse_json(content: bytes) -> Page:
     files = page.get("files") if isinstance(page, dict) else None
     if not isinstance(files, list):
         raise PageError("the response is JSON, but not a simple page")
-    if not all(isinstance(file, dict) and type(file.get("filename")) is type(file.get("url")) is str for file in files):
+    if not all(isinstance(file, dict) for file in files) or not all(
+        isinstance(file.get(key), str) for file in files for key in ("filename", "url")
+    ):
         raise PageError("the response lists a file that has no name or no URL")
     meta = page.get("meta")
     require_version(str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0")

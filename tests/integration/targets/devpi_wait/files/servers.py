@@ -1,13 +1,13 @@
-"""Servers for the tests, on loopback: servers.py FOLDER runs them, and writes their ports and pids to FOLDER/servers.json.
+"""Run servers for the tests on loopback: servers.py FOLDER writes their ports and the process ID to FOLDER/servers.json.
 
 other     an HTTP server that is not devpi
-blackhole takes connections and never says a word
-refused   a port that is held and nobody listens on
-tls       devpi's port by way of TLS, with a certificate of an authority that nobody knows: FOLDER/ca.pem
-late      devpi's port, but not before a request to it has been refused for three seconds
-devpi     the port that devpi-server is to be started on
+blackhole accepts connections and never responds
+refused   a reserved port without a listener
+tls       a TLS proxy for devpi, with a certificate of an untrusted authority (FOLDER/ca.pem)
+late      a proxy for devpi that starts three seconds after FOLDER/start-late was created
+devpi     a free port for devpi-server
 
-It ends when its standard input does, or when it is killed.
+It runs until it is killed.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from pathlib import Path
 
 import trustme
 
-HELD = []
+RESERVED = []
 
 
-def held(listen: bool) -> int:
-    """Take a free port, and return its number."""
+def reserve_port(listen: bool) -> int:
+    """Reserve a free port, and return its number."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     if listen:
         sock.listen(64)
-    HELD.append(sock)
+    RESERVED.append(sock)
     return sock.getsockname()[1]
 
 
 def choose_port() -> int:
     """Return a free port for a server that starts later.
 
-    It is below the range from which the kernel takes ports for others meanwhile.
+    It is below the range from which the kernel chooses ports for other programs.
     """
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for port in random.sample(range(10000, first), 100):
@@ -61,12 +61,12 @@ class Other(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"<h1>It works!</h1>")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_args: object) -> None:
         pass
 
 
 class Relay(socketserver.BaseRequestHandler):
-    """Hands a connection on to devpi."""
+    """Forwards a connection to devpi."""
 
     target = 0
     context: ssl.SSLContext | None = None
@@ -119,8 +119,8 @@ def main() -> None:
         "devpi": devpi,
         "late": late,
         "other": other.server_port,
-        "blackhole": held(listen=True),
-        "refused": held(listen=False),
+        "blackhole": reserve_port(listen=True),
+        "refused": reserve_port(listen=False),
         "tls": relay(devpi, 0, context).server_address[1],
         "pid": os.getpid(),
     }
