@@ -89,15 +89,15 @@ CASES = {
             "pip_client_fallback": "https://example.com/s/",
             "pip_client_settings": {"global": {"find_links": "https://a.example.com"}},
         },
-        ["pip_client_fallback", "anybody could publish a package of a private one's name"],
+        ["pip_client_fallback", "anyone could publish a public package with the name of a private one"],
     ),
     "fallback-beside-private-index": Case(
         {"pip_client_fallback": "https://example.com/simple/", "devpi_mirror_index": "team/dev"},
-        ["pip_client_fallback", "The index must be root/pypi"],
+        ["pip_client_fallback", "Use the index root/pypi"],
     ),
     "password-for-all-users": Case(
         {"pip_client_index_url": "https://ada:secret@example.com/simple/", "pip_client_scope": "global"},
-        ["pip_client_scope to user"],
+        ["Set pip_client_scope to user"],
     ),
     # All other cases require less free space.
     "disk-full": Case({"devpi_server_disk_free": 1500}, ["MB are free at /var/lib/docker", "devpi_server_disk_free"]),

@@ -1,0 +1,235 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles in other people's playbooks, and the report of the playbook doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parent
+ROLES = HERE.parents[2] / "roles"
+# Stand for sudo. The first user may not use it, the other two become users with these UIDs, after a lecture.
+SUDO = {
+    "no-sudo": "#!/bin/sh\necho 'ada is not in the sudoers file.' >&2\nexit 1\n",
+    "other-user": "1000",
+    "root": "0",
+}
+SWITCH_USER = """#!/bin/sh
+while [ "$1" != /bin/sh ]; do shift; done
+echo lecture
+PATH={folder}:$PATH exec "$@"
+"""
+
+
+def run(playbook: Path, inventory: Path, *options: str) -> dict[str, Any]:
+    """Run a playbook, and return the JSON that describes the run."""
+    program = Path(sys.executable).with_name("ansible-playbook")
+    env = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"}
+    # It would print between the JSON.
+    env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
+    command = [str(program), "--inventory", str(inventory), *options, str(playbook)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert "{" in done.stdout, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return result
+
+
+def last_errors(report: dict[str, Any]) -> dict[str, str]:
+    """Return the message of the last task that failed, by host."""
+    return {
+        host: re.sub(r"\s+", " ", str(result.get("msg")))
+        for play in report["plays"]
+        for task in play["tasks"]
+        for host, result in task["hosts"].items()
+        if result.get("failed")
+    }
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+def write_program(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    """Return an inventory with a host for each kind of sudo, and one that is unreachable."""
+    hosts: dict[str, dict[str, Any]] = {}
+    for name, text in SUDO.items():
+        if text.isdigit():
+            folder = write_program(tmp_path / name / "id", f"#!/bin/sh\necho {text}\n").parent
+            text = SWITCH_USER.format(folder=folder)
+        program = write_program(tmp_path / f"sudo-{name}", text)
+        hosts[name] = {"ansible_connection": "local", "ansible_become_exe": str(program)}
+    ssh = write_program(tmp_path / "ssh", "#!/bin/sh\nexit 255\n")
+    hosts["unreachable"] = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh)}
+    variables = {"ansible_become_method": "sudo", "ansible_python_interpreter": sys.executable}
+    return write_json(tmp_path / "inventory.json", {"all": {"hosts": hosts, "vars": variables}})
+
+
+@pytest.mark.parametrize("role", ["docker_engine", "pip_client"])
+def test_tasks_without_root_privileges_fail_with_the_reason(inventory, tmp_path, role):
+    include = {"ansible.builtin.include_role": {"name": f"devpi.mirror.{role}", "tasks_from": "check"}}
+    play = {"hosts": "all", "gather_facts": False, "ignore_unreachable": True, "tasks": [include]}
+    report = run(write_json(tmp_path / "play.json", [play]), inventory)
+    errors = last_errors(report)
+    assert sorted(errors) == ["no-sudo", "other-user", "unreachable"]
+    assert f"The role {role} needs root privileges" in errors["no-sudo"]
+    assert "ada is not in the sudoers file" in errors["no-sudo"]
+    assert errors["other-user"].endswith(" 1000")
+    assert "This host is unreachable" in errors["unreachable"]
+
+
+def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_path):
+    play = {"hosts": "root", "gather_facts": False, "roles": [{"role": "devpi.mirror.workstation"}]}
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        variables = {
+            "devpi_mirror_port": unused.getsockname()[1],
+            "pip_client_wait_timeout": 0,
+            "pip_client_find_users": False,
+            "pip_client_users": [],
+        }
+        options = ["--start-at-task", "Configure the clients", "--extra-vars", json.dumps(variables)]
+        report = run(write_json(tmp_path / "play.json", [play]), inventory, *options)
+    assert "no client was reconfigured" in last_errors(report)["root"]
+    assert report["stats"]["root"]["changed"] == 0
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Return the variables of the roles on a host that nothing is known about, and on one with several mirrors."""
+    folder = tmp_path_factory.mktemp("variables")
+    marker = "--label devpi.mirror.role=devpi_server"
+    contents = {"/etc/devpi-mirror.sh": marker, "/etc/b-mirror.sh": marker, "/etc/debian-mirror.sh": "rsync --archive"}
+    hosts: dict[str, Any] = {
+        "unknown": {},
+        "mirrors": {"__workstation_host": {"file_contents": contents, "init": "runit"}},
+    }
+    for host in hosts.values():
+        host.update(ansible_connection="local", ansible_python_interpreter=sys.executable)
+    inventory = write_json(folder / "inventory.json", {"all": {"hosts": hosts}})
+    files = [path for role in ("docker_engine", "pip_client", "workstation") for path in (
+        ROLES / role / "defaults" / "main.yml", ROLES / role / "vars" / "main.yml") if path.exists()]  # fmt: skip
+    names = sorted({name for path in files for name in yaml.safe_load(path.read_text())})
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "vars_files": [str(path) for path in files],
+        "tasks": [{"ansible.builtin.debug": {"msg": "{{ dict(names | zip(query('ansible.builtin.vars', *names))) }}"}}],
+        "vars": {"names": names},
+    }
+    report = run(write_json(folder / "play.json", [play]), inventory)
+    assert last_errors(report) == {}
+    (task,) = report["plays"][0]["tasks"]
+    return {host: result["msg"] for host, result in task["hosts"].items()}
+
+
+def test_variables_of_a_role_can_be_printed_outside_of_it(evaluated):
+    unknown = evaluated["unknown"]
+    assert unknown["docker_engine_source"] == "distribution"
+    assert unknown["__docker_engine_missing_packages"] == []
+    assert unknown["__pip_client_contents"] == {}
+    assert unknown["__workstation_needs_docker"] is True
+    assert unknown["__workstation_mirrors"] == []
+
+
+def test_scripts_of_other_mirrors_are_recognized(evaluated):
+    assert evaluated["mirrors"]["__workstation_mirrors"] == ["devpi", "b"]
+    assert evaluated["mirrors"]["__workstation_init"] == "runit"
+
+
+def test_each_init_system_has_a_status_command():
+    service = yaml.safe_load((ROLES / "devpi_server" / "vars" / "main" / "service.yml").read_text())
+    workstation = yaml.safe_load((ROLES / "workstation" / "vars" / "main.yml").read_text())
+    assert workstation["__workstation_status_commands"].keys() == service["__devpi_server_inits"].keys()
+
+
+MIRROR = {
+    "state": "degraded",
+    "reasons": ["A file is damaged."],
+    "up_since": "2026-11-02T08:00:12Z",
+    "versions": {"devpi-web": "5.0", "devpi-server": "6.20.3"},
+    "image": "devpi-mirror:0f3c",
+    "image_created": "2026-09-01T00:00:00Z",
+    "image_age_days": 62,
+    "upstream": {"url": "https://pypi.org/simple/", "reachable": False},
+    "cache": {"files": 312, "bytes": 812_400_000},
+    "limits": {"size": 20_000_000_000, "age": 0, "database": 1_000_000_000},
+    "hit_rate": 0.926,
+    "disk": {"free": 5_000_000_000, "total": 50_000_000_000},
+    "store_bytes": 12_000_000,
+    "last_scrub": {"at": "2026-11-01T03:00:00Z", "files": 312},
+    "last_backup": None,
+}  # fmt: skip
+USERS = [
+    {
+        "name": "ada",
+        "index": "http://127.0.0.1:3141/root/pypi/+simple/",
+        "source": "/home/ada/pip.conf",
+        "problems": [],
+    },
+    {"name": "bob", "index": None, "source": "", "problems": ["pip uses its default index.", "Run the play."]},
+]
+THIRD_PARTY = {
+    "state": "down",
+    "reasons": [],
+    "up_since": None,
+    "versions": {},
+    "image": None,
+    "upstream": None,
+    "cache": None,
+}
+REPORT = """\
+State: degraded, up since 2026-11-02T08:00:12Z
+Versions: devpi-server 6.20.3, devpi-web 5.0
+Image: devpi-mirror:0f3c, 62 days old (2026-09-01T00:00:00Z)
+Upstream: https://pypi.org/simple/, unreachable
+Cache: 312 files, 812 MB of at most 20000 MB
+Cache hit rate since the start: 93 %
+Disk: 5000 MB free of 50000 MB
+Database: 12 MB of at most 1000 MB
+Last integrity check: 2026-11-01T03:00:00Z, 312 files
+Last backup: never
+pip of ada: http://127.0.0.1:3141/root/pypi/+simple/ (/home/ada/pip.conf)
+pip of bob: pip's default index
+PROBLEM: A file is damaged.
+PROBLEM of bob: pip uses its default index. Run the play.
+ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirror.site while the host is online.
+"""
+
+
+def test_the_report_of_the_doctor(tmp_path):
+    (task,) = (
+        task
+        for task in yaml.safe_load((ROLES.parent / "playbooks" / "doctor.yml").read_text())[0]["tasks"]
+        if "ansible.builtin.debug" in task
+    )
+    (tmp_path / "templates").symlink_to(ROLES.parent / "playbooks" / "templates")
+    play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+    hosts: dict[str, Any] = {
+        "mirror": {"devpi_server_info": MIRROR, "pip_client_info": {"users": USERS}},
+        "third-party": {"devpi_server_info": THIRD_PARTY, "pip_client_info": {"users": []}},
+    }
+    inventory = write_json(tmp_path / "inventory.json", {"all": {"hosts": hosts}})
+    report = run(write_json(tmp_path / "play.json", [play]), inventory)
+    (result,) = report["plays"][0]["tasks"]
+    assert result["hosts"]["mirror"]["msg"] == REPORT.splitlines()
+    assert result["hosts"]["third-party"]["msg"] == ["State: down"]
