@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The units of upstart and launchd, which can't run here, and the script that all units run.
 
-A golden file that is out of date is written anew with UPDATE_GOLDEN=1 in the environment, to be read before it is committed.
+UPDATE_GOLDEN=1 in the environment updates the golden files. Read the changes before you commit them.
 """
 
 from __future__ import annotations
@@ -71,10 +71,14 @@ def rendered(tmp_path_factory):
         "devpi_server_image": "devpi-mirror:0123456789abcdef",
         "devpi_server_engine_user": "ada",
     }
+    # What another administrator has configured must not change a file, which would restart the mirror.
+    config = folder / "ansible.cfg"
+    config.write_text("[defaults]\nansible_managed = Managed by Ada\n")
     playbook = Path(sys.executable).with_name("ansible-playbook")
     hosts = ",".join(variants) + ","
     command = [str(playbook), "--inventory", hosts, "--extra-vars", json.dumps(values), str(HERE / "render.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "ANSIBLE_CONFIG": str(config)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -145,7 +149,7 @@ def wait_for(condition, limit=30.0):
 def test_it_waits_for_the_engine_and_for_the_image_and_reports_each_once(script, tmp_path):
     log = tmp_path / "log"
     with script() as process:
-        wait_for(lambda: "Waiting for the Docker engine" in log.read_text())
+        wait_for(lambda: "Waiting for the Docker daemon" in log.read_text())
         (tmp_path / "engine").touch()
         wait_for(lambda: "Run the playbook" in log.read_text())
         (tmp_path / "image").touch()
@@ -187,13 +191,14 @@ def test_upstart_pauses_before_a_respawn_only():
         ("", "/Users/ada/.docker/run/docker.sock"),
     ],
 )
-def test_on_a_mac_the_engine_of_another_user_is_not_used(script, tmp_path, link, used):
+def test_only_the_daemon_of_the_host_or_on_a_mac_of_the_user_is_used(script, tmp_path, monkeypatch, link, used):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
     (tmp_path / "link").write_text(link)
     for name in ("engine", "image"):
         (tmp_path / name).touch()
     with script() as process:
         assert process.wait(30) == 0
-    expected = {"upstart": set(), "launchd": {"unix://" + used}}
+    expected = {"upstart": {"unix:///var/run/docker.sock"}, "launchd": {"unix://" + used}}
     assert set((tmp_path / "sockets").read_text().split()) == expected[script.init]
 
 
