@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 ROLES = HERE.parents[2] / "roles"
 # The folder that contains ansible_collections, for the filters.
 COLLECTIONS = Path(mirror.__path__[0]).parents[2]
+# Roles whose variables do not have this property yet.
 PENDING = ("docker_engine", "pip_client")
 WITH_VARIABLES = sorted({path.parent.name for path in ROLES.glob("*/defaults")} - set(PENDING))
 

@@ -38,7 +38,7 @@ image() {
     docker image inspect "$image"
 }
 
-# await COMMAND MESSAGE: print the message once if the command does not succeed at once.
+# await COMMAND MESSAGE: repeat the command until it succeeds, and print the message once if it fails.
 await() {
     message=$2
     until "$1" >/dev/null 2>&1; do

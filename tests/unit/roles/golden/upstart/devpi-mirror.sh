@@ -8,6 +8,7 @@ network=devpi-mirror
 # Seconds after which a docker command is killed.
 limit=10
 # The daemon of this host, even if an administrator runs this script with another DOCKER_HOST.
+unset DOCKER_TLS DOCKER_TLS_VERIFY
 export DOCKER_HOST=unix:///var/run/docker.sock
 
 # docker ARGUMENT...: a hung daemon must not block a stop of the unit. macOS has no timeout command.
@@ -27,7 +28,7 @@ image() {
     docker image inspect "$image"
 }
 
-# await COMMAND MESSAGE: print the message once if the command does not succeed at once.
+# await COMMAND MESSAGE: repeat the command until it succeeds, and print the message once if it fails.
 await() {
     message=$2
     until "$1" >/dev/null 2>&1; do
