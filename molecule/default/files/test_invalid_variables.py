@@ -46,10 +46,10 @@ CASES = {
     ),
     "network-of-the-host": Case({"devpi_server_network": "host"}, ["devpi_server_network is 'host'"]),
     "negative-max-stale": Case(
-        {"devpi_server_max_stale": -1}, ["devpi_server_max_stale is '-1'", "a number of seconds, as in 3600"]
+        {"devpi_server_max_stale": -1}, ["devpi_server_max_stale is '-1'", "a number of seconds, such as 3600"]
     ),
     "no-freshness": Case(
-        {"devpi_server_freshness": 0}, ["devpi_server_freshness is '0'", "a number of seconds, as in 300"]
+        {"devpi_server_freshness": 0}, ["devpi_server_freshness is '0'", "a number of seconds, such as 300"]
     ),
     "requirements-missing": Case(
         {"devpi_server_prewarm": ["-r /nowhere/requirements.txt"]},
@@ -64,7 +64,7 @@ CASES = {
         {"devpi_server_image_archive": "/etc/hostname"}, ["/etc/hostname contains no image, and not devpi-mirror:"]
     ),
     "refresh-no-tag": Case(
-        {"devpi_server_image_refresh": "2026/11"}, ["devpi_server_image_refresh is '2026/11'", "as in 2026-11"]
+        {"devpi_server_image_refresh": "2026/11"}, ["devpi_server_image_refresh is '2026/11'", "such as 2026-11"]
     ),
     "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
     "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),

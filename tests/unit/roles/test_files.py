@@ -116,3 +116,10 @@ def test_each_init_system_has_a_task_file(action):
     role = ROOT / "roles" / "devpi_server"
     inits = yaml.safe_load((role / "vars" / "main" / "service.yml").read_text())["__devpi_server_inits"]
     assert files(role / "tasks" / "service" / action, "*.yml") == {f"{init}.yml" for init in inits}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_file_depends_on_the_configuration_of_the_controller(role):
+    # The configuration hash of the mirror covers its files: another controller's ansible_managed would restart it.
+    paths = [path for path in (ROOT / "roles" / role).rglob("*") if path.is_file() and "files" not in path.parts]
+    assert [str(path) for path in paths if "{{ ansible_managed" in path.read_text()] == []

@@ -1,13 +1,49 @@
-"""How the roles become root: a play's or an inventory's other ``become_user`` must not apply to their tasks."""
+"""How the roles become root and what they write: settings of a play or an inventory must not apply to their tasks."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Iterator
 
+import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+# Modules that set owner, group and mode of what they write, which module_defaults of a play can change.
+WRITING_MODULES = (
+    "assemble",
+    "blockinfile",
+    "copy",
+    "deb822_repository",
+    "file",
+    "get_url",
+    "ini_file",
+    "lineinfile",
+    "replace",
+    "template",
+    "unarchive",
+    "yum_repository",
+)
+# Task files that do not set them yet.
+PENDING = {
+    "roles/devpi_server/tasks/backup.yml",
+    "roles/devpi_server/tasks/image/base/debootstrap.yml",
+    "roles/devpi_server/tasks/image/build.yml",
+    "roles/devpi_server/tasks/image/load.yml",
+    "roles/devpi_server/tasks/restore.yml",
+    "roles/docker_engine/tasks/record.yml",
+    "roles/docker_engine/tasks/repository_apt.yml",
+    "roles/docker_engine/tasks/repository_yum.yml",
+}
+SUDO = {
+    "root": "TEST_UID=0",
+    "other": "TEST_UID=1001",
+    "denied": "echo 'ada is not in the sudoers file.' >&2; exit 1",
+}
 
 
 def tasks(content: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -26,3 +62,62 @@ def test_tasks_that_become_another_user_become_root() -> None:
         if task.get("become") is True and task.get("become_user") != "root"
     ]
     assert wrong == []
+
+
+def writes(task: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the options of a task that writes a file on the host, or None."""
+    for name in WRITING_MODULES:
+        options = task.get(name, task.get(f"ansible.builtin.{name}"))
+        if isinstance(options, dict) and options.get("state") != "absent" and task.get("delegate_to") != "localhost":
+            return options
+    return None
+
+
+def test_tasks_that_write_a_file_set_owner_group_and_mode() -> None:
+    wrong = [
+        (str(path.relative_to(ROOT)), task.get("name"))
+        for path in sorted(ROOT.glob("roles/*/tasks/**/*.yml"))
+        for task in tasks(yaml.safe_load(path.read_text()) or [])
+        for options in [writes(task)]
+        if options is not None and not {"owner", "group", "mode"} <= set(options)
+    ]
+    assert [(path, name) for path, name in wrong if path not in PENDING] == []
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what the check for root privileges prints for each sudo command, in check mode."""
+    folder = tmp_path_factory.mktemp("privileges")
+    programs = {
+        "id": '#!/bin/sh\nif [ "$1" = -u ]; then echo "$TEST_UID"; else echo ada; fi\n',
+        **{
+            name: f'#!/bin/sh\n{text}\nexport TEST_UID\nwhile [ "$1" != /bin/sh ]; do shift; done\nexec "$@"\n'
+            for name, text in SUDO.items()
+        },
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    inventory = folder / "hosts"
+    inventory.write_text("".join(f"{name} ansible_become_exe={folder / name}\n" for name in SUDO))
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "ANSIBLE_BECOME_ALLOW_SAME_USER": "true"}
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--check", "--inventory", str(inventory)]
+    command += ["--extra-vars", f"role={ROOT / 'roles' / 'devpi_server'}", str(HERE / "privileges.yml")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    return {name: "\n".join(line for line in lines if f"[{name}]" in line) for name in SUDO}
+
+
+def test_root_passes_the_check(output: dict[str, str]) -> None:
+    assert output["root"].startswith("ok: [root]")
+    assert "fatal" not in output["root"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("other", "Cause: tasks run with user ID 1001"), ("denied", "ada is not in the sudoers file.")]
+)
+def test_missing_privileges_are_reported_with_the_connecting_user(
+    output: dict[str, str], name: str, cause: str
+) -> None:
+    assert "the user ada can't become root. Nothing was changed." in output[name]
+    assert cause in output[name]

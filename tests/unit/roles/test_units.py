@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The units of upstart and launchd, which can't run here, and the script that all units run.
 
-A golden file that is out of date is written anew with UPDATE_GOLDEN=1 in the environment, to be read before it is committed.
+UPDATE_GOLDEN=1 in the environment updates the golden files. Read the changes before you commit them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import plistlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 HERE = Path(__file__).parent
 ROLE = HERE.parents[2] / "roles" / "devpi_server"
@@ -71,10 +73,14 @@ def rendered(tmp_path_factory):
         "devpi_server_image": "devpi-mirror:0123456789abcdef",
         "devpi_server_engine_user": "ada",
     }
+    # What another administrator has configured must not change a file, which would restart the mirror.
+    config = folder / "ansible.cfg"
+    config.write_text("[defaults]\nansible_managed = Managed by Ada\n")
     playbook = Path(sys.executable).with_name("ansible-playbook")
     hosts = ",".join(variants) + ","
     command = [str(playbook), "--inventory", hosts, "--extra-vars", json.dumps(values), str(HERE / "render.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "ANSIBLE_CONFIG": str(config)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -146,7 +152,7 @@ def wait_for(condition, limit=30.0):
 def test_it_waits_for_the_engine_and_for_the_image_and_reports_each_once(script, tmp_path):
     log = tmp_path / "log"
     with script() as process:
-        wait_for(lambda: "Waiting for the Docker engine" in log.read_text())
+        wait_for(lambda: "Waiting for the Docker daemon" in log.read_text())
         (tmp_path / "engine").touch()
         wait_for(lambda: "Run the playbook" in log.read_text())
         (tmp_path / "image").touch()
@@ -188,13 +194,14 @@ def test_upstart_pauses_before_a_respawn_only():
         ("", "/Users/ada/.docker/run/docker.sock"),
     ],
 )
-def test_on_a_mac_the_engine_of_another_user_is_not_used(script, tmp_path, link, used):
+def test_only_the_daemon_of_the_host_or_on_a_mac_of_the_user_is_used(script, tmp_path, monkeypatch, link, used):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
     (tmp_path / "link").write_text(link)
     for name in ("engine", "image"):
         (tmp_path / name).touch()
     with script() as process:
         assert process.wait(30) == 0
-    expected = {"upstart": set(), "launchd": {"unix://" + used}}
+    expected = {"upstart": {"unix:///var/run/docker.sock"}, "launchd": {"unix://" + used}}
     assert set((tmp_path / "sockets").read_text().split()) == expected[script.init]
 
 
@@ -208,3 +215,21 @@ def test_a_signal_ends_it_while_it_waits(script, tmp_path):
 def test_a_pulled_image_that_is_missing_is_pulled_again(rendered):
     text = (rendered / "pull" / "devpi-mirror.sh").read_text()
     assert 'docker image inspect "$image" || "$docker" pull "$image"' in text
+
+
+def test_a_unit_of_systemd_is_verified_without_a_file_left_behind(tmp_path):
+    # Ansible 2.16 and earlier validate a file without a suffix, which systemd-analyze rejects.
+    command = yaml.safe_load((ROLE / "vars" / "main" / "service.yml").read_text())["__devpi_server_systemd_verify"]
+    tool = tmp_path / "bin" / "systemd-analyze"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\ncase "$1 $2" in "verify "*.service) grep -q Unit "$2" ;; *) exit 9 ;; esac\n')
+    tool.chmod(0o755)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", "TMPDIR": str(temporary)}
+    unit = tmp_path / "ansible-4242"
+    for text, code in (("[Unit]\n", 0), ("nonsense\n", 1)):
+        unit.write_text(text)
+        arguments = shlex.split(command.replace("%s", str(unit)))
+        assert subprocess.run(arguments, env=env, check=False).returncode == code
+    assert list(temporary.iterdir()) == []

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters image_files and image_hash. Their documentation is in image_files.yml and image_hash.yml."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+FOLDER = Path(__file__).parents[2] / "roles" / "devpi_server" / "files" / "image"
+HASH_LENGTH = 16
+
+
+def is_cache(path: Path) -> bool:
+    """Return whether tools have written a file, such as Python its bytecode."""
+    return path.suffix == ".pyc" or any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def image_files(release: str) -> List[str]:
+    """Return the paths of the files that an image with this release of devpi-server is built from, sorted."""
+    paths = (path.relative_to(FOLDER) for path in FOLDER.rglob("*") if path.is_file())
+    requirements = f"requirements-{release}.txt"
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if not is_cache(path) and (path.name == requirements or not path.match("requirements-*.txt"))
+    )
+
+
+def image_hash(release: str, *inputs: Any) -> str:
+    """Return a hash of the files of an image, and of the further inputs of its build."""
+    digest = hashlib.sha256()
+    # The length of each part separates it from the next one.
+    parts = [str(value).encode() for value in inputs]
+    for name in image_files(release):
+        parts += [name.encode(), (FOLDER / name).read_bytes()]
+    for part in parts:
+        digest.update(b"%d:%s" % (len(part), part))
+    return digest.hexdigest()[:HASH_LENGTH]
+
+
+class FilterModule:
+    """The filters of this file by name, for Ansible."""
+
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        return {"image_files": image_files, "image_hash": image_hash}

@@ -1,0 +1,53 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+from ansible_collections.devpi.mirror.plugins.filter.invalid_values import FilterModule
+
+invalid_values = FilterModule().filters()["invalid_values"]
+SIZE = {"name": "devpi_server_memory", "pattern": "[0-9]+[bkmg]?", "expected": "a size, such as 768m"}
+URL = {"name": "devpi_server_http_proxy", "pattern": "(https?://[a-z.:0-9]+)?", "expected": "a URL"}
+
+
+def test_each_invalid_value_has_a_message():
+    assert invalid_values([SIZE, URL, SIZE], ["x", "http://proxy.example:3128", "768 m"]) == [
+        "devpi_server_memory is 'x': set it to a size, such as 768m.",
+        "devpi_server_memory is '768 m': set it to a size, such as 768m.",
+    ]
+
+
+@pytest.mark.parametrize("value", ["768m", 768])
+def test_valid_values_have_none(value):
+    assert invalid_values([SIZE], [value]) == []
+
+
+def test_an_undefined_value_is_an_empty_one():
+    assert invalid_values([URL], [None]) == []
+    assert invalid_values([SIZE], [None]) == ["devpi_server_memory is '': set it to a size, such as 768m."]
+
+
+@pytest.mark.parametrize("value", ["768m\n", "\n768m", "768m, 1g"])
+def test_the_whole_value_must_match(value):
+    assert len(invalid_values([SIZE], [value])) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("socks5://bob:s3cret@proxy.example", "socks5://***@proxy.example"),
+        ("http://bob:s3/cr@t@proxy.example/?", "http://***@proxy.example/?"),
+        ("http://bob:s3\ncret@proxy", "http://***@proxy"),
+        ("bob:s3cret@proxy.example", "***@proxy.example"),
+        ("bob:s3://cret@proxy.example", "***@proxy.example"),
+        ("no url", "no url"),
+    ],
+)
+def test_credentials_are_masked(value, shown):
+    assert invalid_values([URL], [value]) == [f"devpi_server_http_proxy is '{shown}': set it to a URL."]
+
+
+def test_each_pattern_needs_a_value():
+    with pytest.raises(ValueError, match="2 patterns and 1 values"):
+        invalid_values([SIZE, URL], ["1m"])
