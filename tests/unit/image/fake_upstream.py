@@ -1,16 +1,15 @@
-"""An upstream that does what a test tells it, on a port of its own."""
+"""An HTTP server in place of an upstream, whose responses a test defines."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Iterator
 
 
 class FakeUpstream(ThreadingHTTPServer):
-    """``answer(handler)`` writes the response to a request. ``requests`` has the method, the path and the headers of each."""
+    """Calls ``answer(handler)`` for each request. ``requests`` has the method, the path and the headers of each."""
 
     daemon_threads = True
     request_queue_size = 100
@@ -50,8 +49,23 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def send_slowly(content: bytes, size: int, is_released: threading.Event) -> Callable[[Handler], None]:
+    """Return an answer that sends the first ``size`` bytes of the content, and the rest after ``is_released`` is set."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:size])
+        assert is_released.wait(30)
+        handler.wfile.write(content[size:])
+
+    return answer
+
+
 @contextmanager
 def serving(answer: Callable[[Handler], None]) -> Iterator[FakeUpstream]:
+    """Run an upstream on a free port."""
     server = FakeUpstream(answer)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

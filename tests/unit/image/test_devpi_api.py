@@ -61,7 +61,7 @@ def test_json_is_sent_and_returned(api, devpi):
     ]
 
 
-def test_another_type_is_read_to_its_end_and_dropped(api, devpi):
+def test_a_response_of_another_type_is_read_and_discarded(api, devpi):
     devpi.answer = (200, "application/octet-stream", bytes(1_000_000))
     assert api.send("GET", "/file") is None
 
