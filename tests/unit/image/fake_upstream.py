@@ -34,7 +34,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.connections.add(self.client_address[1])
         self.server.answer(self)
 
-    do_HEAD = do_CONNECT = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_CONNECT(self) -> None:
+        self.do_GET()
 
     def send(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -45,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         pass
 
 

@@ -345,10 +345,10 @@ def test_credentials_of_a_link_are_not_sent_to_clients(userinfo, hashes):
 def devpi_path(url: str, name: str, digest: str) -> str:
     """Return the path that devpi gives to a file with a hash, which can be empty."""
     if compat.MAJOR < 7:
-        from devpi_common.url import URL as Link
+        from devpi_common.url import URL
         from devpi_server.filestore import key_from_link
 
-        located = key_from_link(LocatedKeys(), Link(f"{url}#{name}={digest}" if digest else url), "root", "pypi")
+        located = key_from_link(LocatedKeys(), URL(f"{url}#{name}={digest}" if digest else url), "root", "pypi")
     else:
         from devpi_server.filestore import Digests
         from devpi_server.model.simpleapi import SimpleInfo

@@ -416,7 +416,9 @@ def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
         stored.unlink()
 
 
-@pytest.mark.parametrize("hashes", [{}, {"md5": hashlib.md5(WHEEL).hexdigest()}, {"future": "0" * 64}])
+@pytest.mark.parametrize(
+    "hashes", [{}, {"md5": hashlib.md5(WHEEL, usedforsecurity=False).hexdigest()}, {"future": "0" * 64}]
+)
 def test_devpi_has_an_entry_of_a_stored_file(mirror, upstream, index, hashes):
     project = f"stored-{next(iter(hashes), 'none')}"
     # The last part of the URL is not the name of the file.
@@ -854,7 +856,7 @@ def push(mirror, project: str, *, source: str = "root/pypi", method: str = "POST
     ("method", "source", "hashes"),
     [
         ("POST", "root/pypi", {"sha256": hashlib.sha256(WHEEL).hexdigest()}),
-        ("PUSH", "root/pypi/", {"md5": hashlib.md5(WHEEL).hexdigest()}),
+        ("PUSH", "root/pypi/", {"md5": hashlib.md5(WHEEL, usedforsecurity=False).hexdigest()}),
         ("POST", "root/pypi/", {}),
     ],
 )
