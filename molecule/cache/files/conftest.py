@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
 from conversation import set_upstream_mode
@@ -10,7 +10,7 @@ from conversation import set_upstream_mode
 
 @pytest.fixture(autouse=True)
 def upstream() -> Iterator[None]:
-    """Have the upstream work before and after each test."""
+    """Have the upstream work normally before and after each test."""
     set_upstream_mode("well")
     yield
     set_upstream_mode("well")

@@ -1,4 +1,4 @@
-"""What nginx caches in front of devpi, as a client sees it."""
+"""Which responses nginx caches in front of devpi, as seen by clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ mirror = Mirror()
 
 
 def wheel_at_upstream(name: str) -> str:
-    """Return the path that the wheel of a project with one release has there."""
+    """Return the path of the wheel of a project with one release at the upstream."""
     return f"/files/{name}/1.0/py3-none-any/{name}-1.0-py3-none-any.whl"
 
 
@@ -93,14 +93,14 @@ class TestPages:
 
 
 def cache_with_file(name: str) -> None:
-    """Have the mirror cache a page, which the upstream has just confirmed, and its file."""
+    """Make the mirror cache a page, which the upstream has just confirmed, and its files."""
     assert mirror.page(name, Cache_Control="no-cache").status == 200
     for file in mirror.files(name).values():
         assert mirror.ask(file["path"]).status == 200
 
 
 def let_page_expire(name: str) -> None:
-    """Wait until the mirror serves a page that is no longer fresh. The upstream must not work, as it would be refreshed."""
+    """Wait until the mirror serves a page that is no longer fresh. The upstream must fail, or the page is refreshed."""
 
     def is_outdated() -> bool:
         answer = mirror.page(name)
@@ -119,7 +119,7 @@ class TestUpstream:
         outdated = set()
 
         def request_all() -> bool:
-            # Several on one connection, as pip does: the refresh of the first must not delay the next.
+            # On one connection, as pip does: refreshing the first page must not delay the second one.
             for name in ("alpha", "beta"):
                 connection.request("GET", f"{PUBLIC}{name}/", headers={"Accept": JSON})
                 response = connection.getresponse()
@@ -140,7 +140,7 @@ class TestUpstream:
         before = upstream_requests().count("/simple/alpha/")
 
         def refresh_failed() -> bool:
-            # Until a refresh that an earlier test began has ended, none begins.
+            # The next refresh begins after one that an earlier test began has ended.
             assert mirror.page("alpha").status == 200
             return upstream_requests().count("/simple/alpha/") > before
 
@@ -168,10 +168,10 @@ class TestUpstream:
         cache_with_file("alpha")
         set_upstream_mode("hang")
         let_page_expire("alpha")
-        mirror.run("mkdir /data/nginx/kept && touch /data/nginx/kept/response")
+        mirror.run("mkdir /data/nginx/old && touch /data/nginx/old/response")
         on_host("systemctl restart devpi")
         until(lambda: mirror.is_serving(f"{PUBLIC}alpha/", Accept=JSON), "nginx does not answer after a restart")
-        assert "kept" not in mirror.run("ls /data/nginx"), "responses of an earlier release are still there"
+        assert "old" not in mirror.run("ls /data/nginx").split(), "responses of an earlier release are still there"
         answer = mirror.page("alpha")
         assert answer.is_cached
         for file in mirror.files("alpha").values():
@@ -180,8 +180,8 @@ class TestUpstream:
 
 
 def count_misses() -> int:
-    """Return how many requests were cache misses, when all are counted."""
-    # Each of nginx's workers writes its part of the log within a second. When it has is not visible from outside.
+    """Return the number of cache misses, after all requests have been counted."""
+    # Each of nginx's workers writes its part of the log within a second, which is not visible from outside.
     time.sleep(2)
     until(lambda: not mirror.run("cat /data/nginx/uses.log"), "the requests are not counted")
     until(lambda: not on_host("pgrep -f '[d]evpi_mirror.maintenance' || true"), "the counters are not written")
@@ -189,7 +189,7 @@ def count_misses() -> int:
 
 
 class TestFiles:
-    def test_ranges_tags_and_heads_are_right(self) -> None:
+    def test_ranges_etags_and_head_requests_are_correct(self) -> None:
         (file,) = mirror.files("alpha").values()
         whole = mirror.ask(file["path"])
         assert hashlib.sha256(whole.body).hexdigest() == file["hashes"]["sha256"]
@@ -202,15 +202,15 @@ class TestFiles:
         assert (head.status, head.body, int(head.headers["content-length"])) == (200, b"", len(whole.body))
 
     @pytest.mark.parametrize(
-        ("name", "summary", "asked"),
+        ("name", "summary", "expected"),
         [
             ("apart", "apart", [".metadata"]),
-            # Only its end is downloaded.
+            # Only the end of the wheel is downloaded.
             ("large", "", [" bytes=-65536"]),
             ("whole", "", [" bytes=-65536"]),
         ],
     )
-    def test_core_metadata_is_provided_and_cached(self, name: str, summary: str, asked: list[str]) -> None:
+    def test_core_metadata_is_provided_and_cached(self, name: str, summary: str, expected: list[str]) -> None:
         (file,) = mirror.files(name).values()
         assert file["core-metadata"]
         seen = len(upstream_requests())
@@ -219,13 +219,13 @@ class TestFiles:
             assert answer.status == 200
             assert f"Name: {name}\n" in answer.text
             assert ("Summary: apart" in answer.text) == bool(summary)
-        # nginx can complete a cached response after the client has all of it.
+        # nginx can complete a cached response after the client has received it.
         metadata = file["path"] + ".metadata"
         until(lambda: mirror.ask(metadata).headers["x-cached"] == "HIT", "core metadata is not cached")
         path = wheel_at_upstream(name)
-        # Pages of earlier tests may be revalidated meanwhile.
+        # Pages of earlier tests may be revalidated at the same time.
         downloads = [item for item in upstream_requests()[seen:] if item.startswith("/files/")]
-        assert downloads == [path + part for part in asked]
+        assert downloads == [path + part for part in expected]
 
     def test_no_header_of_a_client_affects_a_shared_file(self) -> None:
         headers = {"Accept": "application/json", "X_Outside_Url": "http://evil.example", "Range": "bytes=0-9"}
@@ -252,17 +252,17 @@ class TestFiles:
         assert not [path for path in upstream_requests()[seen:] if "new932" in path]
 
     @pytest.mark.parametrize(("agent", "number"), [("pip/26.0", 901), ("uv/0.13.9", 911)])
-    def test_what_an_installer_requests_next_is_prefetched(self, agent: str, number: int) -> None:
-        # Other clients may only be reading.
-        for name, asking in ((f"new{number + 2}", "curl/8.0"), (f"new{number}", agent)):
+    def test_the_next_requests_of_an_installer_are_prefetched(self, agent: str, number: int) -> None:
+        # Nothing is prefetched for other clients.
+        for name, user_agent in ((f"new{number + 2}", "curl/8.0"), (f"new{number}", agent)):
             (file,) = mirror.files(name).values()
-            assert mirror.ask(file["path"] + ".metadata", User_Agent=asking).status == 200
+            assert mirror.ask(file["path"] + ".metadata", User_Agent=user_agent).status == 200
         ours, other = (wheel_at_upstream(name) for name in (f"new{number}", f"new{number + 2}"))
         until(lambda: {f"/simple/new{number + 1}/", ours} <= set(upstream_requests()), "nothing is prefetched")
         assert not {f"/simple/new{number + 3}/", other} & set(upstream_requests())
         until(lambda: mirror.ask(file["path"]).headers["x-cached"] == "HIT", "prefetched files are not cached")
         assert upstream_requests().count(ours) == 1
-        # The core metadata of the next project, of which the upstream has no more than the wheel.
+        # The core metadata of the next project, which the upstream has only in the wheel.
         required = f"new{number + 1}"
         part = f"{wheel_at_upstream(required)} bytes=-65536"
         until(lambda: part in upstream_requests(), "core metadata is not prefetched")
@@ -279,7 +279,7 @@ class TestFiles:
         # The page and the metadata.
         assert count_misses() == before + 2
 
-    def test_a_crowd_makes_one_download(self) -> None:
+    def test_many_clients_cause_one_download(self) -> None:
         (file,) = mirror.files("large").values()
         with ThreadPoolExecutor(50) as pool:
             digests = set(
@@ -313,13 +313,13 @@ class TestFiles:
         assert wheel_at_upstream("bulk951") not in upstream_requests()
 
     @pytest.mark.parametrize("mode", ["wrong", "truncated", "broken"])
-    def test_a_file_that_is_not_what_the_page_lists_never_arrives_whole(self, mode: str) -> None:
+    def test_a_response_with_other_content_than_the_page_lists_does_not_complete(self, mode: str) -> None:
         (file,) = mirror.files(f"bulk96{len(mode)}").values()
         set_upstream_mode(mode)
         connection = connect(mirror.port, limit=60)
         connection.request("GET", file["path"])
         response = connection.getresponse()
-        # It has begun before the upstream breaks off.
+        # The response has begun before the upstream disconnects.
         assert (response.status, int(response.headers["Content-Length"])) == (200, file["size"])
         with pytest.raises(http.client.IncompleteRead):
             response.read()
@@ -334,15 +334,15 @@ class TestFiles:
 
     def test_prewarming_covers_the_configured_pythons_and_platforms(self) -> None:
         set_upstream_mode("failing")
-        there = {name for name, file in mirror.files("epsilon").items() if mirror.ask(file["path"]).status == 200}
+        cached = {name for name, file in mirror.files("epsilon").items() if mirror.ask(file["path"]).status == 200}
         pythons, platforms = ("cp39", "cp313"), ("manylinux_2_28_x86_64", "macosx_11_0_arm64")
-        assert there == {
+        assert cached == {
             f"epsilon-1.0-{python}-{python}-{platform}.whl" for python in pythons for platform in platforms
         }
 
 
 class TestPrivate:
-    """A private index is never cached, whatever a path looks like."""
+    """A private index is never cached, for any form of a path."""
 
     @classmethod
     def setup_class(cls) -> None:
@@ -355,7 +355,7 @@ class TestPrivate:
     def test_its_pages_and_files_come_from_devpi_and_are_removed_with_it(self) -> None:
         answer = self.private_page()
         assert "alpha-9.0" in answer.text
-        # A public project of the same name adds nothing to it.
+        # Without the files of the public project with the same name.
         assert "alpha-1.0" not in answer.text
         assert "x-cached" not in answer.headers
         listed = {file["filename"]: file["url"] for file in json.loads(answer.text)["files"]}

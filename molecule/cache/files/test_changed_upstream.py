@@ -1,6 +1,6 @@
-"""What the mirror serves after ``devpi_server_upstream_url`` has changed: nothing that only the previous upstream lists.
+"""The mirror's responses after ``devpi_server_upstream_url`` has changed: nothing that only the previous upstream lists.
 
-The first test that runs changes it. The mirror keeps the new one.
+The first test changes the upstream, and the mirror then has the new one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHANGED = {
     "devpi_server_prewarm": [],
 }
 # The first project is at both upstreams, with fewer releases and a lower serial at the new one. The others are at the previous
-# one.
+# one only.
 BOTH, PREVIOUS, OFFLINE = "changedboth", "changedprevious", "changedoffline"
 PRIVATE = "/alice/private/+simple/"
 FORMS = pytest.mark.parametrize("accept", [JSON, "text/html"], ids=["json", "html"])
@@ -51,7 +51,7 @@ def wheel(name: str, version: str) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def previous() -> dict[str, dict[str, Any]]:
-    """Have the mirror cache what an upstream has, and change to the other. Returns the files of the first, by name."""
+    """Make the mirror cache the projects of an upstream, and change the upstream. Returns the previous files by name."""
     set_upstream_mode("well")
     mirror.create_user("alice")
     for name in (BOTH, PREVIOUS, OFFLINE):

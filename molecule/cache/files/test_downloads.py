@@ -1,15 +1,16 @@
-"""What clients get of a file whose download breaks off, or which the upstream has deleted though its page lists it."""
+"""Responses to clients if the download of a file is interrupted, or if the upstream has deleted a file that its page lists."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import installers
 import pytest
 from conversation import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
+from upstream_status import set_status
 
 mirror = Mirror()
 
@@ -24,19 +25,19 @@ def upstream_path(name: str) -> str:
 
 
 def upstream_wheel(name: str) -> bytes:
-    """Return a wheel as the upstream has it, in a request that is not for the whole file."""
+    """Return a wheel of the upstream, with a request that differs from those that the tests count."""
     answer = send(UPSTREAM_PORT, upstream_path(name), Range="bytes=0-")
     assert answer.status == 206
     return answer.body
 
 
 def curl(name: str, _folder: Path) -> bytes:
-    """Return a file that was requested as curl does."""
+    """Return a file that curl downloads."""
     return mirror.ask(mirror.files(name)[filename(name)]["path"], User_Agent="curl/8.0").body
 
 
 def pip(name: str, folder: Path) -> bytes:
-    """Return a file that pip has downloaded. Raises AssertionError with what pip prints."""
+    """Return a file that pip downloads. Raises AssertionError with the output of pip."""
     output = installers.pip("download", "--dest", str(folder), name)
     downloaded = folder / filename(name)
     if not downloaded.exists():
@@ -45,7 +46,7 @@ def pip(name: str, folder: Path) -> bytes:
 
 
 def uv(name: str, folder: Path) -> bytes:
-    """Return a file that was requested after uv has installed it. Raises AssertionError with what uv prints."""
+    """Return a file that uv has installed. Raises AssertionError with the output of uv."""
     output = installers.uv("--no-deps", "--target", str(folder), name)
     if not (folder / f"{name}.py").exists():
         raise AssertionError(output)
@@ -57,14 +58,14 @@ def uv(name: str, folder: Path) -> bytes:
 def test_an_interrupted_download_is_resumed(
     client: Callable[[str, Path], bytes], number: int, mode: str, tmp_path: Path
 ) -> None:
-    """An upstream that ignores the requested part sends the file again, of which the mirror skips what it has."""
+    """An upstream that ignores the Range header sends the whole file again, and the mirror skips the part that it has."""
     name = f"bulk{number + (mode == 'restarted')}"
     assert mirror.page(name).status == 200
     set_upstream_mode(mode)
     received = client(name, tmp_path)
     set_upstream_mode("well")
     requests = [item for item in upstream_requests() if item.startswith(upstream_path(name))]
-    # Without the requests of core metadata, which are for the end of the file.
+    # Without the requests for core metadata, which have the range of the end of the file.
     downloads = [item for item in requests if " bytes=-" not in item]
     assert len(downloads) == 2, requests
     assert downloads[0] == upstream_path(name)
@@ -95,7 +96,7 @@ def test_a_second_mirror_index_serves_files(index: str, tmp_path: Path) -> None:
     ("mode", "number", "reason"), [("wrong", 981, "has the sha256 "), ("truncated", 982, "the upstream ")]
 )
 def test_a_part_that_can_not_be_sent_is_an_error_with_the_reason(mode: str, number: int, reason: str) -> None:
-    """An installer that resumes a download requests such parts, and tries again after this status."""
+    """An installer that resumes a download requests such parts, and retries after this status."""
     name = f"bulk{number}"
     file = mirror.files(name)[filename(name)]
     wanted = f"bytes={file['size'] - 1}-"
@@ -114,49 +115,44 @@ class TestDeleted:
     """A file that the upstream has deleted, while its page lists it."""
 
     @pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (410, "Gone")])
-    def test_the_client_gets_the_status_with_the_reason(self, status: int, reason: str) -> None:
+    def test_clients_get_the_status_and_the_reason(self, status: int, reason: str) -> None:
         name = f"deleted{status}"
         publish_upstream(name, "1.0")
         file = mirror.files(name)[filename(name)]
-        delete(name, status)
+        set_status("files", name, status)
         for _attempt in range(2):
             for suffix in ("", ".metadata"):
                 answer = mirror.ask(file["path"] + suffix)
                 assert answer.status == status, answer
                 assert f"the upstream answers {status} {reason} to " in answer.text
                 assert upstream_path(name) in answer.text
-        # The page is as the upstream has it.
+        # The page still lists the file, as at the upstream.
         assert filename(name) in mirror.files(name)
         assert stored(name) == ""
 
-        delete(name, 200)
+        set_status("files", name, 200)
         until(lambda: mirror.ask(file["path"]).status == 200, "the file is not served again")
         assert hashlib.sha256(mirror.ask(file["path"]).body).hexdigest() == file["hashes"]["sha256"]
         until(lambda: mirror.ask(file["path"] + ".metadata").status == 200, "its metadata is not served again")
         assert stored(name)
 
     @pytest.mark.parametrize("client", [pip, uv])
-    def test_an_installer_names_the_file_and_installs_it_later(
+    def test_installers_report_the_file_and_install_it_later(
         self, client: Callable[[str, Path], bytes], tmp_path: Path
     ) -> None:
         name = f"deletedfor{client.__name__}"
         publish_upstream(name, "1.0")
-        delete(name, 404)
+        set_status("files", name, 404)
         with pytest.raises(AssertionError) as failed:
             client(name, tmp_path)
-        # In one line, and not as a part of a path.
+        # The status and the file are in one line, and the status is not a part of a path.
         assert re.search(rf"(?<![/\w])404(?!\w).*{filename(name)}", str(failed.value)), failed.value
         assert stored(name) == ""
 
-        delete(name, 200)
+        set_status("files", name, 200)
         file = mirror.files(name)[filename(name)]
         until(lambda: mirror.ask(file["path"] + ".metadata").status == 200, "its metadata is not served again")
         assert client(name, tmp_path) == upstream_wheel(name)
-
-
-def delete(name: str, status: int) -> None:
-    """Have the upstream answer requests for the files of a project with a status, and send them if that is 200."""
-    assert send(UPSTREAM_PORT, f"/+files/{name}/{status}", "POST").status == 200
 
 
 def stored(name: str) -> str:

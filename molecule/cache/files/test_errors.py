@@ -1,23 +1,21 @@
-"""What clients get, through nginx, if the upstream denies a page or a file, or if a wheel's metadata can't be read."""
+"""Responses to clients, through nginx, if the upstream denies a page or a file, or if a wheel's metadata can't be read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import installers
 import pytest
-from conversation import JSON, UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until
+from conversation import JSON, Mirror, publish_upstream, set_upstream_mode, until
+from upstream_status import set_status
 
 mirror = Mirror()
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 410: "Gone", 429: "Too Many Requests"}
-# Each returns what the installer prints. pip names the status of a page only if it is verbose, and shows the first error
-# without retries.
-pip = partial(installers.pip, "install", "--dry-run", "--ignore-installed", "--no-input", "--retries=0", "-vv")
-uv = partial(installers.uv, "--dry-run", "--reinstall")
-INSTALLERS = pytest.mark.parametrize(
-    ("install", "separator"), [pytest.param(pip, "-", id="pip"), pytest.param(uv, "==", id="uv")]
-)
+# pip prints the status of a page only if it is verbose, and the first error only without retries.
+pip = partial(installers.dry_run_pip, "--retries=0", "-vv")
+uv = installers.dry_run_uv
+INSTALLERS = installers.each_installer(pip, uv)
 
 
 @pytest.fixture(params=["root/pypi", "alice/private"])
@@ -27,13 +25,8 @@ def index(request: pytest.FixtureRequest) -> str:
     return f"/{request.param}/+simple/"
 
 
-def set_status(kind: str, name: str, status: int) -> None:
-    """Have the upstream answer requests for the ``page`` or the ``files`` of a project with a status."""
-    assert send(UPSTREAM_PORT, f"/+{kind}/{name}/{status}", "POST").status == 200
-
-
 @pytest.mark.parametrize("status", REASONS)
-def test_clients_get_the_status_of_a_page(status: int, index: str) -> None:
+def test_clients_get_the_upstreams_status_of_a_page(status: int, index: str) -> None:
     name = f"page{status}{index.split('/')[1]}"
     publish_upstream(name, "1.0")
     set_status("page", name, status)
@@ -49,7 +42,7 @@ def test_clients_get_the_status_of_a_page(status: int, index: str) -> None:
 
 @INSTALLERS
 @pytest.mark.parametrize("status", [401, 403, 429])
-def test_clients_get_the_status_of_a_file(status: int, install: Callable[[str], str], separator: str) -> None:
+def test_clients_get_the_upstreams_status_of_a_file(status: int, install: Callable[[str], str], separator: str) -> None:
     name = f"file{status}{'pip' if install is pip else 'uv'}"
     publish_upstream(name, "1.0")
     set_status("files", name, status)
@@ -71,7 +64,7 @@ def test_clients_get_the_status_of_a_file(status: int, install: Callable[[str], 
 def test_a_connection_that_drops_during_metadata_is_reported(
     prefix: str, install: Callable[[str], str], separator: str
 ) -> None:
-    """The metadata is the end of a wheel, or has a file of its own."""
+    """The metadata is read from the end of a wheel, or is a separate file."""
     name = f"{prefix}{951 if install is pip else 952}"
     (file,) = mirror.files(name).values()
     set_upstream_mode("broken")
@@ -87,7 +80,7 @@ def test_a_connection_that_drops_during_metadata_is_reported(
 
 
 @pytest.mark.parametrize("install", [pip, uv], ids=["pip", "uv"])
-def test_a_wheel_that_is_no_archive_is_reported(install: Callable[[str], str]) -> None:
+def test_a_wheel_that_is_no_zip_archive_is_reported(install: Callable[[str], str]) -> None:
     name = f"garbled{951 if install is pip else 952}"
     (file,) = mirror.files(name).values()
     answer = mirror.ask(file["path"] + ".metadata")

@@ -1,11 +1,11 @@
-"""What pip and uv install after the upstream has yanked, removed or quarantined a release, or with a limit of its age."""
+"""Releases that pip and uv install after the upstream has yanked, removed or quarantined one, or with a limit of its age."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import installers
 import pytest
@@ -23,10 +23,10 @@ from conversation import (
 )
 
 mirror = Mirror()
-# As the scenario sets them: for how many seconds a page is fresh, and then is served before the upstream responds.
+# The scenario's settings: seconds for which a page is fresh, and then served stale without waiting for the upstream.
 FRESHNESS = 2
 MAX_STALE = 20
-# What the upstream is told to change a project.
+# Requests that change a project at the upstream.
 CHANGES = {
     "yanked": "/+yank/{}/2.0",
     "published": "/+release/{}/3.0",
@@ -34,12 +34,9 @@ CHANGES = {
     "removed": "/+remove/{}",
     "denied": "/+page/{}/403",
 }
-# Each returns what the installer prints about the release of a project that it would install.
-pip = partial(installers.pip, "install", "--dry-run", "--ignore-installed")
-uv = partial(installers.uv, "--no-deps", "--dry-run", "--reinstall")
-INSTALLERS = pytest.mark.parametrize(
-    ("install", "separator"), [pytest.param(pip, "-", id="pip"), pytest.param(uv, "==", id="uv")]
-)
+pip = installers.dry_run_pip
+uv = partial(installers.dry_run_uv, "--no-deps")
+INSTALLERS = installers.each_installer(pip, uv)
 
 
 def change_upstream(path: str) -> None:
@@ -51,15 +48,15 @@ def publish(name: str) -> None:
         publish_upstream(name, version)
 
 
-def let_page_age(name: str) -> None:
-    """Have the upstream fail until the mirror serves the page as one that the upstream does not confirm.
+def let_page_become_stale(name: str) -> None:
+    """Have the upstream fail until the mirror serves the page as stale.
 
-    The upstream still fails then, as a revalidation that is under way would otherwise confirm what a test is about to change.
+    The upstream still fails after that, as a running revalidation would otherwise confirm what a test is about to change.
     """
     set_upstream_mode("failing")
     until(
         lambda: "warning" in mirror.page(name).headers,
-        f"the page of {name} does not age",
+        f"the page of {name} does not become stale",
         MAX_STALE + RECOVERY_LIMIT,
     )
 
@@ -107,12 +104,12 @@ def test_a_removed_project_disappears_and_is_reported(
 
 @pytest.fixture(scope="module")
 def _idle_time() -> None:
-    """Have projects change at the upstream after a long time in which nothing requested their pages."""
+    """Change projects at the upstream after a long time without requests for their pages."""
     projects = [(f"idle{change}{client}", path) for change, path in CHANGES.items() for client in ("pip", "uv")]
     for name, _path in projects:
         publish(name)
         assert mirror.page(name).status == 200
-    # There is nothing to wait for: any request would have the mirror revalidate a page.
+    # There is no condition to wait for: any request would make the mirror revalidate a page.
     time.sleep(FRESHNESS + MAX_STALE + 1)
     for name, path in projects:
         change_upstream(path.format(name))
@@ -129,7 +126,7 @@ def test_the_first_installation_after_a_long_idle_time_is_current(
 ) -> None:
     name = f"idle{change}{install.func.__name__}"
     if change == "removed":
-        # This takes two answers of the upstream, some seconds apart.
+        # A removal is confirmed by a second response of the upstream, some seconds later.
         until(lambda: mirror.page(name).status == 404, "the removed project is still served")
     output = install(name)
     if version:
@@ -143,7 +140,7 @@ def test_without_the_upstream_an_old_page_is_served_and_marked() -> None:
     name = "unconfirmed"
     publish(name)
     assert "warning" not in mirror.page(name).headers
-    let_page_age(name)
+    let_page_become_stale(name)
     assert f"{name}==2.0" in uv(name)
 
 
@@ -154,7 +151,7 @@ def test_a_new_project_is_found_soon_after_a_404() -> None:
     until(lambda: mirror.page(name).status == 200, "the new project is not found", 15)
 
 
-def test_a_page_is_the_upstreams() -> None:
+def test_a_page_has_all_fields_of_the_upstreams_page() -> None:
     name = "faithful"
     publish(name)
     own = json.loads(send(UPSTREAM_PORT, f"/simple/{name}/").body)
@@ -178,7 +175,7 @@ def test_limits_of_release_age_select_the_same_as_at_the_upstream(
 
 
 @pytest.mark.parametrize("path", ["/root/pypi/+simple/Non.Normalized_Name/", "/root/pypi/+simple/non-normalized-name"])
-def test_other_spellings_redirect_to_the_address_that_the_client_used(path: str) -> None:
+def test_other_spellings_of_a_name_redirect_to_the_address_that_the_client_used(path: str) -> None:
     for host in ("localhost:8080", "mirror.example", f"{address()}:3141"):
         answer = mirror.ask(path, Host=host)
         assert (answer.status, answer.headers["location"]) == (302, "/root/pypi/+simple/non-normalized-name/")
@@ -187,7 +184,7 @@ def test_other_spellings_redirect_to_the_address_that_the_client_used(path: str)
 @pytest.mark.parametrize(
     "path", ["/simple/", "/simple", "/simple/alpha/", "/root/pypi/simple/", "/root/pypi/simple/alpha/"]
 )
-def test_a_guessed_url_is_a_404_with_the_right_one(path: str) -> None:
+def test_a_guessed_url_is_a_404_with_the_correct_url(path: str) -> None:
     answer = mirror.ask(path)
     assert answer.status == 404
     assert f"http://{address()}:{mirror.port}{PUBLIC}" in answer.text

@@ -1,10 +1,10 @@
-"""No package, which anybody can publish and a user can upload, stops devpi or has the mirror download without limit."""
+"""No package that is published or uploaded can stop devpi or make the mirror download without limit."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator
 from urllib.parse import urljoin
 
 import pytest
@@ -14,7 +14,7 @@ mirror = Mirror()
 
 
 @pytest.fixture(autouse=True)
-def _devpi_goes_on() -> Iterator[None]:
+def _devpi_keeps_running() -> Iterator[None]:
     """Assert that devpi is still the same process after the test."""
     processes = "pgrep -f '[d]evpi_mirror.server'"
     before = on_host(processes)
@@ -31,7 +31,7 @@ def test_twenty_of_the_largest_pages_at_once_fit_into_400_megabytes() -> None:
     memory = on_host("docker inspect --format '{{.HostConfig.Memory}}' devpi").strip()
 
     def request_page(number: int) -> int:
-        # An installer tries again too, if the pages before its own take too long.
+        # Installers retry too, if other pages take too long.
         return mirror.ask(f"{PUBLIC}huge{number}/", Accept=JSON, Accept_Encoding="gzip").status
 
     limit_memory("400m")
@@ -65,7 +65,7 @@ def test_private_metadata_that_expands_to_too_much_is_an_error() -> None:
 
 
 def prefetched(first: int, last: int) -> int:
-    """Return how many of the projects new<first> to new<last> the upstream was asked for."""
+    """Return how many of the projects new<first> to new<last> were requested from the upstream."""
     pages = {f"/simple/new{number}/" for number in range(first, last + 1)}
     return len(pages.intersection(upstream_requests()))
 

@@ -8,8 +8,9 @@ import json
 import re
 import socket
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from conversation import JSON, MIRROR_PORT, PUBLIC, UPSTREAM_PORT, Mirror, address, send
 
@@ -17,14 +18,14 @@ mirror = Mirror()
 
 FILE_PREFIXES = ("/root/pypi/+f/", "/root/pypi/-f/", "/root/pypi/%2bf/", "/alice/private/+f/")
 PAGE_PREFIXES = ("/root/pypi/+simple/", "/alice/private/+simple/")
-# What a server could take for the end of a path or of a name.
+# Texts that a server could interpret as the end of a path or of a name.
 ENDS = ("#", "%23", "%2523", "?", "%3f", "%253F", ";", "%3b", "%00", "%0a", "%20", "")
 SEPARATORS = ("/", "%2f", "\\", "%5C", "%252f")
 PARENTS = ("..", "%2e%2e", "%252e%252e")
 
 
 class Package(NamedTuple):
-    """A project with one wheel, as the upstream has it."""
+    """A project of the upstream with one wheel."""
 
     name: str
     filename: str
@@ -77,7 +78,7 @@ def send_raw(path: str) -> int:
     return int(found[1])
 
 
-def test_no_path_changes_what_other_clients_get() -> None:
+def test_no_path_changes_the_responses_to_other_clients() -> None:
     mirror.create_user("alice").upload("new2000", "9.0")
     source = package("new1999")
     assert mirror.page(source.name).status == 200

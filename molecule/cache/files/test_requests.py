@@ -1,4 +1,4 @@
-"""Which requests the mirror answers at all: those of its users, and none that a web page has a browser send."""
+"""The mirror accepts requests of its users, and none that a web page makes a browser send."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def statuses(**headers: str) -> set[int]:
         "",
     ],
 )
-def test_requests_to_its_own_names_are_answered(host: str) -> None:
+def test_requests_to_its_own_names_are_accepted(host: str) -> None:
     mirror.create_user("alice")
     assert 403 not in statuses(Host=host or f"{address()}:{MIRROR_PORT}")
 
@@ -64,7 +64,7 @@ def test_a_malformed_name_is_refused(host: str) -> None:
     assert statuses(Host=host) == {400}
 
 
-def test_a_name_in_the_request_line_counts() -> None:
+def test_a_host_name_in_the_request_line_is_checked() -> None:
     assert mirror.ask("http://evil.example/+api", Host="localhost").status == 403
 
 
@@ -90,7 +90,7 @@ def test_requests_of_other_sites_are_refused(headers: dict[str, str]) -> None:
         {"Origin": "http://localhost:3141", "Host": "localhost:3141"},
     ],
 )
-def test_requests_of_its_own_pages_are_answered(headers: dict[str, str]) -> None:
+def test_requests_of_its_own_pages_are_accepted(headers: dict[str, str]) -> None:
     assert 403 not in statuses(**headers)
 
 
@@ -145,7 +145,7 @@ def test_changes_need_a_user_and_cause_no_request_without_one(method: str, path:
     assert not [path for path in upstream_requests() if "push" in path]
 
 
-def test_a_login_is_small() -> None:
+def test_a_login_has_a_size_limit() -> None:
     body = json.dumps({"user": "a" * 100_000}).encode()
     assert mirror.ask("/+login", "POST", body).status == 413
     assert mirror.ask("/root", "PATCH", body, Content_Type="application/json").status == 413
@@ -178,7 +178,7 @@ def test_a_request_with_two_lengths_is_refused(headers: str) -> None:
 
 
 class TestCredentials:
-    """Those of the upstream, which the scenario configures in its URL."""
+    """The credentials of the upstream, which the scenario configures in its URL."""
 
     def test_they_are_sent_to_the_upstream_and_to_no_other_origin(self) -> None:
         for name in ("alpha", "elsewhere"):

@@ -1,4 +1,4 @@
-"""Makes the image's package importable: it is not installed in the environments of the tests."""
+"""Make the image's package importable: it is not installed in the environments of the tests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "roles" / "devpi_server" / "f
 
 
 def take_package_modules() -> dict[str, ModuleType]:
-    """Remove the package's modules from those that are imported, and return them."""
+    """Remove the package's modules from the imported ones, and return them."""
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == PACKAGE}
 
 
 @pytest.fixture
 def load():
-    """Return a function that imports one of the package's modules by its name.
+    """Return a function that imports a module of the package by its name.
 
-    It is a copy for this test, with those that it imports, as the package reads the environment when it is imported.
+    Each test gets new copies of the modules, as the package reads the environment when it is imported.
     """
     imported = take_package_modules()
     yield lambda name: importlib.import_module(f"{PACKAGE}.{name}")
@@ -33,7 +33,7 @@ def load():
 
 @pytest.fixture
 def supervisor(monkeypatch):
-    """A supervisor that does nothing, in place of the image's."""
+    """An empty ``supervisor`` package in place of the image's, which these environments do not have."""
     package = ModuleType("supervisor")
     package.childutils = ModuleType("supervisor.childutils")
     package.supervisord = ModuleType("supervisor.supervisord")

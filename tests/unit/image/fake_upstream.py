@@ -1,16 +1,15 @@
-"""An upstream that does what a test tells it, on a port of its own."""
+"""An HTTP server in place of an upstream, whose responses a test defines."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Iterator
 
 
 class FakeUpstream(ThreadingHTTPServer):
-    """``answer(handler)`` writes the response to a request. ``requests`` has the method, the path and the headers of each."""
+    """Calls ``answer(handler)`` for each request. ``requests`` has the method, the path and the headers of each."""
 
     daemon_threads = True
     request_queue_size = 100
@@ -35,7 +34,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.connections.add(self.client_address[1])
         self.server.answer(self)
 
-    do_HEAD = do_CONNECT = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_CONNECT(self) -> None:
+        self.do_GET()
 
     def send(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -46,12 +49,27 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         pass
+
+
+def send_slowly(content: bytes, size: int, is_released: threading.Event) -> Callable[[Handler], None]:
+    """Return an answer that sends the first ``size`` bytes of the content, and the rest after ``is_released`` is set."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:size])
+        assert is_released.wait(30)
+        handler.wfile.write(content[size:])
+
+    return answer
 
 
 @contextmanager
 def serving(answer: Callable[[Handler], None]) -> Iterator[FakeUpstream]:
+    """Run an upstream on a free port."""
     server = FakeUpstream(answer)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -69,7 +69,7 @@ def devpi():
         ("/root/pypi/+e/http_a/a.zip", "1", True),
     ],
 )
-def test_who_may_change_an_index(devpi, monkeypatch, path, anonymous, is_needed):
+def test_changes_of_an_index_need_a_user(devpi, monkeypatch, path, anonymous, is_needed):
     monkeypatch.setenv("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS", anonymous)
     for method, is_change in (("GET", False), ("HEAD", False), ("POST", True)):
         response = devpi.send(FakeRequest(method, path))
@@ -80,7 +80,7 @@ def test_who_may_change_an_index(devpi, monkeypatch, path, anonymous, is_needed)
 
 
 @pytest.mark.parametrize("headers", [{"Authorization": "Basic x"}, {"X_Devpi_Auth": "x"}])
-def test_credentials_have_to_be_right(devpi, headers):
+def test_wrong_credentials_are_no_user(devpi, headers):
     def compare():
         assert devpi.transactions["open"] == 1
 
@@ -110,7 +110,7 @@ def test_a_request_without_credentials_has_no_user(devpi):
         ("POST", "/alice/+login", "alice", None, None),
     ],
 )
-def test_a_request_that_needs_no_user_is_small(devpi, method, path, user, size, status):
+def test_a_request_that_needs_no_user_has_a_size_limit(devpi, method, path, user, size, status):
     headers = {"Authorization": "Basic x"} if user else {}
     response = devpi.send(FakeRequest(method, path, user, size, **headers))
     assert getattr(response, "status_code", None) == status
@@ -141,7 +141,7 @@ class Comparisons:
 
 
 @pytest.mark.parametrize("path", ["/root/pypi/+simple/alpha/", "/alice/private/"])
-def test_few_passwords_are_compared_at_a_time(devpi, path):
+def test_the_number_of_simultaneous_password_checks_is_limited(devpi, path):
     comparisons = Comparisons()
     requests = [
         FakeRequest("GET", path, "alice", compare=comparisons.compare, Authorization="Basic x")
@@ -153,7 +153,7 @@ def test_few_passwords_are_compared_at_a_time(devpi, path):
 
 
 @pytest.mark.parametrize("path", ["/+login", "/+login/"])
-def test_few_users_log_in_at_a_time(devpi, path):
+def test_the_number_of_simultaneous_logins_is_limited(devpi, path):
     comparisons = Comparisons()
     devpi.handle = lambda _request: comparisons.compare() or "handled"
     requests = [FakeRequest("POST", path) for _client in range(5 * access.PASSWORDS)]
@@ -162,13 +162,13 @@ def test_few_users_log_in_at_a_time(devpi, path):
     assert (comparisons.most, comparisons.done) == (access.PASSWORDS, len(requests))
 
 
-def test_other_requests_do_not_wait_for_log_ins(devpi):
-    go_on = threading.Event()
+def test_other_requests_do_not_wait_for_logins(devpi):
+    is_released = threading.Event()
     arrived = threading.Semaphore(0)
 
     def log_in(_request):
         arrived.release()
-        return go_on.wait(30)
+        return is_released.wait(30)
 
     devpi.handle = log_in
     with ThreadPoolExecutor(access.PASSWORDS) as pool:
@@ -177,5 +177,5 @@ def test_other_requests_do_not_wait_for_log_ins(devpi):
             assert arrived.acquire(timeout=30)
         devpi.handle = lambda _request: "handled"
         assert devpi.send(FakeRequest("GET", "/root/pypi/+simple/alpha/")) == "handled"
-        go_on.set()
+        is_released.set()
         assert [log_in.result(30) for log_in in log_ins] == [True] * access.PASSWORDS

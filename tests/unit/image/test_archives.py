@@ -55,7 +55,7 @@ def test_a_file_in_an_archive_is_expanded_up_to_a_limit(archives, open_zip, monk
         archive.read(OWN)
 
 
-def test_the_limit_of_the_directory_is_none_of_files(archives, open_zip):
+def test_the_limit_of_the_central_directory_does_not_apply_to_files(archives, open_zip):
     content = bytes(archives.DIRECTORY_LIMIT + 1)
     with open_zip(zip_of(content, compression=zipfile.ZIP_STORED)) as archive:
         assert archive.read(OWN) == content
@@ -63,7 +63,7 @@ def test_the_limit_of_the_directory_is_none_of_files(archives, open_zip):
 
 @pytest.mark.parametrize("size", [0, 10, 0x7FFFFFFF])
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_an_archive_that_lies_about_a_size_is_corrupt(archives, open_zip, monkeypatch, compression, size):
+def test_an_archive_with_a_wrong_size_of_a_file_is_corrupt(archives, open_zip, monkeypatch, compression, size):
     monkeypatch.setattr(archives, "METADATA_LIMIT", 100_000)
     content = with_size(zip_of(bytes(50_000_000), compression=compression), size)
     with open_zip(content) as archive, pytest.raises(zipfile.BadZipFile):
@@ -88,8 +88,8 @@ def test_an_archive_with_a_large_directory_of_zip64_is_refused(archives, open_zi
         open_zip(archive + end + locator + record)
 
 
-def test_a_large_directory_is_refused_in_little_memory(archives):
-    """As long as zipfile reads it in one piece, none of it is read."""
+def test_refusing_a_large_directory_takes_little_memory(archives):
+    """zipfile reads it in one piece, so nothing of it must be read."""
     seen = []
 
     class Recorded(io.BytesIO):
@@ -110,7 +110,7 @@ def test_one_archive_with_a_large_directory_is_open_at_a_time(archives, open_zip
             open_zip(large)
     with open_zip(small), open_zip(small), open_zip(large) as archive:
         assert len(archive.namelist()) > 5000
-    # What an exception refers to takes no memory.
+    # The exception holds no references to the content.
     assert archive.namelist() == []
 
 
@@ -127,7 +127,7 @@ def test_an_archive_with_a_large_directory_waits_for_another_one(archives, open_
     assert not archives.LARGE.locked()
 
 
-def test_a_large_directory_that_is_corrupt_leaves_no_lock(archives, open_zip):
+def test_a_large_corrupt_directory_releases_the_lock(archives, open_zip):
     content = bytearray(zip_with_directory(archives.LARGE_DIRECTORY))
     start = content.index(b"PK\1\2")
     content[start : start + 2] = b"xx"
@@ -137,7 +137,7 @@ def test_a_large_directory_that_is_corrupt_leaves_no_lock(archives, open_zip):
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_compression_is_refused(open_zip, monkeypatch, compression):
+def test_other_compression_types_are_refused(open_zip, monkeypatch, compression):
     archive = zip_of(bytes(1000), compression=compression)
 
     def expand(*_arguments):
@@ -150,7 +150,7 @@ def test_other_compression_is_refused(open_zip, monkeypatch, compression):
 
 
 @pytest.mark.parametrize("content", CORRUPT)
-def test_a_corrupt_wheel_in_the_store_has_no_metadata(read_metadata, content):
+def test_a_corrupt_stored_wheel_has_no_metadata(read_metadata, content):
     assert read_metadata(content, "alpha", "1.0", basename=WHEEL) is None
 
 
@@ -172,5 +172,5 @@ def zip_of_two(*names: str) -> bytes:
         (b"no archive", None),
     ],
 )
-def test_metadata_of_a_stored_wheel_is_its_own(read_metadata, content, found):
+def test_metadata_of_a_stored_wheel_is_read_from_it(read_metadata, content, found):
     assert read_metadata(io.BytesIO(content), "alpha", "1.0", basename=WHEEL) == found

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from devpi_mirror import archives, core_metadata
 from devpi_mirror.core_metadata import get_core_metadata, is_of_wheel
-from devpi_mirror.downloads import NoRoom
+from devpi_mirror.downloads import DiskFullError
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import serving
 from zips import CORRUPT, OWN, metadata_of, zip_of
@@ -20,7 +20,7 @@ METADATA = metadata_of("alpha", "1.0")
 
 
 def wheel(names: list[str], padding: int = 0) -> bytes:
-    """Return a wheel whose files say what they are called, with bytes that can't be compressed at its end."""
+    """Return a wheel whose files contain their own names, with incompressible bytes at its end."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name in names:
@@ -30,7 +30,7 @@ def wheel(names: list[str], padding: int = 0) -> bytes:
 
 
 class Files:
-    """Answers requests for files by their paths, and for parts of them if ``ranges`` is true."""
+    """Responds to requests for files by path, and for parts of files if ``ranges`` is true."""
 
     def __init__(self, files: dict[str, bytes], *, ranges: bool = True, absent: int = 404, compressed: bool = False):
         self.files = files
@@ -62,7 +62,7 @@ def stored(tmp_path_factory):
 
 @pytest.fixture
 def read(tmp_path, stored):
-    """Return a function that reads metadata from an upstream with an answer, and returns it and the requests."""
+    """Return a function that reads metadata from an upstream, and returns the metadata and the requests."""
 
     def read_from(answer, **fields):
         with serving(answer) as server:
@@ -143,15 +143,15 @@ def test_an_upstream_that_ignores_ranges_sends_the_whole_wheel(read):
     assert read(Files({PATH: wheel([OWN], 300_000)}, ranges=False))[0] == METADATA
 
 
-def test_a_wheel_that_has_no_room_is_refused(read, monkeypatch):
+def test_a_wheel_without_room_on_the_disk_is_refused(read, monkeypatch):
     monkeypatch.setattr(core_metadata, "free_bytes", lambda _folder: core_metadata.config.RESERVE)
-    with pytest.raises(NoRoom):
+    with pytest.raises(DiskFullError):
         read(Files({PATH: wheel([OWN])}, ranges=False))
 
 
 @pytest.mark.parametrize("ranges", [False, True])
 @pytest.mark.parametrize("content", CORRUPT)
-def test_a_wheel_that_can_not_be_read_has_no_metadata(read, content, ranges):
+def test_a_wheel_that_can_not_be_read_is_an_error(read, content, ranges):
     with pytest.raises(UpstreamError):
         read(Files({PATH: content}, ranges=ranges))
 
@@ -178,7 +178,7 @@ def test_wheels_with_a_large_directory_are_read_one_at_a_time(read, stored, monk
     assert read(files)[0] == METADATA
 
 
-def test_a_wheel_without_metadata_has_none(read):
+def test_a_wheel_without_metadata_is_an_error(read):
     with pytest.raises(UpstreamError, match="has no metadata") as caught:
         read(Files({PATH: wheel(["alpha.py"])}))
     assert caught.value.status == 404
@@ -240,7 +240,7 @@ def test_metadata_of_a_cached_wheel_needs_no_upstream(read, stored, fields):
 
 
 @pytest.mark.parametrize("content", [b"no archive", wheel([]), wheel([OWN]).replace(b"alpha", b"omega")])
-def test_metadata_of_a_damaged_wheel_comes_from_the_upstream(read, stored, content):
+def test_metadata_of_a_damaged_wheel_is_requested_from_the_upstream(read, stored, content):
     stored.write_bytes(content)
     found, requests = read(Files({PATH + ".metadata": METADATA}), **{"core-metadata": LISTED})
     assert found == METADATA

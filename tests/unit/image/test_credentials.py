@@ -21,7 +21,7 @@ from devpi_mirror.credentials import split_credentials
         ("https://token@[::1]:80/", "https://[::1]:80/", "token:"),
     ],
 )
-def test_credentials_are_taken_out_of_the_url(configured, url, credentials):
+def test_credentials_are_removed_from_the_url(configured, url, credentials):
     found = split_credentials(configured)
     assert found.url == url
     assert base64.b64decode(found.authorization.removeprefix("Basic ")).decode() == credentials
@@ -68,7 +68,7 @@ def test_credentials_do_not_follow_a_redirect_to_another_origin(first, second):
     assert seen == {first: "Basic Ym9iOnNlY3JldA==", second: None}
 
 
-def test_credentials_of_another_kind_are_left_alone():
+def test_other_authorization_headers_are_not_changed():
     credentials = split_credentials("https://bob:secret@example.com/simple/")
     request = httpx.Request("GET", "https://primary.example/", headers={"Authorization": "Bearer token"})
     credentials.authenticate(request)

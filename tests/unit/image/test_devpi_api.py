@@ -23,12 +23,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST
+    def do_GET(self) -> None:
+        self.do_POST()
 
     def address_string(self) -> str:
         return "unix"
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_arguments: object) -> None:
         pass
 
 
@@ -61,7 +62,7 @@ def test_json_is_sent_and_returned(api, devpi):
     ]
 
 
-def test_another_type_is_read_to_its_end_and_dropped(api, devpi):
+def test_a_response_of_another_type_is_read_and_discarded(api, devpi):
     devpi.answer = (200, "application/octet-stream", bytes(1_000_000))
     assert api.send("GET", "/file") is None
 

@@ -1,4 +1,4 @@
-"""How the image's downloads.py sends a file to clients while it arrives."""
+"""How the image's downloads.py streams a file to clients while it is downloaded."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ import os
 import re
 import threading
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from devpi_mirror import config, downloads
 from devpi_mirror.digests import ALGORITHMS
-from devpi_mirror.downloads import Download, Downloads, Incomplete, Job, NoRoom, Source
+from devpi_mirror.downloads import DiskFullError, Download, Downloads, IncompleteError, Job, Source
+from devpi_mirror.links import Link
 from devpi_mirror.upstream import Upstream, UpstreamError
-from fake_upstream import serving
+from fake_upstream import send_slowly, serving
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+def link_to(url: str, find_current=lambda: None) -> Link:
+    """Return the link to a file of this URL, which ``find_current`` replaces if the upstream denies it."""
+    return Link({"url": url}, find_current)
+
+
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A registry of downloads, whose upstream answers with ``answer``, and ``stored``, the files that were stored.
+    """Downloads from an upstream that responds with ``answer``. ``stored`` has the contents of the stored files.
 
-    ``path`` is where the file is expected once it is stored.
+    ``path`` is the path of the file once it is stored.
     """
     monkeypatch.setattr("devpi_mirror.upstream.PAUSE", 0)
     monkeypatch.setattr(downloads, "free_bytes", lambda _folder: 10**12)
@@ -44,7 +51,7 @@ def mirror(tmp_path, monkeypatch):
             assert digests["sha256"] == hashlib.sha256(state.stored[-1]).hexdigest()
 
         def job(source=None):
-            source = source or Source(server.url + "a.whl", len(CONTENT), {"sha256": SHA256})
+            source = source or Source(link_to(server.url + "a.whl"), len(CONTENT), {"sha256": SHA256})
             return Job(tmp_path / "stored", upstream, source, store)
 
         state.registry, state.path, state.job = registry, tmp_path / "stored", job
@@ -68,7 +75,7 @@ def await_no_download(mirror) -> None:
 
 
 def in_turn(answers: list):
-    """Return an answer that gives each of these in turn."""
+    """Return an answer that calls the next one of ``answers`` for each request."""
 
     def answer(handler):
         answers.pop(0)(handler)
@@ -76,8 +83,8 @@ def in_turn(answers: list):
     return answer
 
 
-def in_parts(*sizes: int, total: int | None = None, breaks: bool = True):
-    """Return an answer that sends parts of the content, from where it is asked to, and then disconnects."""
+def in_parts(*sizes: int, total: int | None = None):
+    """Return an answer that sends a part of the content from the requested start, and then disconnects."""
     remaining = list(sizes)
 
     def answer(handler):
@@ -112,25 +119,16 @@ def test_a_file_is_sent_and_stored(mirror):
 
 
 def test_clients_get_bytes_while_the_file_arrives(mirror):
-    go_on = threading.Event()
-
-    def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(CONTENT)))
-        handler.end_headers()
-        handler.wfile.write(CONTENT[:1000])
-        assert go_on.wait(30)
-        handler.wfile.write(CONTENT[1000:])
-
-    mirror.answer = answer
+    is_released = threading.Event()
+    mirror.answer = send_slowly(CONTENT, 1000, is_released)
     clients = [mirror.start() for _client in range(3)]
     assert len({id(download) for download in clients}) == 1
     readers = [download.read() for download in clients]
     early = [next(reader) for reader in readers]
     assert all(part and CONTENT.startswith(part) for part in early)
-    # One that disconnects does not stop the download.
+    # A client that disconnects does not stop the download.
     readers[0].close()
-    go_on.set()
+    is_released.set()
     assert [part + b"".join(reader) for part, reader in zip(early[1:], readers[1:])] == [CONTENT] * 2
     assert len(mirror.server.requests) == 1
 
@@ -178,7 +176,7 @@ def test_no_response_with_other_content_completes(mirror, answer, reason):
     mirror.answer = answer
     download = mirror.start()
     received = []
-    with pytest.raises(Incomplete, match=reason):
+    with pytest.raises(IncompleteError, match=reason):
         received.extend(download.read())
     assert len(b"".join(received)) < len(CONTENT)
     assert mirror.stored == []
@@ -194,9 +192,9 @@ def test_no_response_with_other_content_completes(mirror, answer, reason):
         ({"blake2b_256": "0" * 64}, "encoding that was not requested"),
     ],
 )
-def test_a_file_that_is_sent_as_an_encoding_needs_a_hash(mirror, encoding, hashes, reason):
+def test_a_file_that_is_sent_with_an_encoding_needs_a_hash(mirror, encoding, hashes, reason):
     mirror.answer = lambda handler: handler.send(200, CONTENT, Content_Encoding=encoding)
-    download = mirror.start(Source(mirror.server.url + "a.tar.gz", len(CONTENT), hashes))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.tar.gz"), len(CONTENT), hashes))
     if reason:
         with pytest.raises(UpstreamError, match=reason):
             download.await_end()
@@ -208,8 +206,8 @@ def test_a_file_that_is_sent_as_an_encoding_needs_a_hash(mirror, encoding, hashe
 def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):
     answers = [in_parts(5000), lambda handler: handler.send(200, CONTENT + b"x")]
     mirror.answer = in_turn(answers)
-    with pytest.raises(Incomplete, match="has changed"):
-        b"".join(mirror.start(Source(mirror.server.url + "a.whl", None, {"sha256": SHA256})).read())
+    with pytest.raises(IncompleteError, match="has changed"):
+        b"".join(mirror.start(Source(link_to(mirror.server.url + "a.whl"), None, {"sha256": SHA256})).read())
 
 
 def interrupted(**headers: str):
@@ -225,6 +223,28 @@ def interrupted(**headers: str):
         handler.close_connection = True
 
     return answer
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+@pytest.mark.parametrize("parts", [[], [5000]])
+def test_a_download_follows_a_link_that_has_moved(mirror, status, parts):
+    """Before the first byte, and when it is resumed."""
+    old, new = (f"{mirror.server.url}{name}.whl" for name in ("old", "new"))
+    mirror.answer = in_turn([*([in_parts(*parts)] if parts else []), lambda handler: handler.send(status), in_parts()])
+    source = Source(link_to(old, lambda: {"url": new}), len(CONTENT), {"sha256": SHA256})
+    assert b"".join(mirror.start(source).read()) == CONTENT
+    assert mirror.server.paths() == [*["/simple/old.whl"] * (len(parts) + 1), "/simple/new.whl"]
+    assert mirror.server.requests[-1][2].get("Range") == (f"bytes={parts[0]}-" if parts else None)
+
+
+@pytest.mark.parametrize("current", [None, "a.whl"])
+def test_a_download_whose_link_has_not_moved_has_the_error_of_the_upstream(mirror, current):
+    mirror.answer = lambda handler: handler.send(403)
+    url = mirror.server.url
+    source = Source(link_to(url + "a.whl", lambda: current and {"url": url + current}))
+    with pytest.raises(UpstreamError) as caught:
+        mirror.start(source).await_end()
+    assert (caught.value.status, mirror.server.paths()) == (403, ["/simple/a.whl"])
 
 
 def rest(status: int, **headers: str):
@@ -258,7 +278,7 @@ WEAK_TAG = {"ETag": 'W/"1"'}
 )
 def test_a_file_without_a_hash_is_resumed_if_it_has_not_changed(mirror, first, condition, second, is_same):
     mirror.answer = in_turn([interrupted(**first), second])
-    download = mirror.start(Source(mirror.server.url + "a.whl", len(CONTENT)))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), len(CONTENT)))
     if is_same:
         assert b"".join(download.read()) == CONTENT
     else:
@@ -273,7 +293,7 @@ def test_a_file_without_a_hash_is_resumed_if_it_has_not_changed(mirror, first, c
 @pytest.mark.parametrize("hashes", [{}, {"blake2b_256": "0" * 64}])
 def test_a_file_without_a_hash_and_a_validator_is_not_resumed(mirror, first, hashes):
     mirror.answer = in_turn([interrupted(**first), rest(206)])
-    download = mirror.start(Source(mirror.server.url + "a.whl", len(CONTENT), hashes))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), len(CONTENT), hashes))
     with pytest.raises(UpstreamError, match="can't be reached"):
         download.await_end()
     assert len(mirror.server.requests) == 1
@@ -282,19 +302,19 @@ def test_a_file_without_a_hash_and_a_validator_is_not_resumed(mirror, first, has
 
 def test_a_file_without_a_hash_is_requested_again_before_its_first_byte(mirror):
     mirror.answer = in_parts(0, 0)
-    assert b"".join(mirror.start(Source(mirror.server.url + "a.whl")).read()) == CONTENT
+    assert b"".join(mirror.start(Source(link_to(mirror.server.url + "a.whl"))).read()) == CONTENT
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-def test_without_a_size_the_end_waits_for_the_hash(mirror, is_right):
+def test_without_a_size_the_end_is_held_back_until_the_hash_is_verified(mirror, is_right):
     content = CONTENT if is_right else CONTENT[:-1] + b"x"
 
     mirror.answer = lambda handler: send_chunked(handler, content)
-    download = mirror.start(Source(mirror.server.url + "a.whl", None, {"sha256": SHA256}))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), None, {"sha256": SHA256}))
     if is_right:
         assert b"".join(download.read()) == CONTENT
     else:
-        with pytest.raises(Incomplete):
+        with pytest.raises(IncompleteError):
             b"".join(download.read())
     assert mirror.stored == ([CONTENT] if is_right else [])
 
@@ -319,7 +339,7 @@ def hashes_of(content: bytes, *algorithms: str) -> dict[str, str]:
     ],
 )
 def test_all_known_hashes_of_a_file_are_verified(mirror, hashes, reason):
-    download = mirror.start(Source(mirror.server.url + "a.whl", len(CONTENT), hashes))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), len(CONTENT), hashes))
     if reason:
         with pytest.raises(UpstreamError, match=reason):
             download.await_end()
@@ -329,7 +349,7 @@ def test_all_known_hashes_of_a_file_are_verified(mirror, hashes, reason):
     assert bool(mirror.server.requests) == ("invalid" not in reason)
 
 
-def test_an_error_is_known_before_the_response_begins(mirror):
+def test_an_error_is_raised_before_the_response_begins(mirror):
     mirror.answer = lambda handler: handler.send(429, Retry_After="9")
     with pytest.raises(UpstreamError) as caught:
         mirror.start().await_response()
@@ -346,30 +366,30 @@ def test_an_error_is_known_before_the_response_begins(mirror):
         (len(CONTENT), 0, in_parts(*[0] * 20), "can't be reached"),
     ],
 )
-def test_a_failure_before_the_first_byte_is_known_before_the_response_begins(mirror, size, start, answer, reason):
+def test_a_failure_before_the_first_byte_is_raised_before_the_response_begins(mirror, size, start, answer, reason):
     mirror.answer = answer
-    download = mirror.start(Source(mirror.server.url + "a.whl", size, {"sha256": SHA256}))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), size, {"sha256": SHA256}))
     with pytest.raises(UpstreamError, match=reason) as caught:
         download.await_first_byte(start)
     assert (caught.value.status, caught.value.retry_after) == (503, "10")
 
 
 @pytest.mark.parametrize("wait", [lambda download: download.await_first_byte(0), lambda download: download.await_end()])
-def test_any_failure_is_one_that_clients_try_again(mirror, wait):
+def test_clients_retry_after_any_failure(mirror, wait):
     mirror.answer = lambda handler: handler.send(200, b"x")
     mirror.stored = None
-    download = mirror.start(Source(mirror.server.url + "a.whl"))
+    download = mirror.start(Source(link_to(mirror.server.url + "a.whl")))
     with pytest.raises(UpstreamError, match=r"AttributeError: .*, getting http") as caught:
         wait(download)
     assert caught.value.status == 503
 
 
 def test_a_first_byte_that_does_not_arrive_is_an_error(mirror, monkeypatch):
-    monkeypatch.setattr(downloads, "PATIENCE", 0.01)
-    go_on = threading.Event()
+    monkeypatch.setattr(config, "BYTE_TIMEOUT", 0.01)
+    is_released = threading.Event()
 
     def answer(handler):
-        assert go_on.wait(30)
+        assert is_released.wait(30)
         handler.send(404)
 
     mirror.answer = answer
@@ -377,14 +397,13 @@ def test_a_first_byte_that_does_not_arrive_is_an_error(mirror, monkeypatch):
         with pytest.raises(UpstreamError, match="no byte has arrived"):
             mirror.start().await_first_byte(0)
     finally:
-        go_on.set()
+        is_released.set()
 
 
-@pytest.mark.parametrize("has_length", [True, False])
-def test_a_full_disk_is_reported_before_the_download(mirror, monkeypatch, has_length):
+def test_a_full_disk_is_reported_before_the_download(mirror, monkeypatch):
     monkeypatch.setattr(downloads, "free_bytes", lambda _folder: downloads.config.RESERVE + len(CONTENT) - 1)
     download = mirror.start()
-    with pytest.raises(NoRoom, match=r"no room for .*a\.whl"):
+    with pytest.raises(DiskFullError, match=r"no room for .*a\.whl"):
         download.await_response()
     await_end(download)
     assert download.received == 0
@@ -392,7 +411,7 @@ def test_a_full_disk_is_reported_before_the_download(mirror, monkeypatch, has_le
 
 def test_a_file_that_can_not_be_stored_does_not_complete(mirror):
     mirror.stored = None
-    with pytest.raises(Incomplete):
+    with pytest.raises(IncompleteError):
         b"".join(mirror.start().read())
 
 
@@ -409,7 +428,9 @@ def test_a_file_that_can_not_be_stored_does_not_complete(mirror):
 def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, reported):
     mirror.answer = answer or mirror.answer
     url = mirror.server.url + "a.whl"
-    source = Source(url.replace("//", "//user:secret@") + "?signature=secret", len(CONTENT), {"sha256": SHA256})
+    source = Source(
+        link_to(url.replace("//", "//user:secret@") + "?signature=secret"), len(CONTENT), {"sha256": SHA256}
+    )
     upstream = Upstream(mirror.server.url)
 
     def store(_path, _digests):
@@ -432,8 +453,8 @@ def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, 
     ],
 )
 def test_a_link_that_is_no_url_is_reported(mirror, monkeypatch, capsys, hashes, reason):
-    monkeypatch.setattr(downloads, "PATIENCE", 1)
-    download = mirror.start(Source("http://user:secret@upstream:port/a.whl", None, hashes))
+    monkeypatch.setattr(config, "BYTE_TIMEOUT", 1)
+    download = mirror.start(Source(link_to("http://user:secret@upstream:port/a.whl"), None, hashes))
     with pytest.raises(UpstreamError, match=reason):
         download.await_end()
     assert "secret" not in capsys.readouterr().out
@@ -457,11 +478,11 @@ def test_awaiting_the_end_raises_what_the_download_raised(mirror):
 
 
 def test_awaiting_the_end_gives_up_without_a_byte(mirror, monkeypatch):
-    monkeypatch.setattr(downloads, "PATIENCE", 0.01)
-    go_on = threading.Event()
+    monkeypatch.setattr(config, "BYTE_TIMEOUT", 0.01)
+    is_released = threading.Event()
 
     def answer(handler):
-        assert go_on.wait(30)
+        assert is_released.wait(30)
         handler.send(404)
 
     mirror.answer = answer
@@ -469,13 +490,13 @@ def test_awaiting_the_end_gives_up_without_a_byte(mirror, monkeypatch):
         with pytest.raises(UpstreamError, match="no byte has arrived"):
             mirror.start().await_end()
     finally:
-        go_on.set()
+        is_released.set()
 
 
-def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
-    go_on = threading.Event()
-    mirror.registry.prefetching.submit(go_on.wait, 30)
-    mirror.registry.prefetching.submit(go_on.wait, 30)
+def test_a_queued_prefetch_is_sent_to_a_client_at_once(mirror):
+    is_released = threading.Event()
+    mirror.registry.prefetching.submit(is_released.wait, 30)
+    mirror.registry.prefetching.submit(is_released.wait, 30)
     try:
         queued = mirror.start(prefetch=True)
         assert not queued.has_started
@@ -483,11 +504,11 @@ def test_a_prefetched_file_is_sent_to_a_client_who_wants_it(mirror):
         assert download is queued
         assert b"".join(download.read()) == CONTENT
     finally:
-        go_on.set()
+        is_released.set()
     assert len(mirror.server.requests) == 1
 
 
-def test_a_file_that_was_stored_meanwhile_is_not_downloaded_again(mirror):
+def test_a_stored_file_is_not_downloaded_again(mirror):
     mirror.registry.start_missing(mirror.job()).await_end()
     await_no_download(mirror)
     mirror.path.write_bytes(CONTENT)
@@ -507,11 +528,11 @@ def test_a_stored_file_is_downloaded_again_on_request(mirror):
 
 def test_a_download_that_has_just_stored_its_file_is_not_repeated(mirror):
     """It is stored before the download ends, so each client gets one of the two."""
-    go_on, found = threading.Event(), set()
-    mirror.answer = lambda handler: (go_on.wait(30), handler.send(200, CONTENT))
+    is_released, found = threading.Event(), set()
+    mirror.answer = lambda handler: (is_released.wait(30), handler.send(200, CONTENT))
     first = mirror.registry.start_missing(mirror.job())
     first.store = lambda _path, _digests: mirror.path.write_bytes(CONTENT)
-    go_on.set()
+    is_released.set()
     while mirror.registry.running:
         found.add(mirror.registry.start_missing(mirror.job()))
     assert found <= {first, None}
@@ -520,7 +541,7 @@ def test_a_download_that_has_just_stored_its_file_is_not_repeated(mirror):
 
 
 def test_two_workers_run_a_download_once(mirror, monkeypatch):
-    go_on, both = threading.Event(), threading.Barrier(2)
+    is_released, both = threading.Event(), threading.Barrier(2)
     run = Download.run
 
     def run_together(download):
@@ -530,13 +551,13 @@ def test_two_workers_run_a_download_once(mirror, monkeypatch):
         run(download)
 
     def answer(handler):
-        assert go_on.wait(30)
+        assert is_released.wait(30)
         handler.send(200, CONTENT)
 
     monkeypatch.setattr(Download, "run", run_together)
     mirror.answer = answer
     for _thread in range(config.PREFETCHED_DOWNLOADS):
-        mirror.registry.prefetching.submit(go_on.wait, 30)
+        mirror.registry.prefetching.submit(is_released.wait, 30)
     try:
         download = mirror.start(prefetch=True)
         workers = [threading.Thread(target=mirror.registry.run, args=(mirror.path, download)) for _worker in range(2)]
@@ -547,23 +568,23 @@ def test_two_workers_run_a_download_once(mirror, monkeypatch):
             pass
         assert mirror.start() is download
     finally:
-        go_on.set()
+        is_released.set()
     for worker in workers:
         worker.join()
     assert b"".join(download.read()) == CONTENT
     assert len(mirror.server.requests) == 1
 
 
-def test_a_download_that_waits_has_no_file_that_looks_abandoned(mirror, tmp_path):
-    go_on = threading.Event()
+def test_a_queued_download_has_no_temporary_file(mirror, tmp_path):
+    is_released = threading.Event()
     for _thread in range(config.DOWNLOADS):
-        mirror.registry.pool.submit(go_on.wait, 30)
+        mirror.registry.pool.submit(is_released.wait, 30)
     try:
         download = mirror.start()
         for path in (tmp_path / "tmp").iterdir():
             path.unlink()
     finally:
-        go_on.set()
+        is_released.set()
     download.await_end()
     assert mirror.stored == [CONTENT]
 
@@ -588,15 +609,15 @@ def test_a_file_is_downloaded_again_after_a_failure(mirror):
         second = mirror.start()
         return second is not first and b"".join(second.read()) == CONTENT
 
-    # The registry forgets the first one a moment after it has failed.
+    # The first download is removed a moment after it has failed.
     while not whole():
         pass
 
 
 def test_no_file_stays_open(mirror):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _file in range(3):
         assert b"".join(mirror.start().read()) == CONTENT
         await_no_download(mirror)
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2

@@ -12,9 +12,11 @@ import pytest
 from devpi_mirror import compat
 from devpi_server import config
 
+pytestmark = pytest.mark.usefixtures("supervisor")
+
 
 @pytest.fixture
-def entrypoint(load, supervisor, monkeypatch, tmp_path):
+def entrypoint(load, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path / "data"))
     module = load("entrypoint")
     for name in ("LISTEN_CONF", "ALLOWED_HOSTS_CONF", "UPSTREAM_CONF"):
@@ -23,7 +25,7 @@ def entrypoint(load, supervisor, monkeypatch, tmp_path):
     return module
 
 
-def test_devpi_has_all_options_that_it_is_given(entrypoint):
+def test_devpi_has_all_options_that_are_set(entrypoint):
     environ: dict[str, str] = {}
     entrypoint.settle_environment(environ)
     parser = config.get_parser(config.get_pluginmanager())
@@ -31,7 +33,7 @@ def test_devpi_has_all_options_that_it_is_given(entrypoint):
     assert {name.removeprefix("DEVPISERVER_").lower().replace("_", "-") for name in environ} <= options
 
 
-def test_options_of_the_operator_come_first(entrypoint):
+def test_options_of_the_operator_take_precedence(entrypoint):
     chosen = {"DEVPISERVER_THREADS": "7", "DEVPISERVER_SERVERDIR": "/elsewhere", "OTHER": "kept"}
     environ = {**chosen, "DEVPISERVER_MIRROR_CACHE_EXPIRY": "60"}
     entrypoint.settle_environment(environ)
@@ -43,34 +45,34 @@ def test_options_of_the_operator_come_first(entrypoint):
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-def test_httpx_gets_the_exemptions_that_it_can_use(entrypoint, monkeypatch, name):
+def test_no_proxy_has_only_the_entries_that_httpx_supports(entrypoint, monkeypatch, name):
     for other in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv("DEVPI_MIRROR_NO_PROXY", "")
     whole = "localhost,fd00::/8,[::1], 10.0.0.0/8,::1,.corp:80,[fe80::1]:8080,"
     monkeypatch.setenv(name, whole)
-    entrypoint.settle_proxies(os.environ)
+    entrypoint.limit_no_proxy(os.environ)
     assert os.environ["DEVPI_MIRROR_NO_PROXY"] == whole
     assert os.environ[name] == "localhost,::1,.corp:80,"
     httpx.Client().close()
 
 
-def test_a_secret_is_made_once_and_for_its_owner_alone(entrypoint, tmp_path):
+def test_a_secret_is_created_once_and_readable_by_its_owner_only(entrypoint, tmp_path):
     path = tmp_path / "secret"
-    # Of a start that was interrupted.
+    # A start that was interrupted has left this file.
     (tmp_path / "secret.new").write_text("half")
-    made = entrypoint.keep_random(path, 24)
+    made = entrypoint.create_random(path, 24)
     assert len(made) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert entrypoint.keep_random(path, 24) == made
-    assert entrypoint.keep_random(tmp_path / "other", 24) != made
+    assert entrypoint.create_random(path, 24) == made
+    assert entrypoint.create_random(tmp_path / "other", 24) != made
 
 
-def test_the_data_directory_is_made_once(entrypoint, monkeypatch):
+def test_the_data_directory_is_created_once(entrypoint, monkeypatch):
     commands = []
-    monkeypatch.setattr(entrypoint.subprocess, "run", lambda command, env, check: commands.append((command, env)))
+    monkeypatch.setattr(entrypoint.subprocess, "run", lambda command, env, **_options: commands.append((command, env)))
     environ = {"DEVPISERVER_SERVERDIR": str(entrypoint.STORE), "DEVPISERVER_THREADS": "7", "OTHER": "kept"}
-    entrypoint.prepare_store(environ)
+    entrypoint.prepare_data(environ)
     ((command, env),) = commands
     assert command == [entrypoint.BIN / "devpi-init"]
     password = (entrypoint.DATA / "root-password").read_text()
@@ -79,7 +81,7 @@ def test_the_data_directory_is_made_once(entrypoint, monkeypatch):
     }  # fmt: skip
     entrypoint.STORE.mkdir()
     (entrypoint.STORE / ".nodeinfo").touch()
-    entrypoint.prepare_store(environ)
+    entrypoint.prepare_data(environ)
     assert len(commands) == 1
 
 
@@ -103,14 +105,14 @@ def test_the_index_gets_a_url_without_credentials(entrypoint, configured, url):
 
 @pytest.fixture
 def devpi(entrypoint, monkeypatch):
-    """A server that starts and answers. ``sent`` has the requests, ``signals`` what it was told to do."""
+    """A devpi-server that starts and responds. ``sent`` has the requests to it, ``signals`` the signals."""
     state = SimpleNamespace(sent=[], started=0, ended=None, signals=[], failure=None)
 
-    def start(_command, env):
+    def start(_command, **_options):
         state.started += 1
-        return SimpleNamespace(poll=lambda: state.ended, send_signal=state.signals.append, wait=lambda timeout: 0)
+        return SimpleNamespace(poll=lambda: state.ended, send_signal=state.signals.append, wait=lambda **_options: 0)
 
-    def send(method, path, body=None, auth="", limit=60):
+    def send(method, path, body=None, auth="", **_options):
         state.sent.append((method, path, body, auth))
         if state.failure and path != "/+api":
             raise state.failure
@@ -146,7 +148,7 @@ def test_settings_that_fail_are_applied_at_the_next_start(entrypoint, devpi):
     assert devpi.started == 2
 
 
-def test_a_server_that_ends_is_an_error(entrypoint, devpi):
+def test_a_server_that_exits_is_an_error(entrypoint, devpi):
     devpi.ended = 1
     with pytest.raises(RuntimeError, match="did not start"):
         entrypoint.apply_settings({})
@@ -161,7 +163,7 @@ def test_nginx_listens_on_the_socket_that_systemd_forwards_to(entrypoint, is_mou
     assert entrypoint.LISTEN_CONF.read_text() == listen.format(entrypoint.SOCKET_DIRECTORY)
 
 
-def test_nginx_gets_the_allowed_hosts_and_nothing_else(entrypoint):
+def test_nginx_gets_only_valid_names_of_allowed_hosts(entrypoint):
     entrypoint.configure_nginx({"DEVPI_MIRROR_ALLOWED_HOSTS": 'PyPI.example localhost default b.example; } "c"'})
     names = ["b.example", "c", "default", "pypi.example"]
     assert entrypoint.ALLOWED_HOSTS_CONF.read_text() == "".join(f'"\\\\{name}" "";\n' for name in names)

@@ -1,4 +1,4 @@
-"""How long the image's page_cache.py serves a page, and what it asks the upstream."""
+"""How long the image's page_cache.py serves a page, and when it requests one from the upstream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from devpi_mirror import config, page_cache, page_store, pages
+from devpi_mirror import config, page_cache, page_store
 from devpi_mirror.page_cache import PageCache
 from devpi_mirror.page_store import tag_of
 from devpi_mirror.pages import JSON
@@ -28,7 +28,7 @@ def page_of(version: str) -> bytes:
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A cache with a clock, and its upstream, which answers with ``status``, ``version`` and ``etag``."""
+    """A cache with the clock ``now``, and its upstream, which responds with ``status``, ``version`` and ``etag``."""
     monkeypatch.setattr("devpi_mirror.upstream.PAUSE", 0)
     state = SimpleNamespace(status=200, version="1", etag='"1"', now=1e9, type=JSON)
 
@@ -80,10 +80,10 @@ def test_a_page_from_the_future_is_revalidated(mirror):
     ((path, file),) = mirror.cache.listing("alpha").newest_first()
     mirror.now -= page_cache.CLOCK_TOLERANCE
     assert mirror.cache.get("alpha").fresh_for == FRESHNESS
-    assert mirror.cache.find("alpha", path) == file
+    assert mirror.cache.find("alpha", path, config.max_stale()) == file
     assert len(mirror.server.requests) == 1
     mirror.now -= 1
-    assert mirror.cache.find("alpha", path) == file
+    assert mirror.cache.find("alpha", path, config.max_stale()) == file
     assert len(mirror.server.requests) == 2
     mirror.now -= page_cache.CLOCK_TOLERANCE + 1
     assert mirror.cache.get("alpha").fresh_for == FRESHNESS
@@ -110,7 +110,7 @@ def test_a_page_whose_etag_is_not_ascii_is_revalidated(mirror):
     assert len(mirror.server.requests) == 2
 
 
-def test_a_reload_asks_the_upstream(mirror):
+def test_a_reload_requests_the_page(mirror):
     tag = mirror.cache.get("alpha").tag
     mirror.version, mirror.etag = "2", '"2"'
     assert version(mirror.cache.get("alpha")) == "1"
@@ -126,15 +126,15 @@ def test_a_page_survives_a_restart(mirror, tmp_path):
     assert len(mirror.server.requests) == 1
 
 
-@pytest.mark.parametrize(("status", "type"), [(500, JSON), (403, JSON), (429, JSON), (200, "text/plain")])
-def test_a_failing_upstream_leaves_the_page_stale(mirror, status, type):
-    mirror.status, mirror.type = status, type
+@pytest.mark.parametrize(("status", "content_type"), [(500, JSON), (403, JSON), (429, JSON), (200, "text/plain")])
+def test_a_failing_upstream_leaves_the_page_stale(mirror, status, content_type):
+    mirror.status, mirror.type = status, content_type
     with pytest.raises(UpstreamError):
         mirror.cache.get("alpha")
     mirror.status, mirror.type = 200, JSON
     mirror.cache.get("alpha")
     mirror.now += FRESHNESS
-    mirror.status, mirror.type, mirror.etag = status, type, '"2"'
+    mirror.status, mirror.type, mirror.etag = status, content_type, '"2"'
     stale = mirror.cache.get("alpha")
     assert (version(stale), stale.fresh_for) == ("1", config.FAILURE_FRESHNESS)
     assert stale.error
@@ -153,7 +153,7 @@ def test_an_unexpected_failure_leaves_the_page_stale(mirror, monkeypatch):
     def fail(*_arguments):
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(pages, "parse", fail)
+    monkeypatch.setattr(page_cache, "parse", fail)
     stale = mirror.cache.get("alpha")
     assert (version(stale), stale.error) == ("1", "RecursionError: too deep, getting the page of alpha")
     with pytest.raises(UpstreamError, match="RecursionError: too deep"):
@@ -184,7 +184,7 @@ def test_an_old_page_is_served_if_the_upstream_does_not_respond(mirror):
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_project_is_removed_after_two_answers(mirror, status):
+def test_a_project_is_removed_after_two_denials(mirror, status):
     mirror.cache.get("alpha")
     mirror.now += FRESHNESS
     mirror.status = status
@@ -200,7 +200,7 @@ def test_a_project_is_removed_after_two_answers(mirror, status):
     assert page_store.removed(mirror.cache.store.folder, mirror.now) == []
 
 
-def test_one_denial_removes_nothing(mirror):
+def test_one_denial_does_not_remove_a_project(mirror):
     mirror.cache.get("alpha")
     mirror.now += FRESHNESS
     mirror.status = 404
@@ -234,12 +234,12 @@ def test_a_new_project_is_found_within_ten_seconds(mirror):
 
 
 def test_clients_share_a_request(mirror):
-    arrived, go_on = threading.Event(), threading.Event()
+    arrived, is_released = threading.Event(), threading.Event()
     answer = mirror.server.answer
 
     def wait(handler):
         arrived.set()
-        assert go_on.wait(30)
+        assert is_released.wait(30)
         answer(handler)
 
     mirror.server.answer = wait
@@ -247,14 +247,14 @@ def test_clients_share_a_request(mirror):
         mirror.cache.flights.start("alpha", lambda: mirror.cache.revalidate("alpha", None)) for _client in range(5)
     ]
     assert arrived.wait(30)
-    go_on.set()
+    is_released.set()
     assert {page_cache.page_of(future.result(30).form())["files"][0]["filename"] for future in futures} == {
         "alpha-1.zip"
     }
     assert len(mirror.server.requests) == 1
 
 
-def test_a_page_that_was_stored_meanwhile_is_revalidated(mirror):
+def test_a_page_that_another_request_has_stored_is_revalidated(mirror):
     absent = mirror.cache.open("alpha")
     mirror.cache.get("alpha")
     assert (absent, mirror.cache.current("alpha", absent).error) == (None, "")
@@ -263,19 +263,20 @@ def test_a_page_that_was_stored_meanwhile_is_revalidated(mirror):
     assert mirror.cache.current("alpha", absent).error
 
 
-def test_who_waits_too_long_gets_the_stale_page(mirror, monkeypatch):
-    monkeypatch.setattr(page_cache, "WAIT", 0.05)
-    go_on = threading.Event()
+def test_a_client_that_waits_too_long_gets_the_stale_page(mirror, monkeypatch):
+    for name in ("PAGE_TIMEOUT", "REVALIDATION_TIMEOUT"):
+        monkeypatch.setattr(config, name, 0.05)
+    is_released = threading.Event()
     mirror.cache.get("alpha")
     answer = mirror.server.answer
-    mirror.server.answer = lambda handler: (go_on.wait(30), answer(handler))
+    mirror.server.answer = lambda handler: (is_released.wait(30), answer(handler))
     mirror.now += FRESHNESS
     try:
         assert "has not arrived" in mirror.cache.get("alpha").error
         with pytest.raises(UpstreamError, match="has not arrived"):
             mirror.cache.get("beta")
     finally:
-        go_on.set()
+        is_released.set()
 
 
 def test_another_upstream_has_other_pages(mirror, tmp_path):
@@ -316,7 +317,7 @@ def test_a_file_is_found_although_the_stored_page_is_damaged(mirror):
     stored = mirror.cache.store.path("alpha")
     stored.write_bytes(stored.read_bytes()[:-2])
     mirror.cache.store.get("alpha").confirm(mirror.now)
-    assert mirror.cache.find("alpha", path) == file
+    assert mirror.cache.find("alpha", path, config.max_stale()) == file
 
 
 def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
@@ -326,7 +327,7 @@ def test_a_page_that_can_not_be_stored_is_served(mirror, monkeypatch):
     monkeypatch.setattr(page_store.os, "replace", fail)
     assert version(mirror.cache.get("alpha")) == "1"
     (path, file) = next(mirror.cache.listing("alpha").newest_first())
-    assert mirror.cache.find("alpha", path) == file
+    assert mirror.cache.find("alpha", path, config.max_stale()) == file
     assert list(mirror.cache.store.folder.iterdir()) == []
 
 
@@ -385,7 +386,7 @@ def test_only_normalized_names_are_requested(mirror, project):
         mirror.cache.get(project)
     assert caught.value.status == 404
     with pytest.raises(UpstreamError, match="is not the name of a project"):
-        mirror.cache.find(project, "+f/a.zip")
+        mirror.cache.find(project, "+f/a.zip", config.max_stale())
     assert mirror.server.requests == []
 
 
@@ -397,7 +398,7 @@ def test_a_page_with_the_longest_name_is_stored(mirror):
 
 @pytest.fixture
 def large(monkeypatch, tmp_path):
-    """Have all pages count as large."""
+    """Treat all pages as large."""
     monkeypatch.setattr(page_cache, "LARGE", 10)
     monkeypatch.setattr(config, "TEMPORARY", tmp_path)
 
@@ -409,7 +410,7 @@ def test_a_large_page_is_served(mirror):
 
 
 @pytest.mark.usefixtures("large")
-def test_a_large_page_that_is_none_is_an_error_and_replaces_no_other(mirror):
+def test_a_large_response_that_is_no_page_is_an_error_and_replaces_no_page(mirror):
     mirror.type = "text/plain"
     with pytest.raises(UpstreamError, match="text/plain"):
         mirror.cache.get("alpha")
@@ -424,17 +425,28 @@ def test_a_file_is_found_on_a_page_that_is_not_fresh(mirror):
     ((path, file),) = mirror.cache.listing("alpha").newest_first()
     mirror.now += FRESHNESS
     mirror.status = 503
-    assert mirror.cache.find("alpha", path) == file
+    assert mirror.cache.find("alpha", path, config.max_stale()) == file
     assert len(mirror.server.requests) == 1
-    # A path that the page lacks can be that of a new release.
-    assert mirror.cache.find("alpha", path + ".other") is None
+    # A path that the page does not have can belong to a new release.
+    assert mirror.cache.find("alpha", path + ".other", config.max_stale()) is None
     assert len(mirror.server.requests) == 2
     mirror.now += 3600
-    mirror.cache.find("alpha", path)
+    mirror.cache.find("alpha", path, config.max_stale())
     assert len(mirror.server.requests) == 3
 
 
-def test_a_file_is_searched_without_having_the_page_in_memory(mirror, monkeypatch, tmp_path):
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_the_page_of_a_denied_file_is_requested_again_once_in_a_while(mirror, status):
+    ((path, file),) = mirror.cache.listing("alpha").newest_first()
+    mirror.status = status
+    for requests in (2, 3):
+        for _request in range(3):
+            assert mirror.cache.find_current("alpha", path) == file
+        assert len(mirror.server.requests) == requests
+        mirror.now += config.FAILURE_FRESHNESS
+
+
+def test_searching_a_file_does_not_read_the_page_into_memory(mirror, monkeypatch, tmp_path):
     monkeypatch.setattr(config, "TEMPORARY", tmp_path)
     files = [{"filename": f"alpha-{number}.zip", "url": f"https://files.example/{number}"} for number in range(20_000)]
     content = json.dumps({"files": files}).encode()
@@ -442,15 +454,15 @@ def test_a_file_is_searched_without_having_the_page_in_memory(mirror, monkeypatc
     (path, _file) = next(mirror.cache.listing("alpha").newest_first())
     tracemalloc.start()
     try:
-        assert mirror.cache.find("alpha", path)["filename"] == "alpha-19999.zip"
-        assert mirror.cache.find("alpha", "+e/missing") is None
+        assert mirror.cache.find("alpha", path, config.max_stale())["filename"] == "alpha-19999.zip"
+        assert mirror.cache.find("alpha", "+e/missing", config.max_stale()) is None
         _allocated, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < len(content) / 4
 
 
-def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeypatch):
+def test_during_an_outage_only_the_first_client_waits(mirror, monkeypatch):
     for name in ("alpha", "beta"):
         mirror.cache.get(name)
     mirror.now += FRESHNESS
@@ -462,7 +474,7 @@ def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(mirror.cache.upstream, "receive", fail)
         assert mirror.cache.get("alpha").error == "no route to host"
-    # For a moment, this is true of other projects too.
+    # For a moment, this applies to other projects too.
     requests = len(mirror.server.requests)
     assert [mirror.cache.get(name).error for name in ("alpha", "beta")] == ["no route to host"] * 2
     assert len(mirror.server.requests) == requests
@@ -470,7 +482,7 @@ def test_while_the_upstream_is_unreachable_no_client_waits_again(mirror, monkeyp
     assert mirror.cache.get("beta").error == ""
 
 
-def test_a_page_that_fails_leaves_those_of_other_projects_fresh(mirror):
+def test_a_failing_page_does_not_affect_other_projects(mirror):
     for name in ("alpha", "beta"):
         mirror.cache.get(name)
     mirror.now += FRESHNESS

@@ -1,4 +1,4 @@
-"""What the image's page_store.py does if the disk fails."""
+"""How the image's page_store.py stores pages, also if the disk fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from devpi_mirror.page_store import Header, PageStore, tag_of
 
 
 @pytest.mark.parametrize("project", ["absent", "a" * 300])
-def test_a_page_that_can_not_be_read_is_not_there(tmp_path, project):
+def test_a_page_that_can_not_be_read_does_not_exist(tmp_path, project):
     assert PageStore(tmp_path).get(project) is None
 
 

@@ -1,4 +1,4 @@
-"""What the image's pages.py makes of an upstream's pages."""
+"""How the image's parsing.py, listing.py, rendering.py and pages.py convert an upstream's pages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from urllib.parse import urljoin
 
 import pytest
 from attrs import evolve
-from devpi_mirror import compat, pages
+from devpi_mirror import compat, pages, parsing, rendering
 from devpi_mirror.digests import ALGORITHMS
+from devpi_mirror.listing import LISTED, Listing, localize
 
 URL = "https://upstream.example/simple/alpha/"
 SHA256 = "0123456789abcdef" * 4
@@ -38,7 +39,7 @@ PAGE = {
 
 
 def parse(page: object, content_type: str = pages.JSON) -> pages.Page:
-    return pages.parse(json.dumps(page).encode(), content_type, URL)
+    return parsing.parse(json.dumps(page).encode(), content_type, URL)
 
 
 def page_of(*files: dict) -> dict:
@@ -58,15 +59,15 @@ def page_of(*files: dict) -> dict:
 def test_all_fields_of_json_are_preserved(content_type):
     page = parse(PAGE, content_type)
     assert page == {**PAGE, "files": [{**WHEEL, "url": "https://upstream.example/files/alpha-1.0-py3-none-any.whl"}]}
-    listing = pages.localize(page, "root/pypi")
-    shown = json.loads(pages.render_json(page))
+    listing = localize(page, "root/pypi")
+    shown = json.loads(rendering.render_json(page))
     link = shown["files"][0].pop("url")
     assert link == "../../../../root/pypi/-f/012/3456789abcdef/alpha-1.0-py3-none-any.whl"
     assert shown == {**PAGE, "files": [{key: value for key, value in WHEEL.items() if key != "url"}]}
     path = "+f/012/3456789abcdef/alpha-1.0-py3-none-any.whl"
     assert pages.linked_path(link, "root/pypi") == path
-    found = pages.Listing(listing).find(path)
-    assert found == {key: found[key] for key in pages.LISTED if key in WHEEL}
+    found = Listing(listing).find(path)
+    assert found == {key: found[key] for key in LISTED if key in WHEEL}
     assert found["url"] == "https://upstream.example/files/alpha-1.0-py3-none-any.whl"
 
 
@@ -104,9 +105,9 @@ def test_all_fields_of_json_are_preserved(content_type):
         (b"<a" + (b" x='<'" + b" x" * 20_000) * 4 + b">", "text/html", "too large"),
     ],
 )
-def test_what_is_no_page_is_an_error(content, content_type, reason):
+def test_a_response_that_is_no_page_is_an_error(content, content_type, reason):
     with pytest.raises(pages.PageError, match=reason):
-        pages.parse(content, content_type, URL)
+        parsing.parse(content, content_type, URL)
 
 
 @pytest.mark.parametrize("content", [b"<" * 400_000, b"<ab" * 400_000])
@@ -114,27 +115,27 @@ def test_html_that_is_no_page_takes_little_memory(content):
     tracemalloc.start()
     try:
         with pytest.raises(pages.PageError, match=r"too (large|many)"):
-            pages.parse(content, "text/html", URL)
+            parsing.parse(content, "text/html", URL)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(content)
     finally:
         tracemalloc.stop()
 
 
 def test_html_in_several_pieces_has_the_same_links(monkeypatch):
-    page = pages.parse(HTML, "text/html", URL)
-    monkeypatch.setattr(pages, "PIECE", 400)
-    assert pages.parse(HTML, "text/html", URL) == page
-    assert len(HTML) > 2 * pages.PIECE
+    page = parsing.parse(HTML, "text/html", URL)
+    monkeypatch.setattr(parsing, "PIECE", 400)
+    assert parsing.parse(HTML, "text/html", URL) == page
+    assert len(HTML) > 2 * parsing.PIECE
 
 
 def test_a_page_without_files_is_no_error():
-    assert pages.parse(b'<meta name="pypi:repository-version" content="1.1">', "text/html", URL)["files"] == []
+    assert parsing.parse(b'<meta name="pypi:repository-version" content="1.1">', "text/html", URL)["files"] == []
     assert parse(page_of())["files"] == []
 
 
 @pytest.mark.parametrize("title", ["<title>Links for alpha</title>", "<body><h1>\n links for Alpha</h1>"])
 def test_a_page_without_files_has_the_title_of_one(title):
-    assert pages.parse(title.encode(), "text/html", URL)["files"] == []
+    assert parsing.parse(title.encode(), "text/html", URL)["files"] == []
 
 
 @pytest.mark.parametrize("names", [("core", "dist-info"), ("dist-info", "core")])
@@ -145,7 +146,7 @@ def test_the_hash_of_core_metadata_is_preserved(names):
         f'<a href="a-1-py3-none-any.whl" data-{second}-metadata="true" data-{first}-metadata="sha256={SHA256}">a</a>'
     )
     for content in (link, swapped):
-        (file,) = pages.parse(content.encode(), "text/html", URL)["files"]
+        (file,) = parsing.parse(content.encode(), "text/html", URL)["files"]
         assert file["core-metadata"] == {"sha256": SHA256}
 
 
@@ -165,7 +166,7 @@ HTML = f"""<!DOCTYPE html><html><head>
 
 
 def test_html_has_the_fields_of_json():
-    page = pages.parse(HTML, "text/html; charset=utf-8", URL)
+    page = parsing.parse(HTML, "text/html; charset=utf-8", URL)
     assert page == {
         "meta": {"api-version": "1.4", "tracks": ["https://a.example/simple/alpha/"]},
         "project-status": {"status": "quarantined", "reason": "malware"},
@@ -195,8 +196,8 @@ def test_html_has_the_fields_of_json():
 
 
 def test_html_is_rendered_from_the_same_data():
-    page = pages.parse(HTML, "text/html", URL)
-    again = pages.parse(pages.render_html(page, "alpha"), "text/html", URL)
+    page = parsing.parse(HTML, "text/html", URL)
+    again = parsing.parse(rendering.render_html(page, "alpha"), "text/html", URL)
     assert again == page
 
 
@@ -214,13 +215,13 @@ def test_html_is_rendered_from_the_same_data():
     ],
 )
 def test_a_hash_can_be_any_part_of_a_fragment(fragment, hashes):
-    page = pages.parse(f'<a href="alpha-1.zip#{fragment}">a</a>'.encode(), "text/html", URL)
+    page = parsing.parse(f'<a href="alpha-1.zip#{fragment}">a</a>'.encode(), "text/html", URL)
     assert page["files"] == [{"filename": "alpha-1.zip", "url": f"{URL}alpha-1.zip", "hashes": hashes}]
 
 
-@pytest.mark.parametrize("extension", [*pages.EXTENSIONS, ".tar.Z", ".ZIP"])
-def test_links_to_files_of_all_kinds_are_kept(extension):
-    page = pages.parse(f'<a href="alpha-1.0{extension}">x</a>'.encode(), "text/html", URL)
+@pytest.mark.parametrize("extension", [*parsing.EXTENSIONS, ".tar.Z", ".ZIP"])
+def test_links_to_files_of_all_types_are_parsed(extension):
+    page = parsing.parse(f'<a href="alpha-1.0{extension}">x</a>'.encode(), "text/html", URL)
     assert [file["filename"] for file in page["files"]] == [f"alpha-1.0{extension}"]
 
 
@@ -231,24 +232,24 @@ NESTED = json.loads("[" * 300 + "]" * 300)
 def test_a_page_that_can_not_be_written_is_an_error(field):
     page = parse(page_of({"filename": "alpha-1.zip", "url": "x", field: NESTED}))
     with pytest.raises(pages.PageError, match="Recursion limit"):
-        pages.render_json({"listing": pages.localize(page, "root/pypi").decode(), **page})
+        rendering.render_json({"listing": localize(page, "root/pypi").decode(), **page})
 
 
 def test_html_that_is_no_utf_8_is_an_error():
     content = b"<a href='\\ud800-1.zip'></a><a href='\\ud800/alpha-1.zip'></a>"
-    page = pages.parse(content, "text/html; charset=raw_unicode_escape", URL)
+    page = parsing.parse(content, "text/html; charset=raw_unicode_escape", URL)
     assert [file["filename"] for file in page["files"]] == ["alpha-1.zip"]
     with pytest.raises(pages.PageError):
-        pages.localize(page, "root/pypi")
+        localize(page, "root/pypi")
 
 
 @pytest.mark.parametrize("link", ["//[", "http://[", "https://]/alpha-1.zip", "http://\u2100.example/alpha-1.zip"])
 def test_a_link_that_is_no_url_is_left_out(link):
     page = parse(page_of({"filename": "alpha-1.zip", "url": link}, {"filename": "alpha-2.zip", "url": "x"}))
     assert [file["filename"] for file in page["files"]] == ["alpha-2.zip"]
-    assert pages.localize(page, "root/pypi")
+    assert localize(page, "root/pypi")
     html = f'<a href="{link}">1</a><a href="alpha-2.zip">2</a>'.encode()
-    assert [file["filename"] for file in pages.parse(html, "text/html", URL)["files"]] == ["alpha-2.zip"]
+    assert [file["filename"] for file in parsing.parse(html, "text/html", URL)["files"]] == ["alpha-2.zip"]
 
 
 @pytest.mark.parametrize(
@@ -259,29 +260,29 @@ def test_a_file_has_a_url_without_a_fragment(link):
     assert page["files"][0]["url"] == urljoin(URL, link)
 
 
-def test_a_base_that_is_no_url_does_not_count():
-    page = pages.parse(b'<base href="http://["><a href="alpha-1.zip">a</a>', "text/html", URL)
+def test_an_invalid_base_url_is_ignored():
+    page = parsing.parse(b'<base href="http://["><a href="alpha-1.zip">a</a>', "text/html", URL)
     assert page["files"][0]["url"] == f"{URL}alpha-1.zip"
 
 
-def test_a_base_element_counts():
-    page = pages.parse(b'<base href="https://c.example/x/"><a href="alpha-1.zip">a</a>', "text/html", URL)
+def test_links_are_relative_to_the_base_element():
+    page = parsing.parse(b'<base href="https://c.example/x/"><a href="alpha-1.zip">a</a>', "text/html", URL)
     assert page["files"][0]["url"] == "https://c.example/x/alpha-1.zip"
 
 
 @pytest.mark.parametrize("filename", ["../alpha-1.0.zip", "a/alpha.zip", "..", ".", "", "a\\b.zip", "a\n.zip"])
-def test_a_file_name_leads_out_of_no_folder(filename):
+def test_a_file_name_that_leads_out_of_its_folder_is_left_out(filename):
     assert parse(page_of({"filename": filename, "url": "x"}))["files"] == []
 
 
 @pytest.mark.parametrize("character", "\0\t\n\r\x1f\x7f\x80\x85\x9f\u2028\u2029")
-def test_a_file_name_breaks_no_line_or_header(character):
+def test_a_file_name_that_breaks_a_line_or_a_header_is_left_out(character):
     assert parse(page_of({"filename": f"a{character}.zip", "url": "x"}))["files"] == []
 
 
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDFFF])
-def test_a_file_name_is_utf_8(surrogate):
-    assert not pages.is_safe(f"a{chr(surrogate)}.zip")
+def test_a_file_name_that_is_not_utf_8_is_left_out(surrogate):
+    assert not parsing.is_safe(f"a{chr(surrogate)}.zip")
 
 
 # Spaces, a soft hyphen, a zero-width joiner, a private and an unassigned character, and one beyond 16 bits.
@@ -289,12 +290,12 @@ def test_a_file_name_is_utf_8(surrogate):
 def test_a_file_name_can_have_any_other_character(character):
     file = {"filename": f"alpha-1{character}.zip", "url": "x", "hashes": {"sha256": SHA256}}
     page = parse(page_of(file))
-    listing = pages.localize(page, "root/pypi")
+    listing = localize(page, "root/pypi")
     (listed,) = page["files"]
     assert (listed["filename"], listed["url"].isascii()) == (file["filename"], True)
-    found = pages.Listing(listing).find(pages.linked_path(listed["url"], "root/pypi"))
+    found = Listing(listing).find(pages.linked_path(listed["url"], "root/pypi"))
     assert found["filename"] == file["filename"]
-    assert json.loads(pages.render_json(page))["files"][0]["filename"] == file["filename"]
+    assert json.loads(rendering.render_json(page))["files"][0]["filename"] == file["filename"]
 
 
 @pytest.mark.parametrize(
@@ -328,26 +329,26 @@ def test_a_file_has_the_path_that_devpi_gives_it(hashes, url, path):
 
 @pytest.mark.parametrize("hashes", [{}, {"sha256": SHA256}])
 @pytest.mark.parametrize("userinfo", ["user:s3cret@", "s3cret@", "user:s3cret@s3cret@"])
-def test_credentials_of_a_link_are_sent_to_no_client(userinfo, hashes):
+def test_credentials_of_a_link_are_not_sent_to_clients(userinfo, hashes):
     url = f"http://{userinfo}h.example:81/a/alpha-1.zip"
     page = parse(page_of({"filename": "alpha-1.zip", "url": url, "hashes": hashes}))
-    listing = pages.localize(page, "root/pypi")
+    listing = localize(page, "root/pypi")
     (link,) = (file["url"] for file in page["files"])
     path = pages.linked_path(link, "root/pypi")
     assert path == ("+f/012/3456789abcdef/alpha-1.zip" if hashes else "+e/http_h.example_81_a/alpha-1.zip")
-    # The upstream still gets them.
-    assert pages.Listing(listing).find(path)["url"] == url
-    for content in (pages.render_json(page), pages.render_html(page, "alpha")):
+    # They are still sent to the upstream.
+    assert Listing(listing).find(path)["url"] == url
+    for content in (rendering.render_json(page), rendering.render_html(page, "alpha")):
         assert b"s3cret" not in content
 
 
 def devpi_path(url: str, name: str, digest: str) -> str:
     """Return the path that devpi gives to a file with a hash, which can be empty."""
     if compat.MAJOR < 7:
-        from devpi_common.url import URL as Link
+        from devpi_common.url import URL
         from devpi_server.filestore import key_from_link
 
-        located = key_from_link(LocatedKeys(), Link(f"{url}#{name}={digest}" if digest else url), "root", "pypi")
+        located = key_from_link(LocatedKeys(), URL(f"{url}#{name}={digest}" if digest else url), "root", "pypi")
     else:
         from devpi_server.filestore import Digests
         from devpi_server.model.simpleapi import SimpleInfo
@@ -381,11 +382,11 @@ def test_paths_are_those_of_devpi(name, digest):
 
 @pytest.mark.parametrize("batch", [1, 2, 1000])
 def test_of_files_with_the_same_path_the_first_is_found(monkeypatch, batch):
-    monkeypatch.setattr(pages, "LISTED_AT_A_TIME", batch)
+    monkeypatch.setattr("devpi_mirror.listing.BATCH", batch)
     file = {"filename": "alpha-1.zip", "hashes": {"sha256": SHA256}}
     page = parse(page_of(*({**file, "url": f"/{number}/alpha-1.zip"} for number in range(3))))
     path = pages.path_of(page["files"][0])
-    found = pages.Listing(pages.localize(page, "root/pypi")).find(path)
+    found = Listing(localize(page, "root/pypi")).find(path)
     assert found["url"] == "https://upstream.example/0/alpha-1.zip"
 
 
@@ -395,11 +396,11 @@ def test_links_are_valid_urls():
         for name in ("a b-1.zip", "a-1+cu118.zip", "é#?-1.zip")
     ]
     page = parse(page_of(*files))
-    listing = pages.localize(page, "root/pypi")
+    listing = localize(page, "root/pypi")
     links = [file["url"] for file in page["files"]]
     assert [link.rpartition("/")[2] for link in links] == ["a%20b-1.zip", "a-1+cu118.zip", "%C3%A9%23%3F-1.zip"]
     for name, link in zip((file["filename"] for file in files), links, strict=True):
-        assert pages.Listing(listing).find(pages.linked_path(link, "root/pypi"))["filename"] == name
+        assert Listing(listing).find(pages.linked_path(link, "root/pypi"))["filename"] == name
     for index in ("root/pypi", "alice/private"):
         assert urljoin(f"http://mirror/{index}/+simple/alpha/", links[0]).startswith("http://mirror/root/pypi/-f/012/")
 
@@ -416,7 +417,7 @@ def test_links_are_valid_urls():
 )
 def test_core_metadata_is_promised_for_wheels(file, promised):
     page = parse(page_of({"url": "x", **file}))
-    pages.localize(page, "root/pypi")
+    localize(page, "root/pypi")
     assert page["files"][0].get("core-metadata") == promised
 
 
@@ -460,7 +461,7 @@ def test_fields_of_several_pages_are_merged():
         (["active", None], 0),
     ],
 )
-def test_the_strictest_status_is_kept(statuses, kept):
+def test_a_merged_page_has_the_strictest_status(statuses, kept):
     found = [
         {**pages.empty("alpha"), **({"project-status": {"status": status, "reason": str(number)}} if status else {})}
         for number, status in enumerate(statuses)
@@ -472,7 +473,7 @@ def test_the_strictest_status_is_kept(statuses, kept):
 def test_merged_fields_can_have_any_type(value):
     page = {**page_of(), "meta": value, "versions": value, "project-status": value}
     for found in ([page, parse(PAGE)], [parse(PAGE), page], [page, page]):
-        assert pages.render_html(pages.merged(found), "alpha")
+        assert rendering.render_html(pages.merged(found), "alpha")
     assert pages.merged([page, parse(PAGE)])["project-status"] == PAGE["project-status"]
 
 
@@ -480,8 +481,8 @@ def test_a_page_is_escaped():
     hostile = {"filename": '"><script>-1.zip', "url": "x", "requires-python": '"><script>', "x": "'\"<"}
     keys = dict.fromkeys(('x"><script>', "x onclick", "x=y", "é", ""), "text") | {"y><script>": True}
     page = parse(page_of({**hostile, **keys}))
-    pages.localize(page, "root/pypi")
-    html = pages.render_html(page, "<script>")
+    localize(page, "root/pypi")
+    html = rendering.render_html(page, "<script>")
     assert b"<script" not in html
     assert sorted(re.findall(rb" (data-[^ ]*)=", html)) == [b"data-requires-python", b"data-x"]
 
@@ -498,6 +499,6 @@ def test_a_page_is_escaped():
         ('data-filename="../b.zip" data-url="file:///etc/passwd" data-hashes="x"', {}),
     ],
 )
-def test_attributes_replace_nothing_that_the_link_has(attribute, fields):
-    page = pages.parse(f'<a href="alpha-1.zip" {attribute}>a</a>'.encode(), "text/html", URL)
+def test_attributes_do_not_replace_the_fields_of_the_link(attribute, fields):
+    page = parsing.parse(f'<a href="alpha-1.zip" {attribute}>a</a>'.encode(), "text/html", URL)
     assert page["files"] == [{"filename": "alpha-1.zip", "url": f"{URL}alpha-1.zip", "hashes": {}, **fields}]

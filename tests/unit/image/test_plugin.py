@@ -1,4 +1,4 @@
-"""The image's plugin in a running devpi-server, with an upstream: what clients get."""
+"""The responses of the image's plugin in a running devpi-server, with an upstream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 import pytest
 from devpi_mirror import compat
 from devpi_mirror.pages import JSON
-from fake_upstream import Handler, serving
+from fake_upstream import Handler, send_slowly, serving
 from zips import OWN, metadata_of, zip_of
 
 IMAGE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "image"
@@ -43,7 +43,7 @@ OPENER = build_opener(ProxyHandler({}), NoRedirect())
 
 
 class Index:
-    """Answers requests for the pages and files of projects, which are made for the test that names them."""
+    """Responds to requests for pages and files of projects. Each project exists, so each test uses a name of its own."""
 
     def __init__(self) -> None:
         self.files = {}
@@ -69,8 +69,8 @@ class Index:
         elif handler.path.endswith(".metadata"):
             handler.send(200, METADATA)
         else:
-            asked = handler.headers.get("Range", "")
-            if asked.startswith("bytes=-"):
+            wanted = handler.headers.get("Range", "")
+            if wanted.startswith("bytes=-"):
                 handler.send(206, WHEEL, Content_Range=f"bytes 0-{len(WHEEL) - 1}/{len(WHEEL)}")
             else:
                 handler.send(200, WHEEL)
@@ -181,7 +181,7 @@ def file_url(mirror, project: str) -> str:
     return urljoin(page_url(mirror, project), file["url"])
 
 
-def test_a_page_is_the_upstreams_with_other_links(mirror, index):
+def test_a_page_has_all_fields_of_the_upstreams_page_and_other_links(mirror, index):
     index.fields["alpha"] = {"size": len(WHEEL), "upload-time": "2026-01-01T00:00:00Z", "of-the-future": [1]}
     response = page(mirror, "alpha")
     assert response.status == 200
@@ -241,7 +241,7 @@ def test_a_page_that_expands_to_too_much_is_an_error_of_the_upstream(mirror, ind
     ("path", "location"),
     [("Alpha_Beta.x/", "alpha-beta-x"), ("Alpha.Beta", "alpha-beta"), ("alpha", "alpha")],
 )
-def test_other_names_are_redirected(mirror, path, location):
+def test_names_that_are_not_normalized_are_redirected(mirror, path, location):
     response = request(f"{mirror.url}/root/pypi/+simple/{path}")
     assert (response.status, response.headers["Location"]) == (302, page_url(mirror, location))
 
@@ -288,7 +288,14 @@ def test_a_size_that_no_file_has_is_ignored(mirror, index, size):
     assert request(url).body == WHEEL
 
 
-def test_a_file_that_was_stored_meanwhile_is_sent(load, tmp_path, monkeypatch):
+def mirror_with(plugin, file):
+    """Return a mirror index whose cached page has one file."""
+    found = plugin.Mirror("root/pypi", file["url"], None)
+    found.cache = SimpleNamespace(find=lambda *_arguments: file)
+    return found
+
+
+def test_a_file_that_another_request_has_stored_is_sent(load, tmp_path, monkeypatch):
     # The devpi of the other tests is another process.
     monkeypatch.setattr(load("patches"), "apply", lambda: None)
     plugin = load("plugin")
@@ -298,9 +305,8 @@ def test_a_file_that_was_stored_meanwhile_is_sent(load, tmp_path, monkeypatch):
     stored.parent.mkdir(parents=True)
     stored.write_bytes(WHEEL)
     service = plugin.Service(None)
-    file = {"filename": stored.name, "url": "http://127.0.0.1:9/late"}
-    found = plugin.Mirror("root/pypi", None, SimpleNamespace(find=lambda *_arguments: file), None, None)
-    response = service.download_response(SimpleNamespace(method="GET", headers={}), found, path)
+    found = mirror_with(plugin, {"filename": stored.name, "url": "http://127.0.0.1:9/late"})
+    response = service.respond_with_download(SimpleNamespace(method="GET", headers={}), found, path)
     assert (response.status_code, response.body, service.downloads.count) == (200, WHEEL, 0)
 
 
@@ -314,13 +320,52 @@ def test_an_outdated_link_is_replaced_by_the_current_one(mirror, index, status, 
     for path in ("old?signature=1", "old?signature=1.metadata", "new?signature=2.metadata"):
         index.status[f"/{project}/{path}"] = status
     url = file_url(mirror, project)
-    denied = request(url + suffix)
-    assert (denied.status, f"the upstream answers {status}".encode() in denied.body) == (status, True)
     index.fields[project] = {"url": f"/{project}/new?signature=2"}
     assert request(url + suffix).body == (METADATA if suffix else WHEEL)
 
 
-def test_corrected_core_metadata_replaces_that_of_a_client(mirror, index, upstream):
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+@pytest.mark.parametrize("suffix", ["", ".metadata"])
+def test_a_denied_file_whose_link_is_current_has_the_status_of_the_upstream(mirror, index, upstream, status, suffix):
+    project = f"denied{status}{len(suffix)}"
+    index.fields[project] = {"url": f"/{project}/file"}
+    for path in ("file", "file.metadata"):
+        index.status[f"/{project}/{path}"] = status
+    url = file_url(mirror, project)
+    for _request in range(3):
+        denied = request(url + suffix)
+        assert (denied.status, f"the upstream answers {status}".encode() in denied.body) == (status, True)
+    # The page is requested once more for all of these requests.
+    assert upstream.paths().count(f"/simple/{project}/") == 2
+
+
+def test_the_entry_of_a_file_has_the_link_that_it_was_downloaded_from(mirror, index, upstream):
+    index.fields["relinked"] = {"url": "/relinked/old"}
+    index.status["/relinked/old"] = 404
+    url = file_url(mirror, "relinked")
+    index.fields["relinked"] = {"url": "/relinked/new"}
+    assert request(url).body == WHEEL
+    entry = json.loads(request(url, Accept="application/json").body)["result"]
+    assert entry["url"] == urljoin(upstream.url, "/relinked/new")
+
+
+def test_a_head_request_follows_a_link_that_has_moved(mirror, index):
+    index.fields["headmoved"] = {"url": "/headmoved/old"}
+    index.status["/headmoved/old"] = 403
+    url = file_url(mirror, "headmoved")
+    index.fields["headmoved"] = {"url": "/headmoved/new"}
+    response = request(url, "HEAD")
+    assert (response.status, response.headers["Content-Length"]) == (200, str(len(WHEEL)))
+
+
+def await_requests(upstream, *paths: str) -> None:
+    deadline = time.monotonic() + 30
+    while not set(paths) <= set(upstream.paths()):
+        assert time.monotonic() < deadline, upstream.paths()
+        time.sleep(0.05)
+
+
+def test_corrected_core_metadata_replaces_the_cached_one_of_a_client(mirror, index, upstream):
     project = "corrected"
     link = f"/files/{project}.metadata"
     contents = [METADATA, METADATA + b"Requires-Dist: forgotten\n"]
@@ -371,7 +416,9 @@ def test_an_evicted_file_is_downloaded_again_and_stored(mirror, upstream):
         stored.unlink()
 
 
-@pytest.mark.parametrize("hashes", [{}, {"md5": hashlib.md5(WHEEL).hexdigest()}, {"future": "0" * 64}])
+@pytest.mark.parametrize(
+    "hashes", [{}, {"md5": hashlib.md5(WHEEL, usedforsecurity=False).hexdigest()}, {"future": "0" * 64}]
+)
 def test_devpi_has_an_entry_of_a_stored_file(mirror, upstream, index, hashes):
     project = f"stored-{next(iter(hashes), 'none')}"
     # The last part of the URL is not the name of the file.
@@ -406,7 +453,7 @@ def test_devpi_finds_stored_files_consistent(mirror):
 @pytest.mark.parametrize(
     ("wanted", "start", "end"), [("bytes=5-9", 5, 10), ("bytes=5-", 5, None), ("bytes=-7", len(WHEEL) - 7, None)]
 )
-def test_a_part_of_a_new_file_is_sent(mirror, index, wanted, start, end):
+def test_a_part_of_a_new_file_is_sent(mirror, wanted, start, end):
     project = f"part{start}to{end or 'end'}"
     response = request(file_url(mirror, project), Range=wanted)
     assert (response.status, response.body) == (206, WHEEL[start:end])
@@ -420,34 +467,21 @@ def test_the_whole_file_is_sent_if_a_part_does_not_arrive_soon(load, tmp_path, m
     monkeypatch.setattr(load("config"), "FILES", tmp_path)
     monkeypatch.setattr(load("downloads"), "free_bytes", lambda _folder: 10**12)
     monkeypatch.setattr(plugin, "store_file", lambda *_arguments: None)
-    monkeypatch.setattr(plugin, "PART_WAIT", 0.01)
-    go_on = threading.Event()
-
-    def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(WHEEL)))
-        handler.end_headers()
-        handler.wfile.write(WHEEL[:10])
-        assert go_on.wait(30)
-        handler.wfile.write(WHEEL[10:])
-
-    with serving(answer) as server:
+    monkeypatch.setattr(load("config"), "PART_TIMEOUT", 0.01)
+    is_released = threading.Event()
+    with serving(send_slowly(WHEEL, 10, is_released)) as server:
         service = plugin.Service(None)
         service.downloads.folder = tmp_path / "tmp"
-        file = {"filename": "late-1.0-py3-none-any.whl", "url": f"{server.url}late"}
-        cache = SimpleNamespace(find=lambda *_arguments: file)
-        upstream = load("upstream").Upstream(server.url)
-        found = plugin.Mirror("root/pypi", upstream, cache, None, None)
+        found = mirror_with(plugin, {"filename": "late-1.0-py3-none-any.whl", "url": f"{server.url}late"})
+        requested = SimpleNamespace(method="GET", headers={"Range": "bytes=20-30"})
         try:
-            response = service.download_response(
-                SimpleNamespace(method="GET", headers={"Range": "bytes=20-30"}), found, f"+f/0/1/{file['filename']}"
-            )
+            response = service.respond_with_download(requested, found, "+f/0/1/late-1.0-py3-none-any.whl")
             assert (response.status_code, response.content_length) == (200, len(WHEEL))
         finally:
-            go_on.set()
+            is_released.set()
         assert b"".join(response.app_iter) == WHEEL
         service.downloads.pool.shutdown()
-        upstream.close()
+        found.upstream.close()
 
 
 @pytest.mark.parametrize("wanted", ["bytes=-0", "bytes=-00"])
@@ -456,21 +490,31 @@ def test_a_part_without_a_byte_is_ignored(mirror, wanted):
     assert (response.status, response.body, response.headers["Content-Range"]) == (200, WHEEL, None)
 
 
-def test_core_metadata_is_served(mirror, index, upstream):
+def test_core_metadata_is_served(mirror, index):
     for project, fields in (("alpha", {}), ("alpha.two", {"core-metadata": True})):
         index.fields[project] = {"filename": "alpha-1.0-py3-none-any.whl", **fields}
     response = request(file_url(mirror, "alpha") + ".metadata")
     assert (response.status, response.body) == (200, METADATA)
 
 
-def test_what_an_installer_requests_next_is_prefetched(mirror, upstream, index):
+def test_the_next_requests_of_an_installer_are_prefetched(mirror, upstream, index):
     index.fields["required"] = {"core-metadata": True}
     request(file_url(mirror, "alpha") + ".metadata", User_Agent="pip/26.0")
-    wanted = {"/simple/required/", "/files/alpha-1.0-py3-none-any.whl", "/files/required-1.0-py3-none-any.whl.metadata"}
-    deadline = time.monotonic() + 30
-    while not wanted <= set(upstream.paths()):
-        assert time.monotonic() < deadline, upstream.paths()
-        time.sleep(0.05)
+    await_requests(
+        upstream,
+        "/simple/required/",
+        "/files/alpha-1.0-py3-none-any.whl",
+        "/files/required-1.0-py3-none-any.whl.metadata",
+    )
+
+
+def test_a_prefetched_file_follows_a_link_that_has_moved(mirror, index, upstream):
+    index.fields["movedprefetch"] = {"url": "/movedprefetch/old", "core-metadata": True}
+    index.status["/movedprefetch/old"] = 403
+    url = file_url(mirror, "movedprefetch")
+    index.fields["movedprefetch"] = {"url": "/movedprefetch/new"}
+    assert request(url + ".metadata", User_Agent="pip/26.0").status == 200
+    await_requests(upstream, "/movedprefetch/new")
 
 
 @pytest.mark.parametrize(
@@ -501,7 +545,7 @@ def test_a_part_that_can_not_be_sent_is_an_error_with_the_reason(mirror, index):
     assert b"the file has the sha256 " in response.body
 
 
-def test_a_file_that_has_no_room_on_the_disk_is_refused(mirror, index):
+def test_a_file_without_room_on_the_disk_is_refused(mirror, index):
     def promise(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", str(10**15))
@@ -595,7 +639,8 @@ def test_a_public_project_adds_nothing_to_a_private_one(mirror, private, project
     assert b"-1.0-" not in request(f"{private}{project}/", Accept="text/html").body
 
 
-def test_a_public_project_adds_nothing_to_an_inherited_one(mirror, private):
+@pytest.mark.usefixtures("private")
+def test_a_public_project_adds_nothing_to_an_inherited_one(mirror):
     settings = {"bases": ["alice/private", "root/pypi"]}
     created = request(f"{mirror.url}/alice/derived", "PUT", settings, X_Devpi_Auth=mirror.auth)
     assert created.status == 200, created.body
@@ -636,7 +681,7 @@ def test_files_of_a_second_mirror_index_are_served(other, name):
 
 
 @pytest.fixture
-def merged(mirror, private, other, request):
+def merged(private, other, request):
     """The URL of a page that has files of two indexes."""
     if request.param == "own":
         return f"{private}shared/"
@@ -653,7 +698,8 @@ def second_page(index):
 
 @pytest.mark.parametrize("accept", ["text/html", JSON])
 @pytest.mark.parametrize("merged", ["own", "mirrors"], indirect=True)
-def test_a_merged_page_is_revalidated(merged, second_page, accept):
+@pytest.mark.usefixtures("second_page")
+def test_a_merged_page_is_revalidated(merged, accept):
     response = request(merged, Accept=accept)
     tag = response.headers["ETag"]
     again = request(merged, Accept=accept, If_None_Match=tag)
@@ -664,7 +710,8 @@ def test_a_merged_page_is_revalidated(merged, second_page, accept):
     assert response.headers["Warning"] is None
 
 
-def test_a_merged_page_is_fresh_as_long_as_its_sources(mirror, private, other, index, second_page):
+@pytest.mark.usefixtures("second_page")
+def test_a_merged_page_is_fresh_as_long_as_its_sources(private, other):
     def max_age(url):
         return int(re.match("max-age=([0-9]+)", request(url, Accept=JSON).headers["Cache-Control"])[1])
 
@@ -676,14 +723,16 @@ def test_a_merged_page_is_fresh_as_long_as_its_sources(mirror, private, other, i
 
 
 @pytest.mark.parametrize("merged", ["own", "mirrors"], indirect=True)
-def test_a_merged_page_has_the_same_files_in_both_forms(merged, second_page):
+@pytest.mark.usefixtures("second_page")
+def test_a_merged_page_has_the_same_files_in_both_forms(merged):
     page = json.loads(gzip.decompress(request(merged, Accept=JSON, Accept_Encoding="gzip").body))
     html = request(merged, Accept="text/html").body.decode()
     assert re.findall(">([^<]+)</a>", html) == [file["filename"] for file in page["files"]]
     assert len(page["files"]) == 2
 
 
-def test_a_merged_page_lists_the_versions_of_its_files(private, other, index, second_page):
+@pytest.mark.usefixtures("second_page")
+def test_a_merged_page_lists_the_versions_of_its_files(private, other, index):
     def versions(url):
         return json.loads(request(url, Accept=JSON, Cache_Control="no-cache").body).get("versions")
 
@@ -700,7 +749,8 @@ def test_a_merged_page_lists_the_versions_of_its_files(private, other, index, se
 
 
 @pytest.mark.parametrize("merged", ["own", "mirrors"], indirect=True)
-def test_a_merged_page_of_a_stale_page_has_a_warning(mirror, merged, index, second_page):
+@pytest.mark.usefixtures("second_page")
+def test_a_merged_page_of_a_stale_page_has_a_warning(mirror, merged, index):
     project = merged.rstrip("/").rpartition("/")[2]
     tag = request(merged, Accept=JSON).headers["ETag"]
     index.status[f"/simple/{project}/"] = 429
@@ -717,7 +767,7 @@ def test_a_merged_page_of_a_stale_page_has_a_warning(mirror, merged, index, seco
     assert "(root/pypi)" in log
 
 
-def test_a_failing_page_is_no_reason_to_deny_its_files(mirror, index, upstream):
+def test_files_of_a_failing_page_have_the_status_of_the_page(mirror, index, upstream):
     index.status["/simple/limited/"] = 429
     digest = hashlib.sha256(WHEEL).hexdigest()
     for name in ("limited-1.0-py3-none-any.whl", "limited-1.0.tar.gz"):
@@ -726,7 +776,7 @@ def test_a_failing_page_is_no_reason_to_deny_its_files(mirror, index, upstream):
     assert {path for path in upstream.paths() if "limited" in path} == {"/simple/limited/"}
 
 
-def test_few_projects_are_searched_for_a_file(mirror, index, upstream):
+def test_the_number_of_projects_that_are_searched_for_a_file_is_limited(mirror, upstream):
     name = "-".join(["searched"] * 20) + ".tar.gz"
     assert request(f"{mirror.url}/root/pypi/+f/012/3456789abcdef/{name}").status == 404
     assert 0 < len([path for path in upstream.paths() if "searched" in path]) <= 4
@@ -742,7 +792,8 @@ def test_an_uploaded_file_is_served_with_its_metadata(private):
 
 
 @pytest.mark.parametrize("name", ["root/pypi", "alice/private"])
-def test_devpi_lists_the_versions_of_a_public_project(mirror, private, name):
+@pytest.mark.usefixtures("private")
+def test_devpi_lists_the_versions_of_a_public_project(mirror, name):
     response = request(f"{mirror.url}/{name}/versions", Accept="application/json")
     assert response.status == 200, response.body
     found = json.loads(response.body)["result"]
@@ -752,7 +803,8 @@ def test_devpi_lists_the_versions_of_a_public_project(mirror, private, name):
 
 
 @pytest.mark.parametrize("name", ["root/pypi", "alice/private"])
-def test_devpi_tolerates_files_without_a_version(mirror, private, index, name):
+@pytest.mark.usefixtures("private")
+def test_devpi_tolerates_files_without_a_version(mirror, index, name):
     index.others["odd"] = ["odd.deb", "odd-1.0.whl", "other-1.0-py3-none-any.whl"]
     response = request(f"{mirror.url}/{name}/odd", Accept="application/json")
     assert response.status == 200, response.body
@@ -768,12 +820,13 @@ def test_a_public_project_adds_its_files_if_it_is_allowed(private):
     assert b"shared-9.0" in request(f"{private}shared/", Accept="text/html").body
 
 
-def test_an_unknown_project_is_none(mirror, private, index):
+def test_an_unknown_project_is_not_found(private, index):
     index.status["/simple/nothing/"] = 404
     assert request(f"{private}nothing/", Accept=JSON).status == 404
 
 
-def test_changes_need_a_user(mirror, private, upstream):
+@pytest.mark.usefixtures("private")
+def test_changes_need_a_user(mirror, upstream):
     body = {"name": "alpha", "version": "1.0", "posturl": f"{upstream.url}pushed", "username": "a", "password": "b"}
     for path in ("/root/pypi", "/alice/private/", "/root/pypi/+e/http_a/b-1.0.zip"):
         response = request(f"{mirror.url}{path}", "POST", body, Content_Type="application/json")
@@ -781,7 +834,7 @@ def test_changes_need_a_user(mirror, private, upstream):
     assert "/simple/pushed" not in upstream.paths()
 
 
-def test_a_request_that_needs_no_user_is_small(mirror):
+def test_a_request_that_needs_no_user_has_a_size_limit(mirror):
     body = {"user": "a" * 100_000}
     outside = {"X-Outside-Url": "http://localhost/outside"}
     for method, path, headers in (
@@ -803,7 +856,7 @@ def push(mirror, project: str, *, source: str = "root/pypi", method: str = "POST
     ("method", "source", "hashes"),
     [
         ("POST", "root/pypi", {"sha256": hashlib.sha256(WHEEL).hexdigest()}),
-        ("PUSH", "root/pypi/", {"md5": hashlib.md5(WHEEL).hexdigest()}),
+        ("PUSH", "root/pypi/", {"md5": hashlib.md5(WHEEL, usedforsecurity=False).hexdigest()}),
         ("POST", "root/pypi/", {}),
     ],
 )
@@ -872,7 +925,8 @@ def test_a_release_is_pushed_to_another_server(mirror, upstream, monkeypatch):
         ("pushbroken", "/files/pushbroken-1.0-py3-none-any.whl", 500, 503),
     ],
 )
-def test_a_push_reports_errors_of_the_upstream(mirror, private, index, project, path, status, expected):
+@pytest.mark.usefixtures("private")
+def test_a_push_reports_errors_of_the_upstream(mirror, index, project, path, status, expected):
     index.status[path] = status
     response = push(mirror, project)
     assert (response.status, response.headers["Content-Type"]) == (expected, "application/json")
@@ -881,21 +935,24 @@ def test_a_push_reports_errors_of_the_upstream(mirror, private, index, project, 
     assert message.endswith(" Nothing was pushed.")
 
 
-def test_a_push_of_an_unknown_version_is_an_error_of_devpi(mirror, private, upstream):
+@pytest.mark.usefixtures("private")
+def test_a_push_of_an_unknown_version_is_an_error_of_devpi(mirror, upstream):
     response = push(mirror, "otherversion", version="3.0", targetindex="alice/private")
     assert response.status == 400
     assert json.loads(response.body)["message"] == "there are no files for otherversion 3.0 on stage root/pypi"
     assert not [path for path in upstream.paths() if path.startswith("/files/otherversion")]
 
 
-def test_devpi_does_not_push_what_an_index_inherits(mirror, private, upstream):
+@pytest.mark.usefixtures("private")
+def test_devpi_does_not_push_what_an_index_inherits(mirror, upstream):
     response = push(mirror, "onlyinherited", source="alice/private", targetindex="alice/private")
     assert response.status == 400
     assert "there are no files for onlyinherited 1.0 on stage alice/private" in response.body.decode()
     assert not [path for path in upstream.paths() if path.startswith("/files/onlyinherited")]
 
 
-def test_a_release_of_a_private_index_is_pushed(mirror, private):
+@pytest.mark.usefixtures("private")
+def test_a_release_of_a_private_index_is_pushed(mirror):
     created = request(f"{mirror.url}/root/target", "PUT", {"bases": []}, X_Devpi_Auth=mirror.auth)
     assert created.status == 200, created.body
     response = push(mirror, "own", source="alice/private", version="9.0", targetindex="root/target")

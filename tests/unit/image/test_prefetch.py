@@ -1,4 +1,4 @@
-"""What the image's prefetch.py requests for an installer that requests the metadata of a release."""
+"""What the image's prefetch.py requests after an installer has requested the metadata of a release."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import threading
 from functools import partial
 
 import pytest
-from devpi_mirror import pages, prefetch
+from devpi_mirror import prefetch
 from devpi_mirror.core_metadata import headers_of
+from devpi_mirror.listing import Listing, localize
 from devpi_mirror.prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel, required
 
 METADATA = b"""Metadata-Version: 2.1
@@ -24,7 +25,7 @@ Requires-Dist: of-the-description
 
 
 class Recorded(Prefetcher):
-    """Records what it prefetches; ``now`` is the time."""
+    """Records what it prefetches. ``now`` is the time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,7 +33,7 @@ class Recorded(Prefetcher):
         super().__init__(self.seen.append, lambda: self.now)
 
     def request(self, version: str, metadata: bytes, project: str = "black") -> None:
-        """Do what the plugin does when the metadata of a release is requested."""
+        """Do the same as the plugin when a client requests the metadata of a release."""
         is_first = self.is_first_request(project)
         self.metadata_is_sent(metadata, partial(self.seen.append, f"{project}-{version}") if is_first else None)
 
@@ -59,21 +60,21 @@ def test_pages_and_the_file_are_prefetched(prefetcher):
     assert prefetcher.all_seen() == ["black-26.1", "click", "typing-extensions"]
 
 
-def test_what_was_prefetched_lately_is_not_prefetched_again(prefetcher):
+def test_a_project_is_not_prefetched_again_soon(prefetcher):
     for project in ("black", "flake8"):
         prefetcher.request("1", METADATA, project)
     # In its turn, so that the others have been planned.
     prefetcher.plans.submit(lambda: None).result()
-    prefetcher.now += prefetch.ONE_IN
+    prefetcher.now += prefetch.INTERVAL
     prefetcher.request("2", METADATA)
     assert prefetcher.all_seen() == sorted(["black-1", "black-2", "flake8-1", *["click", "typing-extensions"] * 2])
 
 
-def test_of_a_project_whose_releases_are_tried_one_file_is_prefetched(prefetcher):
+def test_one_file_of_a_project_is_prefetched_although_several_releases_are_tried(prefetcher):
     for version in ("26.1", "25.1"):
         prefetcher.request(version, b"")
     prefetcher.plans.submit(lambda: None).result()
-    prefetcher.now += prefetch.ONE_IN + 1
+    prefetcher.now += prefetch.INTERVAL + 1
     prefetcher.request("24.1", b"")
     assert prefetcher.all_seen() == ["black-24.1", "black-26.1"]
 
@@ -100,7 +101,7 @@ def test_metadata_with_many_requirements_is_parsed_in_part_and_in_another_thread
     assert parsed_by != [threading.current_thread()]
 
 
-def test_only_headers_wait_and_not_those_that_are_too_long(prefetcher):
+def test_only_headers_of_limited_length_are_queued(prefetcher):
     waiting = []
     prefetcher.submit = lambda _pool, _task, headers, _prefetch_file: waiting.append(headers)
     prefetcher.request("26.1", METADATA + bytes(12_000_000))
@@ -109,28 +110,30 @@ def test_only_headers_wait_and_not_those_that_are_too_long(prefetcher):
     assert len(waiting) == 1
 
 
-def test_metadata_that_waits_is_limited(prefetcher):
-    go_on = threading.Event()
+def test_the_number_of_queued_releases_is_limited(prefetcher):
+    is_released = threading.Event()
     planned = []
-    prefetcher.plan = lambda headers, _prefetch_file: (go_on.wait(60), planned.append(headers))
-    for number in range(2 * prefetch.PLANS):
+    prefetcher.plan = lambda headers, _prefetch_file: (is_released.wait(60), planned.append(headers))
+    for number in range(2 * prefetch.QUEUED_RELEASES):
         prefetcher.request("1", METADATA, f"project{number}")
-    go_on.set()
+    is_released.set()
     prefetcher.all_seen()
-    assert len(planned) == prefetch.PLANS
+    assert len(planned) == prefetch.QUEUED_RELEASES
 
 
-def test_projects_that_wait_are_limited(prefetcher):
-    go_on = threading.Event()
-    for number in range(2 * prefetch.TASKS):
-        prefetcher.submit(prefetcher.projects, lambda name: (go_on.wait(60), prefetcher.seen.append(name)), str(number))
-    go_on.set()
-    assert len(prefetcher.all_seen()) == prefetch.TASKS
+def test_the_number_of_queued_projects_is_limited(prefetcher):
+    is_released = threading.Event()
+    for number in range(2 * prefetch.QUEUED_PROJECTS):
+        prefetcher.submit(
+            prefetcher.projects, lambda name: (is_released.wait(60), prefetcher.seen.append(name)), str(number)
+        )
+    is_released.set()
+    assert len(prefetcher.all_seen()) == prefetch.QUEUED_PROJECTS
 
 
-def listing(*filenames: str, **fields: str) -> pages.Listing:
+def listing(*filenames: str, **fields: str) -> Listing:
     files = [{"filename": name, "url": f"https://files.example/{name}", **fields} for name in filenames]
-    return pages.Listing(pages.localize({"files": files}, "root/pypi"))
+    return Listing(localize({"files": files}, "root/pypi"))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def listing(*filenames: str, **fields: str) -> pages.Listing:
         ([], None),
     ],
 )
-def test_the_wheel_that_installers_are_likely_to_take(filenames, expected):
+def test_the_wheel_that_installers_are_likely_to_choose(filenames, expected):
     path, file = likely_wheel(listing(*filenames)) or ("", {"filename": None})
     assert file["filename"] == expected
     assert path == f"+e/https_files.example/{expected}" or not expected
@@ -159,7 +162,7 @@ def test_a_yanked_wheel_is_not_a_likely_one():
     assert likely_wheel(listing("a-1.0-py3-none-any.whl", yanked="broken")) is None
 
 
-def test_metadata_that_no_client_requests_is_limited():
+def test_the_size_of_unrequested_metadata_is_limited():
     unrequested = Unrequested(limit=10)
     for key in ("a", "b", "c"):
         unrequested.put(key, b"12345")
@@ -172,5 +175,5 @@ def test_metadata_that_no_client_requests_is_limited():
     ("agent", "is_installer"),
     [('pip/26.0 {"ci":null}', True), ("uv/0.9.1", True), ("poetry/2.0", False), ("curl/8 pip/26", False), ("", False)],
 )
-def test_installers_that_are_known(agent, is_installer):
+def test_installers_are_recognized_by_their_user_agent(agent, is_installer):
     assert bool(INSTALLERS.match(agent)) == is_installer

@@ -1,4 +1,4 @@
-"""Which requests the image's proxies.py sends through a proxy, and what clients get if the proxy can't be used."""
+"""Which requests the image's proxies.py sends through a proxy, and how it reports a proxy that can't be used."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def address(server):
         ("fe80::/10", ["http://[fe80::1]"], ["http://[fd00::1]"]),
     ],
 )
-def test_an_entry_exempts_hosts(entry, exempt, others):
+def test_an_entry_of_no_proxy_exempts_hosts(entry, exempt, others):
     exemptions = [proxies.exemption(entry)]
     assert [url for url in exempt + others if proxies.is_exempt(httpx.URL(url), exemptions)] == exempt
 
@@ -172,7 +172,7 @@ def test_an_entry_exempts_hosts(entry, exempt, others):
         ),
     ],
 )
-def test_another_entry_is_ignored(entry):
+def test_an_invalid_entry_of_no_proxy_is_ignored(entry):
     assert proxies.exemption(entry) is None
 
 
@@ -220,7 +220,7 @@ def test_a_redirect_to_an_exempt_host_is_requested_directly(client, monkeypatch,
         assert client().get(HTTP_URL) == b"direct"
 
 
-def test_tls_is_through_a_tunnel_that_is_used_again(client, monkeypatch, secure):
+def test_tls_uses_a_tunnel_that_is_reused(client, monkeypatch, secure):
     with tunneling(secure.server_port) as proxy:
         monkeypatch.setenv("https_proxy", f"bob:s3cr%25t@{address(proxy)}")
         own = client(HTTPS_URL)
@@ -233,7 +233,7 @@ def test_tls_is_through_a_tunnel_that_is_used_again(client, monkeypatch, secure)
 
 
 @pytest.mark.parametrize("no_proxy", ["", "127.0.0.0/8"])
-def test_connections_are_used_again(client, monkeypatch, direct, proxy, no_proxy):
+def test_connections_are_reused(client, monkeypatch, direct, proxy, no_proxy):
     monkeypatch.setenv("http_proxy", address(proxy))
     monkeypatch.setenv("no_proxy", no_proxy)
     own = client(direct.url)
@@ -244,7 +244,7 @@ def test_connections_are_used_again(client, monkeypatch, direct, proxy, no_proxy
 
 @pytest.mark.parametrize("no_proxy", ["", "127.0.0.0/8"])
 def test_connections_are_limited(client, monkeypatch, no_proxy):
-    monkeypatch.setattr(upstream.config, "READ_LIMIT", 0.2)
+    monkeypatch.setattr(upstream.config, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(upstream.config, "CONNECTIONS", 1)
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server:
         monkeypatch.setenv("http_proxy", address(server))
@@ -291,7 +291,7 @@ def test_the_errors_of_a_proxy_have_no_credentials(client, monkeypatch, url):
         "://",
     ],
 )
-def test_a_proxy_that_can_not_be_used_is_an_error_of_what_needs_it(client, monkeypatch, direct, value):
+def test_an_invalid_proxy_fails_only_requests_that_need_it(client, monkeypatch, direct, value):
     monkeypatch.setenv("HTTPS_PROXY", value)
     own = client(HTTPS_URL)
     with pytest.raises(UpstreamError, match="https_proxy is not the URL of an HTTP proxy, as in http://") as caught:
@@ -321,7 +321,7 @@ def test_devpi_serves_pages_with_these_settings(mirror, private):
     assert request(f"{private}own/").status == 200
 
 
-def test_a_page_that_needs_an_unavailable_proxy_is_unavailable(mirror):
+def test_a_page_that_needs_an_unavailable_proxy_is_an_error(mirror):
     values = {"type": compat.config.MIRROR_TYPES[compat.MAJOR >= 7], "mirror_url": HTTPS_URL}
     created = request(f"{mirror.url}/root/secure", "PUT", compat.renamed(values), X_Devpi_Auth=mirror.auth)
     assert created.status == 200, created.body

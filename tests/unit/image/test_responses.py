@@ -1,4 +1,4 @@
-"""The status, the headers and the text of the plugin's responses, of the mirror index and of one that inherits from it."""
+"""The status, headers and body of the plugin's responses, for the mirror index and for an index that inherits from it."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def get(mirror, name: str, project: str, **headers: str) -> SimpleNamespace:
 
 
 def respond(index, path: str, status: int, **headers: str) -> None:
-    """Have the upstream respond to requests for a path with this status and an empty body."""
+    """Set the status of the upstream's responses for a path."""
     index.answers[path] = lambda handler: handler.send(status, **headers)
 
 
 def list_files(index, project: str, *files: dict, **fields: object) -> None:
-    """Have the upstream list these files of a project."""
+    """Set the files that the upstream lists of a project."""
     listed = [{"url": f"/files/{file['filename']}", "hashes": {}, **file} for file in files]
     content = json.dumps({"meta": {"api-version": "1.4"}, "name": project, "files": listed, **fields}).encode()
     index.answers[f"/simple/{project}/"] = lambda handler: handler.send(200, content, Content_Type=JSON)
 
 
 def set_age(mirror, project: str, seconds: float) -> None:
-    """Have the upstream's last confirmation of a page be so many seconds ago."""
+    """Set when the upstream last confirmed a page, in seconds before now."""
     (path,) = (mirror.folder / "pages").rglob(f"{project}.page")
     then = time.time() - seconds
     os.utime(path, (then, then))

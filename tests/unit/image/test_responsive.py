@@ -1,12 +1,14 @@
-"""When the image's responsive.py takes devpi for hung."""
+"""When the image's responsive.py restarts devpi."""
 
 from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("supervisor")
+
 
 @pytest.fixture
-def responsive(load, supervisor):
+def responsive(load):
     return load("responsive")
 
 
@@ -15,34 +17,34 @@ def process(state: str = "RUNNING", seconds: int = 10) -> dict:
 
 
 def fail(error: Exception, cause: Exception | None = None):
-    def send(method, path, limit):
+    def send(*_arguments, **_options):
         raise error from cause
 
     return send
 
 
-def test_one_that_answers_is_not(responsive, monkeypatch):
-    monkeypatch.setattr(responsive, "send", lambda method, path, limit: {})
+def test_a_devpi_that_responds_is_not_hung(responsive, monkeypatch):
+    monkeypatch.setattr(responsive, "send", lambda *_arguments, **_options: {})
     assert not responsive.is_hung(process())
 
 
-def test_one_that_does_not_run_is_not(responsive, monkeypatch):
+def test_a_devpi_that_is_stopped_is_not_hung(responsive, monkeypatch):
     monkeypatch.setattr(responsive, "send", fail(responsive.Unavailable("timed out"), TimeoutError()))
     assert not responsive.is_hung(process("STOPPED"))
 
 
-def test_one_that_answers_too_late_is(responsive, monkeypatch):
+def test_a_devpi_that_responds_too_late_is_hung(responsive, monkeypatch):
     monkeypatch.setattr(responsive, "send", fail(responsive.Unavailable("timed out"), TimeoutError()))
     assert responsive.is_hung(process())
 
 
-def test_one_that_answers_with_an_error_is(responsive, monkeypatch):
+def test_a_devpi_that_responds_with_an_error_is_hung(responsive, monkeypatch):
     monkeypatch.setattr(responsive, "send", fail(responsive.StatusError("GET", "/+api", 500)))
     assert responsive.is_hung(process())
 
 
 @pytest.mark.parametrize("cause", [FileNotFoundError(), ConnectionRefusedError()])
-def test_one_that_starts_has_more_time(responsive, monkeypatch, cause):
+def test_a_devpi_that_starts_has_more_time(responsive, monkeypatch, cause):
     monkeypatch.setattr(responsive, "send", fail(responsive.Unavailable("no socket"), cause))
     assert not responsive.is_hung(process(seconds=60))
     assert responsive.is_hung(process(seconds=121))

@@ -1,4 +1,4 @@
-"""What the image's upstream.py sends to an upstream, and what it makes of its responses."""
+"""How the image's upstream.py sends requests to an upstream, and handles its responses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_credentials_do_not_follow_a_redirect_to_another_origin(client):
         assert "Authorization" not in other.requests[0][2]
 
 
-def test_a_redirect_has_no_body_that_fills_the_memory(client):
+def test_the_body_of_a_redirect_does_not_fill_the_memory(client):
     bomb = gzip.compress(bytes(100_000_000))
 
     def answer(handler):
@@ -62,7 +62,7 @@ def test_a_redirect_has_no_body_that_fills_the_memory(client):
         assert client(server).get(server.url) == b"there"
 
 
-def test_connections_are_used_again(client):
+def test_connections_are_reused(client):
     with serving(lambda handler: handler.send(200, b"x" * 10_000)) as server:
         own = client(server)
         for _request in range(5):
@@ -71,7 +71,7 @@ def test_connections_are_used_again(client):
 
 
 def test_pages_do_not_wait_for_files(client, monkeypatch):
-    monkeypatch.setattr(upstream.config, "READ_LIMIT", 1)
+    monkeypatch.setattr(upstream.config, "READ_TIMEOUT", 1)
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server, ExitStack() as files:
         own = client(server)
         for _file in range(upstream.config.FILE_CONNECTIONS):
@@ -80,7 +80,7 @@ def test_pages_do_not_wait_for_files(client, monkeypatch):
 
 
 def test_more_requests_than_connections_are_no_outage(client, monkeypatch):
-    monkeypatch.setattr(upstream.config, "READ_LIMIT", 0.2)
+    monkeypatch.setattr(upstream.config, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(upstream.config, "CONNECTIONS", 1)
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server:
         own = client(server)
@@ -129,7 +129,7 @@ def test_a_body_that_can_not_be_read_is_an_error(client, body, encoding, reason)
         (418, {}, (503, "10")),
     ],
 )
-def test_what_the_upstream_says_reaches_the_client(client, status, headers, expected):
+def test_the_status_and_retry_after_of_the_upstream_are_passed_on(client, status, headers, expected):
     with serving(lambda handler: handler.send(status, b"no", **headers)) as server:
         own = client(server)
         with pytest.raises(UpstreamError, match=f"answers {status} ") as caught:
@@ -137,11 +137,11 @@ def test_what_the_upstream_says_reaches_the_client(client, status, headers, expe
     assert (caught.value.status, caught.value.retry_after) == expected
 
 
-def test_a_connection_is_attempted_again(client, monkeypatch):
+def test_a_failed_connection_is_retried(client, monkeypatch):
     monkeypatch.setattr(upstream, "PAUSE", 0)
     attempts = []
 
-    def resolve(*arguments, **options):
+    def resolve(*arguments, **_options):
         attempts.append(arguments[0])
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -151,7 +151,7 @@ def test_a_connection_is_attempted_again(client, monkeypatch):
     assert (caught.value.status, len(attempts)) == (503, upstream.ATTEMPTS)
 
 
-def test_a_body_that_breaks_off_is_an_error(client):
+def test_an_interrupted_body_is_an_error(client):
     def answer(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", "100")
@@ -170,7 +170,7 @@ def test_a_url_that_can_not_be_requested_is_an_error(client, url):
 
 
 @pytest.mark.parametrize("status", [200, 206, 304, 404, 416, 500])
-def test_connections_are_used_again_after_each_status(client, status):
+def test_connections_are_reused_after_each_status(client, status):
     with serving(lambda handler: handler.send(status, b"" if status == 304 else b"x" * 1000)) as server:
         own = client(server)
         for _request in range(5):
@@ -179,7 +179,7 @@ def test_connections_are_used_again_after_each_status(client, status):
         assert len(server.connections) == 1
 
 
-def test_the_status_of_an_error_counts_although_its_body_breaks_off(client):
+def test_an_error_with_an_interrupted_body_has_its_status(client):
     def answer(handler):
         handler.send_response(404)
         handler.send_header("Content-Length", "100")
@@ -222,7 +222,7 @@ def test_a_redirect_loop_is_no_outage(client):
 
 
 def test_a_response_that_arrives_too_slowly_is_an_error(client, monkeypatch):
-    monkeypatch.setattr(upstream, "TRANSFER_LIMIT", 0)
+    monkeypatch.setattr(upstream.config, "TRANSFER_TIMEOUT", 0)
     too_slow = pytest.raises(UpstreamError, match="has not arrived")
     with too_slow, serving(lambda handler: handler.send(200, b"x" * 1_000_000)) as server:
         client(server).get(server.url)
@@ -235,7 +235,7 @@ def test_all_members_of_a_compressed_response_are_expanded(client):
 
 
 @pytest.mark.parametrize(("value", "passed_on"), [("77", "77"), ("\u0661", ""), ("soon", "")])
-def test_retry_after_is_passed_on_if_it_is_one(value, passed_on):
+def test_a_valid_retry_after_is_passed_on(value, passed_on):
     assert upstream.retry_after(value) == passed_on
 
 
@@ -247,5 +247,5 @@ def test_errors_have_no_secrets(client, monkeypatch):
         assert "s3cret" not in str(caught.value)
 
 
-def test_httpx_has_what_is_relied_on():
+def test_httpx_has_the_attributes_that_the_package_uses():
     assert issubclass(upstream.Truncated, httpx.SyncByteStream)

@@ -1,4 +1,4 @@
-"""Zip archives that a test gives to the image's files."""
+"""Zip archives for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def zip_of(content: bytes, name: str = OWN, compression: int = zipfile.ZIP_DEFLA
 
 
 def zip_with_directory(size: int) -> bytes:
-    """Return an archive whose table of contents has at least so many bytes."""
+    """Return an archive whose central directory has at least ``size`` bytes."""
     archive = zip_of(metadata_of("alpha", "1.0"))
     start = archive.index(b"PK\1\2")
     end = archive.index(b"PK\5\6")
@@ -34,7 +34,7 @@ def zip_with_directory(size: int) -> bytes:
 
 
 def with_size(archive: bytes, size: int) -> bytes:
-    """Return an archive of one file with another uncompressed size of it, in both of its headers."""
+    """Return an archive of one file with another uncompressed size in both of its headers."""
     start = archive.index(b"PK\1\2")
     size_field = struct.pack("<L", size)
     archive = archive[: start + 24] + size_field + archive[start + 28 :]

@@ -1,1 +1,1 @@
-"""What the collection's image adds to devpi-server."""
+"""The package that the collection's image adds to devpi-server."""

@@ -1,4 +1,4 @@
-"""Who may send a request that changes something. devpi checks that while it has its write lock, in part after other work."""
+"""Reject unauthorized changes before devpi handles them: devpi itself checks while it holds its write lock, or even later."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pyramid.httpexceptions import (  # type: ignore[import-untyped]
     HTTPUnauthorized,
 )
 
-# Bytes of a request without a user: a log-in, or the settings of a user, which devpi reads into memory.
+# Bytes of a request without a user: a login, or the settings of a user. devpi reads it into memory.
 BODY_LIMIT = 65_536
-# Passwords that are compared at a time, each of which takes 64 MB of memory.
+# Passwords that are verified at a time, each of which takes 64 MB of memory.
 PASSWORDS = 2
 
 
@@ -29,7 +29,7 @@ def is_test_result(request: Any) -> bool:
 
 
 def needs_user(request: Any) -> bool:
-    """Return whether a request may only be sent by a user: it changes an index, or has devpi send requests to other hosts."""
+    """Return whether only a user may send a request: it changes an index, or makes devpi send requests to other hosts."""
     if is_test_result(request) and os.environ.get("DEVPI_MIRROR_ANONYMOUS_TEST_RESULTS"):
         return False
     return is_change(request) and request.path_info.strip("/").count("/") > 0
@@ -47,7 +47,7 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     comparisons = threading.BoundedSemaphore(PASSWORDS)
 
     def get_user(request: Any) -> Any:
-        """Return the name of the user who sends a request, or None. Pyramid keeps it for the rest of the request."""
+        """Return the name of the authenticated user, or None. Pyramid caches it for the rest of the request."""
         if not has_credentials(request):
             return None
         with comparisons, registry["xom"].keyfs.read_transaction():
@@ -58,9 +58,9 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
         if needs_user(request):
             if user is None:
                 headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
-                return HTTPUnauthorized("This needs the credentials of a user.", headers=headers)
+                return HTTPUnauthorized("This request requires the credentials of a user.", headers=headers)
         elif is_large(request) and not is_test_result(request):
-            return HTTPRequestEntityTooLarge(f"This can have {BODY_LIMIT} bytes.")
+            return HTTPRequestEntityTooLarge(f"The body of this request is limited to {BODY_LIMIT} bytes.")
         is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
         with comparisons if is_login else nullcontext():
             return handler(request)

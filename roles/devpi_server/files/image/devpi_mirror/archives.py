@@ -1,4 +1,4 @@
-"""Read zip archives of unknown authors: no more of one is read and expanded than fits into memory."""
+"""Read untrusted zip archives, with limits for the memory that they take."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 from .config import DIRECTORY_LIMIT, METADATA_LIMIT
 
-# Bytes of a central directory above which one archive at a time is open, as it takes ten times as much memory, and seconds that
-# another one waits.
+# Bytes of a large central directory. One archive with a large one is open at a time, as it takes ten times as much memory, and
+# others wait for this many seconds.
 LARGE_DIRECTORY = 500_000
 LARGE_WAIT = 50.0
 LARGE = threading.Lock()
-# What zipfile and zlib raise, besides BadZipFile, for archives that are corrupt, encrypted or of an unknown kind.
+# Exceptions of zipfile and zlib, besides BadZipFile, for corrupt, encrypted and unsupported archives.
 CORRUPT = (zlib.error, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 class LimitedReader:
-    """A file of which no more than ``left`` bytes can be read, unless that is None. Raises BadZipFile.
+    """A file of which at most ``left`` bytes can be read, or all if it is None. Raises BadZipFile.
 
-    ``before_large`` is called before a large directory is read, which zipfile does in one piece.
+    ``before_large`` is called before zipfile reads a large central directory, which it does in one piece.
     """
 
     def __init__(self, stream: Any, left: int, before_large: Callable[[], None]) -> None:
@@ -53,9 +53,9 @@ class LimitedReader:
 
 
 class LimitedZipFile(zipfile.ZipFile):
-    """A zip archive in a stream, of which devpi reads core metadata. Raises BadZipFile for a corrupt or a large one.
+    """A zip archive in a stream, from which core metadata is read. Raises BadZipFile if it is corrupt or exceeds a limit.
 
-    Raises TimeoutError if it has a large directory and others with one are open for too long.
+    Raises TimeoutError if it has a large central directory and other such archives are open for too long.
     """
 
     has_lock = False
@@ -77,7 +77,7 @@ class LimitedZipFile(zipfile.ZipFile):
         self.has_lock = True
 
     def unlock(self) -> None:
-        """Let another archive with a large directory be read, when this one takes no more memory."""
+        """Free the memory of a large central directory, and allow the next one to be read."""
         if self.has_lock:
             self.has_lock = False
             self.filelist.clear()

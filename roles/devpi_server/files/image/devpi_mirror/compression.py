@@ -1,4 +1,4 @@
-"""Compress and expand content in the format of gzip."""
+"""Compress and decompress content with gzip."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from zlib_ng import zlib_ng
 
-# What zlib calls the format of gzip with its largest window.
+# zlib's ``wbits`` for the gzip format with the largest window.
 GZIP = zlib.MAX_WBITS + 16
-# The level of zlib-ng at which a page is as small as at zlib's level 6, in a third of the time.
+# A level of zlib-ng that compresses pages as well as zlib's level 6, in a third of the time.
 LEVEL = 3
 # Bytes that are expanded at a time.
 STEP = 1_000_000
@@ -20,7 +20,7 @@ def compressed(content: bytes) -> bytes:
 
 
 def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what pieces of gzip, of any number of members, expand to. A step has at most ``STEP`` bytes. Raises ValueError."""
+    """Decompress pieces of gzip, of any number of members, to pieces of at most ``STEP`` bytes. Raises ValueError."""
     decompressor = None
     for piece in pieces:
         while piece:

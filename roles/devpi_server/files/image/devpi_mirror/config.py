@@ -1,30 +1,31 @@
-"""Paths, limits and settings of the mirror, each defined once."""
+"""Paths, timeouts, limits and settings of the mirror, each defined once."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+# Paths.
 BIN = Path("/opt/devpi/bin")
-# Where nginx.conf, supervisord.conf and maintenance.sh are.
+# The folder of nginx.conf, supervisord.conf and maintenance.sh.
 ETC = Path("/opt/devpi/etc")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
-# devpi's data directory, and its files.
+# devpi's data directory, and the files in it.
 STORE = DATA / "server"
 FILES = STORE / "+files"
 PAGES = DATA / "pages"
 TEMPORARY = DATA / "tmp"
-# Where nginx caches responses. Change the name in a release that must not serve the responses of earlier ones.
+# The responses that nginx caches. Change the name in a release that must not serve the responses of earlier releases.
 RESPONSES = DATA / "nginx" / "responses-4"
-# Why the public index has not the settings that the environment has.
+# Has the reason why the settings in the environment could not be applied to the public index.
 SETTINGS_FAILED = DATA / "settings-failed"
-# Marks that all files are to be checked, whether or not that is due.
+# Requests a check of all files, even if none is due.
 SCRUB_REQUESTED = DATA / "scrub-requested"
-# On which devpi listens: no other process in this container's network can connect to it, or take its place.
+# The socket of devpi. A port could be reached from this container's network, or be taken by another process.
 SOCKET = "/tmp/devpi.sock"
-# Mounted where systemd listens on the port and forwards connections to nginx's socket in it.
+# Mounted if systemd listens on the port and forwards connections to nginx's socket in this folder.
 SOCKET_DIRECTORY = Path("/run/mirror")
-# What nginx.conf includes.
+# Files that nginx.conf includes.
 LISTEN_CONF = Path("/tmp/listen.conf")
 ALLOWED_HOSTS_CONF = Path("/tmp/allowed-hosts.conf")
 UPSTREAM_CONF = Path("/tmp/upstream.conf")
@@ -32,37 +33,54 @@ NGINX_PID = Path("/tmp/nginx.pid")
 
 # The public index, which the role configures.
 INDEX = "root/pypi"
-# What devpi 6 and 7 call a mirror index.
+# The type of a mirror index in devpi 6 and in devpi 7.
 MIRROR_TYPES = ("mirror", "remote")
 
-# Bytes of a page when it is expanded. That of ddtrace, which lists 46,724 files, has 23 MB.
+# Timeouts of requests to the upstream, in seconds: for a connection, for each part of a response, and for all of a page or of
+# core metadata. pip gives up after 15 s without a byte.
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 14.0
+TRANSFER_TIMEOUT = 60.0
+# Timeouts of clients that wait for the mirror, in seconds: for a page that is not cached, and for the revalidation of a cached
+# one.
+PAGE_TIMEOUT = 14.0
+REVALIDATION_TIMEOUT = 10.0
+# For core metadata, for which the upstream may have to send a whole wheel.
+METADATA_TIMEOUT = 60.0
+# For the next byte of a file. The upstream's timeouts are shorter.
+BYTE_TIMEOUT = 60.0
+# For the requested part of a file that is being downloaded, before the whole file is sent instead.
+PART_TIMEOUT = 10.0
+
+# Bytes of a page when it is expanded. The page of ddtrace, which lists 46,724 files, has 23 MB.
 PAGE_LIMIT = 64_000_000
-# Bytes of core metadata, which the mirror has in memory.
+# Bytes of core metadata, which is held in memory.
 METADATA_LIMIT = 16_000_000
-# Bytes of a wheel's central directory. That of 200,000 files takes up to 100 MB of memory.
+# Bytes of a wheel's central directory. One that lists 200,000 files takes up to 100 MB of memory.
 DIRECTORY_LIMIT = 10_000_000
-# Bytes that must stay free on the disk, so that devpi's database and nginx's cache have room.
+# Bytes that must stay free on the disk for devpi's database and nginx's cache.
 RESERVE = 64_000_000
 
-# Seconds that a connection to the upstream may take, and each part of a response. pip gives up after 15 s without a byte.
-CONNECT_LIMIT = 5.0
-READ_LIMIT = 14.0
-# Connections to each upstream for pages and listed metadata, which are used again: as many as threads that request these.
-CONNECTIONS = 40
-# Downloads at a time that clients wait for, of which uv requests 50, and that are prefetched; and threads that get metadata.
+# Simultaneous downloads that clients wait for, of which uv requests 50, and prefetched ones; and threads that get metadata.
 DOWNLOADS = 50
 PREFETCHED_DOWNLOADS = 2
 METADATA_THREADS = 20
-# Connections to each upstream for files and parts of them: one for each of these.
+# Connections to each upstream for pages and listed metadata: one for each thread that requests these.
+CONNECTIONS = 40
+# Connections to each upstream for files and parts of files: one for each download and each metadata thread.
 FILE_CONNECTIONS = DOWNLOADS + PREFETCHED_DOWNLOADS + METADATA_THREADS
-# Seconds until a project that the upstream does not have is requested again. Each of nginx's two caches has the answer for
-# another second, so a new project is found after 10.
-ABSENT_FRESHNESS = 8
-# Seconds until a page whose upstream fails is requested again.
-FAILURE_FRESHNESS = 10
-# Requests that devpi handles at a time. A client that downloads a file occupies one of them.
+# Simultaneous requests to devpi. A client that downloads a file occupies one of them.
 THREADS = 100
-# Seconds for which projects are listed that an upstream has removed.
+
+# Seconds until a project that the upstream does not have is requested again. Each of nginx's two caches keeps the response for
+# another second, so a new project is found after 10 s.
+ABSENT_FRESHNESS = 8
+# Seconds until a page is requested again after its upstream has failed, or has denied a file that the page lists.
+FAILURE_FRESHNESS = 10
+# Seconds for which core metadata is fresh, and then served stale while it is revalidated: an upstream can correct it.
+METADATA_FRESHNESS = 86_400
+METADATA_MAX_STALE = 31_536_000
+# Seconds for which projects are reported that an upstream has removed.
 REMOVED_LISTED = 86_400
 
 

@@ -1,7 +1,7 @@
-"""Core metadata of wheels (PEP 658): the upstream's if it lists it, and otherwise what its wheel contains.
+"""Core metadata of wheels (PEP 658): from the upstream if it lists the metadata, and otherwise from the wheel itself.
 
-An installer that has it downloads only the wheels that it installs. Of a wheel at the upstream, only its end is requested,
-which has the metadata, unless the upstream sends files in one piece.
+Installers that get core metadata download only the wheels that they install. The metadata is near the end of a wheel, so only
+the end is requested, unless the upstream ignores the Range header.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name, canonicalize_version
 from . import config, pages
 from .archives import LimitedZipFile
 from .digests import ALGORITHMS
-from .downloads import NoRoom, free_bytes
+from .downloads import DiskFullError, free_bytes
 from .upstream import Upstream, UpstreamError
 
-# Most wheels have their metadata and their table of contents in so many bytes at their end.
+# Most wheels have their metadata and their central directory in this many bytes at their end.
 PART = 65_536
 # Bytes of the headers of core metadata, which precede its description.
 HEADERS_LIMIT = 256_000
@@ -43,14 +43,14 @@ def is_of_wheel(metadata: bytes, filename: str) -> bool:
     name, version, *_tags = [*filename.split("-"), ""]
     return (
         canonicalize_name(str(found["Name"])) == canonicalize_name(name)
-        # A file name has an underscore for each hyphen.
+        # File names have underscores in place of hyphens.
         and canonicalize_version(str(found["Version"]).replace("_", "-"))
         == canonicalize_version(version.replace("_", "-"))
     )
 
 
 class RemoteFile(io.RawIOBase):
-    """A file at the upstream, of which only those parts are requested that are read. Raises UpstreamError."""
+    """A file at the upstream, of which only the parts that are read are requested. Raises UpstreamError."""
 
     def __init__(self, upstream: Upstream, url: str, size: int, tail: bytes) -> None:
         self.upstream = upstream
@@ -92,7 +92,7 @@ class RemoteFile(io.RawIOBase):
 
 
 def open_wheel(upstream: Upstream, url: str, folder: Path) -> BinaryIO:
-    """Open a wheel at the upstream for reading. Raises UpstreamError and NoRoom."""
+    """Open a wheel at the upstream for reading. Raises UpstreamError and DiskFullError."""
     with ExitStack() as opened, upstream.stream(url, {"Range": f"bytes=-{PART}"}, is_file=True) as response:
         if response.status_code == 206:
             tail = b"".join(upstream.pieces_of(response, PART))
@@ -102,11 +102,11 @@ def open_wheel(upstream: Upstream, url: str, folder: Path) -> BinaryIO:
             return io.BufferedReader(RemoteFile(upstream, url, int(size), tail), PART)
         if response.status_code != 200:
             raise UpstreamError(f"the upstream answers {response.status_code} to a request for a part of a wheel")
-        # On the disk, as it may be of any size.
+        # On the disk, as a wheel can have any size.
         whole = opened.enter_context(tempfile.TemporaryFile(dir=folder))
         for piece in response.iter_raw(PIECE):
             if free_bytes(folder) < len(piece) + config.RESERVE:
-                raise NoRoom("The mirror has no room to read the metadata of a wheel.")
+                raise DiskFullError("The mirror has no room to read the metadata of a wheel.")
             whole.write(piece)
         opened.pop_all()
         return whole
@@ -117,7 +117,7 @@ def read_wheel(stream: BinaryIO) -> bytes:
     try:
         with LimitedZipFile(stream) as wheel:
             for name in wheel.namelist():
-                # Packages inside of the package have such folders too, further down.
+                # Packages that are vendored in the wheel have such folders too, at a deeper level.
                 if name.count("/") == 1 and name.endswith(".dist-info/METADATA"):
                     return wheel.read(name)
     except TimeoutError as exc:
@@ -137,7 +137,7 @@ def read_stored(path: Path) -> bytes | None:
 
 
 def different_hash(content: bytes, listed: Any) -> str:
-    """Return the algorithm whose hash of core metadata is not the one that the upstream's page lists, or an empty text."""
+    """Return the algorithm of a listed hash that core metadata does not have, or an empty text."""
     for algorithm, digest in listed.items() if isinstance(listed, dict) else ():
         if algorithm in ALGORITHMS and hashlib.new(algorithm, content).hexdigest() != str(digest).lower():
             return str(algorithm)
@@ -145,20 +145,20 @@ def different_hash(content: bytes, listed: Any) -> str:
 
 
 def request_listed(upstream: Upstream, file: pages.File) -> bytes | None:
-    """Return the metadata that the upstream's page lists, or None if the upstream lacks it. Raises UpstreamError."""
+    """Return the metadata that the upstream's page lists, or None if the upstream does not have it. Raises UpstreamError."""
     try:
         return upstream.get(file["url"] + ".metadata", config.METADATA_LIMIT)
     except UpstreamError as exc:
-        # An object store answers 403 where other servers answer 404.
+        # Object stores respond with 403 to requests for missing files.
         if exc.status in (403, 404, 410):
             return None
         raise
 
 
 def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder: Path = config.TEMPORARY) -> bytes:
-    """Return the core metadata of a wheel that the upstream's page lists. Raises UpstreamError and NoRoom.
+    """Return the core metadata of a wheel that the upstream's page lists. Raises UpstreamError and DiskFullError.
 
-    ``stored`` is where the wheel is once it is cached: then the upstream is not needed.
+    ``stored`` is the path of the wheel once it is cached: then the upstream is not needed.
     """
     listed = pages.listed_metadata(file)
     content = read_stored(stored)
@@ -166,7 +166,7 @@ def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder
         content = None
     if content is None and listed:
         content = request_listed(upstream, file)
-        # Without a hash, it can be anything that an upstream sends for files that it lacks.
+        # Without a hash, it can be a page that the upstream sends in place of missing files.
         if content is not None and not isinstance(listed, dict) and not is_of_wheel(content, file["filename"]):
             content = None
     if content is None:
@@ -177,5 +177,5 @@ def get_core_metadata(upstream: Upstream, file: pages.File, stored: Path, folder
         raise UpstreamError(
             f"the metadata of {file['filename']} has another {algorithm} than the upstream's page lists"
         )
-    # It can differ from the file name. Installers check that, and choose another release.
+    # Its name and version can differ from the file name. Installers check that, and choose another release.
     return content

@@ -1,7 +1,7 @@
 """The credentials in the URL of an upstream.
 
-devpi reports the URL to all clients and writes it to its log, so the credentials are taken out of it. They are sent with
-requests to the upstream's origin, and to no other one that a page links or redirects to.
+devpi shows the URL to all clients and writes it to its log, so the credentials are removed from it. They are sent to the
+upstream's origin only, and not to other origins that a page links or redirects to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 class Credentials(NamedTuple):
-    """The ``Authorization`` header for an origin, which is empty without credentials."""
+    """The ``Authorization`` header for the origin of a URL, or an empty text if there are no credentials."""
 
     url: str
     authorization: str
@@ -30,14 +30,14 @@ class Credentials(NamedTuple):
         if origin(urlsplit(str(request.url))) == origin(urlsplit(self.url)):
             request.headers["Authorization"] = self.authorization
         elif request.headers.get("Authorization") == self.authorization:
-            # httpx keeps it when a host redirects from http to https.
+            # httpx preserves it if a host redirects from http to https.
             del request.headers["Authorization"]
 
 
 def split_credentials(url: str) -> Credentials:
-    """Return a URL without its credentials, and the header that they make."""
+    """Return a URL without its credentials, and the header that has them."""
     parts = urlsplit(url)
-    # A password can contain an @ that is not encoded. A host name can't.
+    # A password can contain an unencoded @, a host name can't.
     credentials, _at, host = parts.netloc.rpartition("@")
     user, _colon, password = credentials.partition(":")
     basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode("ascii")

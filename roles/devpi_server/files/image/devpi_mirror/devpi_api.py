@@ -1,4 +1,4 @@
-"""Send requests to this container's devpi, on the Unix socket that only its own user can open."""
+"""Send requests to the container's devpi, on a Unix socket that only its own user can open."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .config import SOCKET
 
 
 class Unavailable(OSError):
-    """devpi does not answer, as while it starts."""
+    """devpi does not respond, for example while it starts."""
 
 
 class StatusError(OSError):
-    """devpi answers with an error. ``status`` is the HTTP status."""
+    """devpi responds with an error. ``status`` is the HTTP status."""
 
     def __init__(self, method: str, path: str, status: int) -> None:
         super().__init__(f"devpi answers {status} to {method} {path}")
@@ -22,12 +22,12 @@ class StatusError(OSError):
 
 
 def send(method: str, path: str, body: Any = None, auth: str = "", limit: float = 60) -> Any:
-    """Return the JSON of an answer, or None if it has another type.
+    """Return the JSON of a response, or None if it has another type.
 
-    ``body`` is sent as JSON, ``auth`` as ``X-Devpi-Auth``. ``limit`` is the seconds that devpi has for each part of the answer.
+    ``body`` is sent as JSON, ``auth`` as ``X-Devpi-Auth``. ``limit`` is the timeout for each part of the response, in seconds.
     Raises Unavailable, StatusError and ValueError.
     """
-    # It is a third of the memory of the maintenance, which seldom needs it.
+    # Imported here, as it takes a third of the memory of the maintenance process, which seldom needs it.
     from http.client import HTTPConnection, HTTPException
 
     headers = {

@@ -1,16 +1,18 @@
-"""Files of mirror indexes: one download of each, which is sent to all clients while it grows.
+"""Download files of mirror indexes: each file once, streamed to all clients while it grows.
 
 The upstream's response is written to a temporary file, which each client reads at its own pace. A client that disconnects does
-not stop it. If the upstream disconnects, the download is resumed. The last bytes are sent when the file is known to have the
-size and the hashes that the upstream's page promised: no client gets a whole response with another content.
+not stop the download. If the upstream disconnects, the download is resumed. The last bytes are sent after the size and the
+hashes that the upstream's page lists have been verified, so no client gets a complete response with other content.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,28 +25,28 @@ from devpi_server.filestore import DEFAULT_HASH_TYPE
 
 from . import config
 from .digests import ALGORITHMS, is_digest
+from .links import Link
+from .pages import File
 from .upstream import Upstream, UpstreamError, without_secrets
 
-# Bytes of a piece that is sent to a client, and of the end that waits for the hash where the size is unknown.
+# Bytes of a piece that is sent to a client, and of the end that is held back until the hash is verified if the size is unknown.
 PIECE = 65_536
 # Disconnections in a row, without a byte between them, after which a download fails.
 DISCONNECTIONS = 5
-# Seconds that a client waits for the first byte or the next one. The upstream's own limit comes first.
-PATIENCE = 60.0
-# What a whole file, with its digests by algorithm, is handed to.
+# Stores a complete file, with its digests by algorithm.
 Store = Callable[[Path, Mapping[str, str]], None]
 
 
 class Source(NamedTuple):
-    """What the upstream's page lists of a file: its URL, its size or None, and its digests by algorithm."""
+    """What the upstream's page lists of a file: its link, its size in bytes or None, and its digests by algorithm."""
 
-    url: str
+    link: Link
     size: int | None = None
     hashes: Mapping[str, Any] = MappingProxyType({})
 
 
 class Job(NamedTuple):
-    """A file to download: where it is once it is stored, where it comes from, and what stores it when it is whole."""
+    """A file to download: its path once it is stored, its source, and the function that stores it when it is complete."""
 
     stored: Path
     upstream: Upstream
@@ -52,29 +54,30 @@ class Job(NamedTuple):
     store: Store
 
 
-class Unusable(UpstreamError):
+class UnusableResponseError(UpstreamError):
     """The upstream sends another file than its page lists, or sends it in another way than was requested."""
 
 
-class Incomplete(Exception):
+class IncompleteError(Exception):
     """A response that has begun can't be completed."""
 
 
-class NoRoom(Exception):
+class DiskFullError(Exception):
     """The disk has no room for a file."""
 
 
 def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the file system that has a folder."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
 
 
 def name_of(url: str) -> str:
-    """Return a URL as it is named in messages. Raises nothing, as the message can be about this URL."""
+    """Return a URL for messages, without secrets. Raises nothing, as the message can be about an invalid URL."""
     try:
         return without_secrets(httpx.URL(url))
     except httpx.InvalidURL:
-        # Its text can have a part of the credentials.
+        # The error's text can have a part of the credentials.
         return "a link that is no URL"
 
 
@@ -83,37 +86,40 @@ def validators_of(response: httpx.Response) -> dict[str, str]:
 
 
 class Download:
-    """A file that comes from the upstream. ``store`` is called with its path and its digests when it is whole."""
+    """A file that is downloaded. ``store`` is called with its path and its digests when it is complete."""
 
     def __init__(self, upstream: Upstream, source: Source, path: Path, store: Store) -> None:
         self.upstream = upstream
         self.source = source
-        self.name = name_of(source.url)
         self.path = path
         self.store = store
         self.changed = threading.Condition()
-        # Bytes of the file, None if they are not known, and how many are on the disk.
+        # Bytes of the file, or None if they are not known, and bytes on the disk.
         self.size: int | None = None
         self.received = 0
-        # The ETag and Last-Modified of the response that the file begins with, as far as it has them.
+        # The ETag and Last-Modified of the first response, if it has them.
         self.validators: dict[str, str] = {}
         self.has_started = self.is_responding = self.is_whole = False
-        self.error: UpstreamError | NoRoom | None = None
-        # What the upstream's page lists, and in addition what devpi has of each file.
+        self.error: UpstreamError | DiskFullError | None = None
+        # The digests that the upstream's page lists, and the one that devpi stores with each file.
         self.listed = {algorithm: source.hashes[algorithm] for algorithm in ALGORITHMS if algorithm in source.hashes}
         self.hashes = {algorithm: hashlib.new(algorithm) for algorithm in (*self.listed, DEFAULT_HASH_TYPE)}
 
+    @property
+    def name(self) -> str:
+        return name_of(self.source.link.url)
+
     def run(self) -> None:
-        """Download the file and store it. Called once."""
+        """Download the file and store it. Call it once."""
         try:
             self.require_digests()
             with self.create() as self.stream:
                 self.receive()
             self.verify()
             self.store(self.path, {algorithm: running.hexdigest() for algorithm, running in self.hashes.items()})
-        # Whatever it is, the clients have to know.
+        # The clients wait, so each failure has to be reported to them.
         except Exception as exc:
-            error = exc if isinstance(exc, (UpstreamError, NoRoom)) else UpstreamError(self.description_of(exc))
+            error = exc if isinstance(exc, (UpstreamError, DiskFullError)) else UpstreamError(self.description_of(exc))
             self.finish(error)
             print(f"Could not download a file: {error}", flush=True)
         else:
@@ -122,31 +128,31 @@ class Download:
             self.path.unlink(missing_ok=True)
 
     def create(self) -> BinaryIO:
-        """Create the temporary file, and open it for the clients too, who read it also when it is removed."""
-        # It can be that of a process that had the same ID, and a link to a stored file.
+        """Create the temporary file, and open it for the clients, who can read it after it has been removed."""
+        # An earlier process with the same ID can have left one, which is a hard link to a stored file.
         self.path.unlink(missing_ok=True)
         stream = self.path.open("xb")
         self.reading = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.reading)
         return stream
 
-    def finish(self, error: UpstreamError | NoRoom | None = None) -> None:
+    def finish(self, error: UpstreamError | DiskFullError | None = None) -> None:
         with self.changed:
             self.error = error
             self.is_whole = error is None
             self.changed.notify_all()
 
     def description_of(self, error: Exception) -> str:
-        """Return one line about an error, without credentials: those of a database list the stored values in further lines."""
+        """Return one line about an error. The errors of a database list the stored values in further lines."""
         return f"{': '.join([type(error).__name__, *str(error).splitlines()[:1]])}, getting {self.name}"
 
     def receive(self) -> None:
-        """Write the upstream's response to the disk, in as many parts as it takes. Raises UpstreamError and NoRoom."""
+        """Write the file to the disk, in as many responses as it takes. Raises UpstreamError and DiskFullError."""
         failures = 0
         while True:
             before = self.received
             try:
-                self.receive_part()
+                self.source.link.request(self.receive_part)
                 if self.size is None or self.received >= self.size:
                     return
                 raise UpstreamError(f"the upstream sent {self.received} of {self.size} bytes, getting {self.name}")
@@ -157,17 +163,17 @@ class Download:
                     or not self.is_resumable
                     or failures == DISCONNECTIONS
                     or exc.status != 503
-                    or isinstance(exc, Unusable)
+                    or isinstance(exc, UnusableResponseError)
                 ):
                     raise
 
-    def receive_part(self) -> None:
-        """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and NoRoom."""
+    def receive_part(self, file: File) -> None:
+        """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and DiskFullError."""
         headers = {"Range": f"bytes={self.received}-"} if self.received else {}
-        # A listed hash is verified at the end. Without one, only the validator shows whether the rest is of the same file.
+        # A listed hash is verified at the end. Without one, only the validator shows whether the rest belongs to the same file.
         if self.received and not self.listed:
             headers["If-Range"] = self.validator
-        with self.upstream.stream(self.source.url, headers, is_file=True) as response:
+        with self.upstream.stream(file["url"], headers, is_file=True) as response:
             if response.status_code not in (200, 206):
                 raise UpstreamError(f"the upstream answers {response.status_code}, getting {self.name}")
             skipped = self.begin(response)
@@ -178,42 +184,47 @@ class Download:
                     self.append(part)
 
     def begin(self, response: httpx.Response) -> int:
-        """Note the size of a file, and return how many bytes of the response are on the disk already."""
-        # Some upstreams send an archive that is compressed with gzip as an encoding. The hash shows whether it is the file.
-        encodings = ("", "identity", "gzip", "x-gzip") if self.listed else ("", "identity")
-        if (
-            not self.listed
-            and response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
-        ):
-            # As that of a proxy that asks for a password: no hash would show that it is not the file.
-            raise Unusable(f"the upstream sends an HTML page instead of a file, getting {self.name}")
-        if response.headers.get("Content-Encoding", "").lower() not in encodings:
-            raise Unusable(f"the upstream sends an encoding that was not requested, getting {self.name}")
-        if response.status_code == 206:
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            if not found or int(found[1]) != self.received:
-                raise Unusable(f"the upstream sends another part than was requested, getting {self.name}")
-            size = None if found[2] == "*" else int(found[2])
-        else:
-            length = response.headers.get("Content-Length", "")
-            size = int(length) if length.isdecimal() else None
+        """Record the size of the file, and return how many bytes of the response are on the disk already."""
+        self.require_file(response)
+        size = self.size_of(response)
         if self.is_responding and (size != self.size or self.has_other_validators(response)):
-            raise Unusable(f"the file has changed at the upstream, getting {self.name}")
+            raise UnusableResponseError(f"the file has changed at the upstream, getting {self.name}")
         if self.source.size is not None and size is not None and size != self.source.size:
-            raise Unusable(f"the file has {size} bytes instead of {self.source.size}, getting {self.name}")
+            raise UnusableResponseError(f"the file has {size} bytes instead of {self.source.size}, getting {self.name}")
         if not self.received:
             self.validators = validators_of(response)
         if not self.is_responding:
-            self.require_room(size or 0)
+            self.require_space(size or 0)
             with self.changed:
                 self.size = size
                 self.is_responding = True
                 self.changed.notify_all()
         return self.received if response.status_code == 200 else 0
 
+    def require_file(self, response: httpx.Response) -> None:
+        """Raise UnusableResponseError for a response that is not the file and has no hash that would show it."""
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        # For example the page of a proxy that requires a login.
+        if not self.listed and content_type == "text/html":
+            raise UnusableResponseError(f"the upstream sends an HTML page instead of a file, getting {self.name}")
+        # Some upstreams send an archive that is compressed with gzip as an encoding. The hash shows whether it is the file.
+        encodings = ("", "identity", "gzip", "x-gzip") if self.listed else ("", "identity")
+        if response.headers.get("Content-Encoding", "").lower() not in encodings:
+            raise UnusableResponseError(f"the upstream sends an encoding that was not requested, getting {self.name}")
+
+    def size_of(self, response: httpx.Response) -> int | None:
+        """Return the size of the file in bytes, or None if the response does not have it. Raises UnusableResponseError."""
+        if response.status_code != 206:
+            length = response.headers.get("Content-Length", "")
+            return int(length) if length.isdecimal() else None
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not found or int(found[1]) != self.received:
+            raise UnusableResponseError(f"the upstream sends another part than was requested, getting {self.name}")
+        return None if found[2] == "*" else int(found[2])
+
     @property
     def validator(self) -> str:
-        """What a resumption is conditional on: a strong ETag, or else Last-Modified, or an empty text."""
+        """The condition of a resumption (If-Range): a strong ETag, or else Last-Modified, or an empty text."""
         tag, date = self.validators.get("ETag", ""), self.validators.get("Last-Modified", "")
         if re.fullmatch(r'"[!#-~]*"', tag):
             return tag
@@ -235,9 +246,9 @@ class Download:
 
     def append(self, piece: bytes) -> None:
         if self.size is None:
-            self.require_room(len(piece))
+            self.require_space(len(piece))
         elif self.received + len(piece) > self.size:
-            raise Unusable(f"the upstream sends more than {self.size} bytes, getting {self.name}")
+            raise UnusableResponseError(f"the upstream sends more than {self.size} bytes, getting {self.name}")
         self.stream.write(piece)
         self.stream.flush()
         for running in self.hashes.values():
@@ -246,18 +257,20 @@ class Download:
             self.received += len(piece)
             self.changed.notify_all()
 
-    def require_room(self, size: int) -> None:
-        """Raise NoRoom if the disk has no room for so many bytes."""
+    def require_space(self, size: int) -> None:
+        """Raise DiskFullError if the disk has no room for ``size`` bytes."""
         free = free_bytes(self.path.parent)
         if free < size + config.RESERVE:
             name = self.name.rpartition("/")[2]
-            raise NoRoom(f"The mirror has no room for {name}: {free // 10**6} MB are free on its disk.")
+            raise DiskFullError(f"The mirror has no room for {name}: {free // 10**6} MB are free on its disk.")
 
     def require_digests(self) -> None:
-        """Raise Unusable if the page lists a digest that no file can have."""
+        """Raise UnusableResponseError if the page lists a digest that no file can have."""
         for algorithm, digest in self.listed.items():
             if not is_digest(algorithm, digest):
-                raise Unusable(f"the upstream's page lists an invalid {algorithm} digest, getting {self.name}")
+                raise UnusableResponseError(
+                    f"the upstream's page lists an invalid {algorithm} digest, getting {self.name}"
+                )
 
     def verify(self) -> None:
         if self.source.size is not None and self.received != self.source.size:
@@ -269,49 +282,54 @@ class Download:
             if digest != listed.lower():
                 raise UpstreamError(f"the file has the {algorithm} {digest} instead of {listed}, getting {self.name}")
 
+    def await_progress(self, is_reached: Callable[[], bool], limit: float = math.inf) -> None:
+        """Wait until a condition holds, the download ends or ``limit`` seconds have passed. Call it while ``changed`` is held.
+
+        Raises UpstreamError if no byte arrives for too long.
+        """
+        end = time.monotonic() + limit
+        while not (is_reached() or self.is_whole or self.error):
+            before, left = self.received, end - time.monotonic()
+            if left <= 0:
+                return
+            has_changed = self.changed.wait(min(left, config.BYTE_TIMEOUT))
+            if not has_changed and self.received == before and left > config.BYTE_TIMEOUT:
+                raise UpstreamError(f"no byte has arrived for {config.BYTE_TIMEOUT:.0f} s, getting {self.name}")
+
     def await_response(self) -> None:
-        """Wait until the upstream responds. Raises what the download raised, and UpstreamError if that takes too long."""
+        """Wait until the upstream responds. Raises the download's error, and UpstreamError if no byte arrives for too long."""
         with self.changed:
-            self.changed.wait_for(lambda: self.is_responding or self.error or self.is_whole, PATIENCE)
+            self.await_progress(lambda: self.is_responding)
             if self.error:
                 raise self.error
-            if not self.is_responding:
-                raise UpstreamError(f"the upstream has not responded after {PATIENCE:.0f} s, getting {self.name}")
 
-    def await_first_byte(self, start: int) -> None:
-        """Wait until the byte at ``start`` can be sent. Raises the same as ``await_response``."""
-        try:
-            self.await_bytes(start)
-        except Incomplete as exc:
-            raise self.error or UpstreamError(str(exc)) from exc
+    def await_first_byte(self, start: int, limit: float = math.inf) -> bool:
+        """Wait up to ``limit`` seconds for the byte at ``start``, and return whether it can be sent.
 
-    def is_sendable(self, position: int, limit: float) -> bool:
-        """Return whether the byte at a position can be sent within ``limit`` seconds. Raises what the download raised."""
+        Raises the same as ``await_response``.
+        """
         with self.changed:
-            self.changed.wait_for(lambda: self.sendable > position or self.is_whole or self.error, limit)
-            if self.error:
+            self.await_progress(lambda: self.sendable > start, limit)
+            if self.error and self.sendable <= start:
                 raise self.error
-            return self.sendable > position
+            return self.sendable > start
 
     def await_end(self) -> None:
-        """Wait until the file is stored. Raises what the download raised, and UpstreamError if no byte arrives for too long."""
+        """Wait until the file is stored. Raises the same as ``await_response``."""
         with self.changed:
-            while not self.is_whole and not self.error:
-                before = self.received
-                if not self.changed.wait(PATIENCE) and self.received == before:
-                    raise UpstreamError(f"no byte has arrived for {PATIENCE:.0f} s, getting {self.name}")
+            self.await_progress(lambda: False)
             if self.error:
                 raise self.error
 
     @property
     def sendable(self) -> int:
-        """How many bytes may be sent: all but the last ones, until the hash is known to be right."""
+        """How many bytes may be sent: all but the last ones, until the hash has been verified."""
         if self.is_whole:
             return self.received
         return min(self.received, self.size - 1) if self.size is not None else max(self.received - PIECE, 0)
 
     def read(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the file's bytes from ``start`` to before ``end``, as they arrive. Raises Incomplete."""
+        """Yield the file's bytes from ``start`` to before ``end``, as they arrive. Raises IncompleteError."""
         position = start
         while end is None or position < end:
             available = self.await_bytes(position)
@@ -323,19 +341,21 @@ class Download:
             yield piece
 
     def await_bytes(self, position: int) -> int:
-        """Return up to where bytes may be sent, which is more than ``position`` unless that is the end. Raises Incomplete."""
+        """Return the end of the bytes that may be sent. It is ``position`` at the end of the file. Raises IncompleteError."""
         with self.changed:
-            while self.sendable <= position and not self.is_whole and not self.error:
-                before = self.received
-                if not self.changed.wait(PATIENCE) and self.received == before:
-                    raise Incomplete(f"no byte has arrived for {PATIENCE:.0f} s, getting {self.name}")
-            if self.sendable <= position and self.error:
-                raise Incomplete(str(self.error)) from None
+            if self.sendable > position:
+                return self.sendable
+            try:
+                self.await_progress(lambda: self.sendable > position)
+            except UpstreamError as exc:
+                raise IncompleteError(str(exc)) from exc
+            if self.error and self.sendable <= position:
+                raise IncompleteError(str(self.error)) from None
             return self.sendable
 
 
 class Downloads:
-    """The downloads that are under way, by where the file is once it is stored."""
+    """The running downloads, by the path of the file once it is stored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -347,12 +367,12 @@ class Downloads:
 
     def start_missing(self, job: Job, *, prefetch: bool = False) -> Download | None:
         """Return the download of a file as ``start`` does, or None if the file is stored."""
-        # A download that ends after this check is still under way for ``start``, as it needs the lock to end.
+        # A download that ends after this check is still running for ``start``, as it needs the lock to end.
         with self.lock:
             return None if job.stored.is_file() else self.start(job, prefetch=prefetch)
 
     def start(self, job: Job, *, prefetch: bool = False) -> Download:
-        """Return the download of a file, which is started if it is not under way, even if the file is stored."""
+        """Return the running download of a file, or start one, even if the file is stored."""
         with self.lock:
             download = self.running.get(job.stored)
             if download is None or download.error:
@@ -366,7 +386,7 @@ class Downloads:
         return download
 
     def run(self, stored: Path, download: Download) -> None:
-        # A prefetch that a client requests is submitted to both pools.
+        # A prefetched download that a client requests is submitted to both pools.
         with self.lock:
             if download.has_started:
                 return

@@ -1,9 +1,9 @@
-"""Prepare the store on the volume, and become the supervisor.
+"""Prepare the data directory on the volume, and become the supervisor.
 
-At its first start the store is made, with a secret and a root password that nobody has seen. Whenever the settings of
-the mirror index change, they are applied before a client can reach devpi: nginx, which alone connects to it, runs later.
+The first start creates devpi's data directory with a random secret and a random root password. Changed settings of the public
+index are applied before nginx starts, so clients never reach a devpi with outdated settings.
 
-Everything comes from the environment: DEVPISERVER_* is devpi's own, DEVPI_MIRROR_* is for this file.
+The settings are environment variables: DEVPISERVER_* are devpi's own, DEVPI_MIRROR_* are the collection's.
 """
 
 from __future__ import annotations
@@ -45,24 +45,25 @@ from .config import (
 )
 from .credentials import split_credentials
 from .devpi_api import Unavailable, send
+from .proxies import entries_of
 
 SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
-START_LIMIT = 120.0
+START_TIMEOUT = 120.0
 
 
 def settle_environment(environ: MutableMapping[str, str]) -> None:
-    """Add the settings that make this the collection's devpi, where the operator has not chosen otherwise."""
-    # An option that the operator chose for one release goes on to mean the same in the next.
+    """Set the collection's defaults of devpi's options. Options that the operator has set take precedence."""
+    # The names of options differ between releases of devpi.
     chosen = {name: environ.pop(name) for name in list(environ) if name.startswith("DEVPISERVER_")}
     environ.update(renamed(chosen))
     own: dict[str, str] = {}
-    # A stretched secret costs 5 s and half a gigabyte at every start. This one is random and needs no stretching.
+    # Stretching the secret takes 5 s and half a gigabyte at each start. A random secret needs none.
     own["DEVPISERVER_ARGON2_TIME_COST"] = "1"
     own["DEVPISERVER_ARGON2_MEMORY_COST"] = "8192"
     own["DEVPISERVER_ARGON2_PARALLELISM"] = "1"
     own["DEVPISERVER_KEYFS_CACHE_SIZE"] = "10"
     own["DEVPISERVER_THREADS"] = str(THREADS)
-    # Connections of nginx, some of which wait for their next request.
+    # Connections from nginx, some of which are idle.
     own["DEVPISERVER_CONNECTION_LIMIT"] = str(4 * THREADS)
     own["DEVPISERVER_ENABLE_CORE_METADATA"] = "true"
     own["DEVPISERVER_RESTRICT_MODIFY"] = "root"
@@ -70,24 +71,23 @@ def settle_environment(environ: MutableMapping[str, str]) -> None:
         environ.setdefault(name, value)
     environ["DEVPISERVER_SERVERDIR"] = str(STORE)
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
-    # No port, which other processes in this container's network could connect to, or listen on while devpi restarts.
+    # Not a port, which other processes in this container's network could connect to, or listen on while devpi restarts.
     environ["DEVPISERVER_UNIX_SOCKET"] = SOCKET
 
 
-def settle_proxies(environ: MutableMapping[str, str]) -> None:
-    """Hide from httpx what it fails on in NO_PROXY, as devpi makes an HTTP client for each private index.
+def limit_no_proxy(environ: MutableMapping[str, str]) -> None:
+    """Remove entries from NO_PROXY on which httpx fails, as devpi creates an HTTP client for each private index.
 
-    The whole value is for the package's own requests, see proxies.py.
+    The complete value is preserved for the package's own requests, see proxies.py.
     """
     for name in ("NO_PROXY", "no_proxy"):
         if name in environ:
             environ["DEVPI_MIRROR_NO_PROXY"] = environ[name]
-            entries = re.split(r"[\s,]+", environ[name])
-            environ[name] = ",".join(entry for entry in entries if not set("[/]") & set(entry))
+            environ[name] = ",".join(entry for entry in entries_of(environ[name]) if not set("[/]") & set(entry))
 
 
-def keep_random(path: Path, size: int) -> str:
-    """Return the text in ``path``, made of ``size`` random bytes at first. It appears whole, for its owner alone."""
+def create_random(path: Path, size: int) -> str:
+    """Return the text in ``path``, which is created atomically from ``size`` random bytes, readable by its owner only."""
     if not path.exists():
         fresh = path.with_name(path.name + ".new")
         fresh.unlink(missing_ok=True)
@@ -99,15 +99,15 @@ def keep_random(path: Path, size: int) -> str:
     return path.read_text()
 
 
-def prepare_store(environ: Mapping[str, str]) -> None:
-    """Make the secret, the root password and the store, unless they are there."""
+def prepare_data(environ: Mapping[str, str]) -> None:
+    """Create the secret, the root password and devpi's data directory, unless they exist."""
     for folder in (TEMPORARY, DATA / "nginx" / "tmp", RESPONSES):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keep_random(DATA / "secret", 64)
-    password = keep_random(DATA / "root-password", 24)
+    create_random(DATA / "secret", 64)
+    password = create_random(DATA / "root-password", 24)
     if (STORE / ".nodeinfo").exists():
         return
-    # In the environment and not on the command line, which everybody on the machine can list.
+    # The password is in the environment, as all users of the machine can list command lines.
     init = {name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_")}
     init.update(DEVPISERVER_SERVERDIR=environ["DEVPISERVER_SERVERDIR"], DEVPISERVER_ROOT_PASSWD=password)
     subprocess.run([BIN / "devpi-init"], env=init, check=True)
@@ -117,12 +117,12 @@ def remove_old_responses() -> None:
     """Remove the responses that earlier releases cached."""
     for path in RESPONSES.parent.iterdir():
         if path.is_dir() and path.name not in ("tmp", RESPONSES.name):
-            # What can't be removed is not served either.
+            # Folders that can't be removed are not served either.
             shutil.rmtree(path, ignore_errors=True)
 
 
 def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of the mirror index, as devpi names them."""
+    """Return the settings of the public index, with devpi's names."""
     settings: dict[str, Any] = {"mirror_no_project_list": True}
     upstream = split_credentials(environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""))
     if upstream.url:
@@ -131,8 +131,8 @@ def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def await_server(process: subprocess.Popen[bytes]) -> None:
-    """Return when the server answers. Raises RuntimeError if it ends or takes too long."""
-    deadline = time.monotonic() + START_LIMIT
+    """Wait until the server responds. Raises RuntimeError if it ends or takes too long."""
+    deadline = time.monotonic() + START_TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
         try:
             send("GET", "/+api", limit=30)
@@ -140,11 +140,11 @@ def await_server(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError("devpi-server did not start; what it said is above")
+    raise RuntimeError("devpi-server did not start; its own messages are above")
 
 
 def apply_settings(environ: Mapping[str, str]) -> None:
-    """Give the mirror index its settings, if they have changed since they were last given."""
+    """Apply the settings of the public index, if they have changed since they were last applied."""
     settings = wanted_settings(environ)
     marker = DATA / "settings-applied"
     stamp = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -168,12 +168,12 @@ def apply_settings(environ: Mapping[str, str]) -> None:
 
 
 def configure_nginx(environ: Mapping[str, str]) -> None:
-    """Write the files that nginx.conf includes: the forwarded socket, allowed host names, and what identifies the upstream."""
+    """Write the files that nginx.conf includes: the forwarded socket, the allowed host names, and an ID of the upstream."""
     socket = f"listen unix:{SOCKET_DIRECTORY}/http.sock;\n" if SOCKET_DIRECTORY.is_dir() else ""
     LISTEN_CONF.write_text(socket)
     names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
     ALLOWED_HOSTS_CONF.write_text(
-        # The backslash, itself escaped, makes a name of what would be a keyword of the map.
+        # The escaped backslash prevents that a name is read as a keyword of the map.
         "".join(f'"\\\\{name}" "";\n' for name in sorted(set(names) - {"localhost"}))
     )
     upstream = split_credentials(environ.get("DEVPI_MIRROR_UPSTREAM_URL", "")).url
@@ -195,21 +195,21 @@ class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
 def main() -> None:
     os.umask(0o077)
     settle_environment(os.environ)
-    settle_proxies(os.environ)
+    limit_no_proxy(os.environ)
     configure_nginx(os.environ)
     if (DATA / "incoming").exists():
-        # What it needs would stay in memory, as this process becomes the supervisor.
+        # In another process, as the memory of this one, which becomes the supervisor, is never freed.
         subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "activate"], check=True)
-    prepare_store(os.environ)
+    prepare_data(os.environ)
     remove_old_responses()
     try:
         apply_settings(os.environ)
         SETTINGS_FAILED.unlink(missing_ok=True)
     except (RuntimeError, OSError, ValueError, KeyError, TypeError) as exc:
-        # A mirror with yesterday's settings is better than none, and a server that can't start says so itself.
+        # A mirror with outdated settings is better than none. A server that can't start reports that itself.
         report = f"The settings of {INDEX} were not applied: {exc}. Is {DATA}/root-password still root's password?"
         print(report, file=sys.stderr)
-        # If the disk is full, that is reported too.
+        # A full disk is reported separately.
         with suppress(OSError):
             SETTINGS_FAILED.write_text(report)
     supervisord.Supervisor = Supervisor

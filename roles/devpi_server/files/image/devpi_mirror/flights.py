@@ -1,4 +1,4 @@
-"""One execution of a task for all threads that want its result at the same time."""
+"""Coalesce concurrent tasks: threads that need the same result at the same time share one execution ("single flight")."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ T = TypeVar("T")
 
 
 class Flights(Generic[T]):
-    """Runs tasks by key: who asks for one that is running gets the result of that one."""
+    """Runs tasks by key. All callers get the result of the task that is running for their key."""
 
     def __init__(self, threads: int, name: str) -> None:
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        # Reentrant, as a task can have ended when its callback is added.
+        # Reentrant, as the callback runs at once if the task has ended before it is added.
         self.lock = threading.RLock()
         self.running: dict[Hashable, Future[T]] = {}
 
     def start(self, key: Hashable, task: Callable[[], T]) -> Future[T]:
-        """Return the future of the task that runs for this key, which is this task if none does."""
+        """Return the future of the task that is running for this key. Start this task if none is running."""
         with self.lock:
             future = self.running.get(key)
             if future is None:
@@ -33,5 +33,5 @@ class Flights(Generic[T]):
             self.running.pop(key, None)
 
     def run(self, key: Hashable, task: Callable[[], T], limit: float) -> T:
-        """Return the task's result. Raises what it raises, and TimeoutError after ``limit`` seconds, while it goes on."""
+        """Return the task's result. Raises what it raises, and TimeoutError after ``limit`` seconds, but does not stop it."""
         return self.start(key, task).result(limit)

@@ -1,4 +1,4 @@
-"""The pages of one mirror index on the disk, in the form in which they are served."""
+"""Store the pages of a mirror index on the disk, in the form in which they are served."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from . import config, pages
+from . import config
+from .listing import Listing
 
 
 class Header(NamedTuple):
     """What is stored with a page: the upstream's ``ETag`` and serial, and a tag that changes with the page.
 
-    ``size`` is the bytes of the upstream's page, ``length`` those of the form in which it is served, and ``listing_crc`` is
+    ``size`` is the bytes of the upstream's page, ``length`` the bytes of the form in which it is served, and ``listing_crc``
     the CRC-32 of the listing.
     """
 
@@ -34,17 +35,14 @@ class Header(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """A project that the upstream removed, and when (seconds since the epoch)."""
+    """A project that the upstream has removed, and when, in seconds since the epoch."""
 
     name: str
     at: float
 
 
 class StoredPage:
-    """A page in a file, which stays what it is when the file is replaced or removed.
-
-    Raises OSError, ValueError or TypeError if it can't be read.
-    """
+    """A page in an open file, which stays readable when another file replaces it. Raises OSError, ValueError or TypeError."""
 
     def __init__(self, path: Path) -> None:
         self.file = os.open(path, os.O_RDONLY)
@@ -61,23 +59,23 @@ class StoredPage:
             raise ValueError("the stored page is damaged")
         return form
 
-    def listing(self) -> pages.Listing:
+    def listing(self) -> Listing:
         """Return the listing of the page. Raises OSError, or ValueError if it is damaged."""
         start = self.start + self.header.length
-        # Not in memory, as each of many clients may be after a file of a large page.
+        # Mapped, not read, as each of many clients can request a file of a large page.
         content = mmap.mmap(self.file, 0, access=mmap.ACCESS_READ)
         with memoryview(content) as view:
             if zlib.crc32(view[start:]) != self.header.listing_crc:
                 raise ValueError("the stored page is damaged")
-        return pages.Listing(content, start)
+        return Listing(content, start)
 
     @property
     def confirmed(self) -> float:
-        """When the upstream last confirmed the page (seconds since the epoch)."""
+        """When the upstream last confirmed the page, in seconds since the epoch."""
         return os.fstat(self.file).st_mtime
 
     def confirm(self, now: float) -> None:
-        """Note that the upstream has just confirmed the page. One that can't be changed is revalidated again."""
+        """Record that the upstream has just confirmed the page. If that fails, the page is revalidated again."""
         with suppress(OSError):
             os.utime(self.file, (now, now))
 
@@ -85,8 +83,8 @@ class StoredPage:
 class PageStore:
     """One file for each page: a header, which is a line of JSON, a form and a listing.
 
-    The form is what most clients get: JSON with links to this mirror, compressed with gzip. The listing, see
-    ``pages.localize``, has the upstream's links. The upstream confirmed the page when the file was last changed.
+    The form is what most clients get: JSON with links to this mirror, compressed with gzip. The listing has the upstream's
+    links, see listing.py. The file's modification time is when the upstream last confirmed the page.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
@@ -98,14 +96,14 @@ class PageStore:
         return self.folder / f"{project}.page"
 
     def get(self, project: str) -> StoredPage | None:
-        """Return a page. What can't be read is as if it were not there."""
+        """Return a page, or None if it does not exist or can't be read."""
         try:
             return StoredPage(self.path(project))
         except (OSError, ValueError, TypeError):
             return None
 
     def write(self, project: str, header: Header, form: bytes, listing: bytes) -> StoredPage | None:
-        """Store a page that the upstream has just sent, and return it. Returns None if there is no room for it."""
+        """Store a page that the upstream has just sent, and return it, or None if the disk is full."""
         if not write(self.path(project), json.dumps(header._asdict()).encode() + b"\n", form, listing):
             return None
         stored = self.get(project)
@@ -117,7 +115,7 @@ class PageStore:
         self.path(project).unlink(missing_ok=True)
 
     def note_removal(self, project: str) -> None:
-        """Note that the upstream has removed a project, whose page is purged."""
+        """Record that the upstream has removed a project, and remove its page."""
         self.purge(project)
         with self.removals:
             listed = [*removed(self.folder, self.clock()), Removed(project, self.clock())][-1000:]
@@ -129,7 +127,7 @@ def tag_of(form: bytes) -> str:
 
 
 def removed(folder: Path, now: float) -> list[Removed]:
-    """Return which projects of a folder the upstream has removed lately."""
+    """Return the projects of a folder that the upstream has removed lately. ``now`` is in seconds since the epoch."""
     try:
         found = [Removed(*item) for item in json.loads((folder / "removed.json").read_text())]
     except (OSError, ValueError, TypeError):
@@ -138,13 +136,13 @@ def removed(folder: Path, now: float) -> list[Removed]:
 
 
 def write(path: Path, *parts: bytes) -> bool:
-    """Write a file, whole or not at all. Returns False if there is no room for it."""
+    """Write a file atomically. Returns False if that fails, for example because the disk is full."""
     fresh = path.with_name(f".{path.name}.{threading.get_ident()}.new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with fresh.open("wb") as stream:
             stream.writelines(parts)
-        os.replace(fresh, path)
+        fresh.replace(path)
     except OSError:
         fresh.unlink(missing_ok=True)
         return False

@@ -1,9 +1,9 @@
-"""Prefetching of what an installer is about to request.
+"""Prefetch the pages, metadata and files that an installer is about to request.
 
-pip requests one thing after another: a project's page, the metadata of a release, the pages of what that release requires, and
-all files at the end. uv requests pages at once, and files at the end too. An installer that requests the metadata of a release
-is about to request the rest, so the mirror requests it meanwhile: the pages of what the release requires, the metadata of the
-newest release on each of these pages, and the release's own file.
+pip requests a project's page, the metadata of a release, the pages of the projects that the release requires, and so on, one at
+a time, and all files at the end. uv sends these requests in parallel. When an installer requests the metadata of a release, the
+mirror prefetches the pages of the required projects, the metadata of the newest release on each of these pages, and the file of
+the release itself.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from . import pages
 from .core_metadata import HEADERS_LIMIT, headers_of
+from .listing import Listing
+from .pages import File
 
 INSTALLERS = re.compile(r"(pip|uv)/")
-# Seconds in which one file of a project is prefetched and no other: a resolver that tries many releases takes one of them.
-ONE_IN = 600.0
-# Lines of metadata that are parsed, each of which takes milliseconds; projects that wait for their turn; and releases whose
-# headers do. What exceeds a limit is not prefetched.
+# Seconds in which at most one file of a project is prefetched: a resolver that tries many releases installs one of them.
+INTERVAL = 600.0
+# Limits of what is prefetched: requirements of a release that are parsed, each of which takes milliseconds, and queued projects
+# and releases.
 REQUIREMENTS = 200
-TASKS = 1000
-PLANS = 200
-# Bytes of metadata that waits for a client.
+QUEUED_PROJECTS = 1000
+QUEUED_RELEASES = 200
+# Bytes of prefetched metadata that no client has requested yet.
 UNREQUESTED = 4_000_000
 
 
 def required(headers: bytes) -> list[str]:
-    """Return the projects that core metadata requires, by their normalized names, without those of extras."""
+    """Return the normalized names of the projects that core metadata requires, without those of extras."""
     names = []
     for line in BytesHeaderParser().parsebytes(headers).get_all("Requires-Dist", [])[:REQUIREMENTS]:
         requirement, _semicolon, marker = line.partition(";")
-        # To parse markers takes longer than the rest, and many releases have a hundred requirements of extras.
+        # Parsing markers takes longer than the rest, and many releases have a hundred requirements of extras.
         if "extra" not in marker:
             with suppress(InvalidRequirement):
                 names.append(canonicalize_name(Requirement(requirement).name))
     return list(dict.fromkeys(names))
 
 
-def likely_wheel(listing: pages.Listing) -> tuple[str, pages.File] | None:
-    """Return the path and the wheel that most installers take of a listing, or None if that depends on their platform.
+def likely_wheel(listing: Listing) -> tuple[str, File] | None:
+    """Return the path and the wheel that most installers choose from a listing, or None if that depends on the platform.
 
-    It is that of the newest release, which indexes list last. To compare all versions would take longer than to request it.
+    It belongs to the last listed release, which is usually the newest: comparing all versions would take longer than a request.
     """
     newest = None
     for path, file in listing.newest_first():
@@ -70,7 +71,7 @@ def likely_wheel(listing: pages.Listing) -> tuple[str, pages.File] | None:
 
 
 class Unrequested:
-    """Core metadata that was prefetched and that no client has requested yet, the oldest of which goes if it is too much."""
+    """Prefetched core metadata that no client has requested yet. Beyond ``limit`` bytes, the oldest is dropped."""
 
     def __init__(self, limit: int = UNREQUESTED) -> None:
         self.limit = limit
@@ -89,28 +90,28 @@ class Unrequested:
 
 
 class Prefetcher:
-    """Prefetches projects with ``prefetch_project``, four at a time, and files, in the order of requests."""
+    """Prefetches projects with ``prefetch_project``, four at a time, and files, in the order of the clients' requests."""
 
     def __init__(self, prefetch_project: Callable[[str], Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.prefetch_project = prefetch_project
         self.clock = clock
-        # Projects that were prefetched lately, and those of which a client has requested metadata, and when.
+        # When projects were last prefetched, and when a client last requested their metadata.
         self.prefetched: dict[str, float] = {}
         self.requested: dict[str, float] = {}
         self.lock = threading.Lock()
         self.plans = ThreadPoolExecutor(1, thread_name_prefix="prefetch-plans")
         self.projects = ThreadPoolExecutor(4, thread_name_prefix="prefetch-projects")
-        self.room = {
-            self.plans: threading.BoundedSemaphore(PLANS),
-            self.projects: threading.BoundedSemaphore(TASKS),
+        self.free = {
+            self.plans: threading.BoundedSemaphore(QUEUED_RELEASES),
+            self.projects: threading.BoundedSemaphore(QUEUED_PROJECTS),
         }
 
     def is_new(self, names: dict[str, float], project: str) -> bool:
-        """Return whether a project was not noted lately in ``names``, and note it."""
+        """Return whether a project was not added to ``names`` lately, and add it."""
         with self.lock:
             now = self.clock()
             # The oldest is the first.
-            while names and now - next(iter(names.values())) >= ONE_IN:
+            while names and now - next(iter(names.values())) >= INTERVAL:
                 del names[next(iter(names))]
             if project in names:
                 return False
@@ -118,7 +119,7 @@ class Prefetcher:
             return True
 
     def is_first_request(self, project: str) -> bool:
-        """Return whether no metadata of a project was requested lately, and note that it is."""
+        """Return whether no metadata of a project was requested lately, and record that it is requested now."""
         return self.is_new(self.requested, project)
 
     def was_requested(self, project: str) -> bool:
@@ -126,13 +127,13 @@ class Prefetcher:
         return project in self.requested
 
     def submit(self, pool: ThreadPoolExecutor, task: Callable[..., Any], *arguments: Any) -> None:
-        """Run a task in a pool, unless too many wait already."""
-        room = self.room[pool]
-        if room.acquire(blocking=False):
-            pool.submit(task, *arguments).add_done_callback(lambda _done: room.release())
+        """Run a task in a pool, unless too many tasks are queued."""
+        free = self.free[pool]
+        if free.acquire(blocking=False):
+            pool.submit(task, *arguments).add_done_callback(lambda _done: free.release())
 
     def metadata_is_sent(self, metadata: bytes, prefetch_file: Callable[[], Any] | None) -> None:
-        """Prefetch what is requested after the metadata of a release. Returns at once."""
+        """Prefetch what installers request after the metadata of a release. Returns at once."""
         headers = headers_of(metadata)
         if len(headers) < HEADERS_LIMIT:
             self.submit(self.plans, self.plan, headers, prefetch_file)

@@ -1,6 +1,6 @@
-"""The proxies that the environment sets, and the hosts that are reached without one.
+"""Proxies from the environment, and the hosts that are exempt from them.
 
-httpx fails on a range of IPv6 addresses in NO_PROXY and ignores one of IPv4 addresses, which pip honors.
+httpx fails on ranges of IPv6 addresses in NO_PROXY and ignores ranges of IPv4 addresses. pip honors both.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import httpx
 
 from .credentials import DEFAULT_PORTS, split_credentials
 
-# A host and its port. A dot before a name, or an asterisk and a dot, change nothing.
+# A host and its port. A leading dot, or asterisk and dot, has no effect.
 AUTHORITY = re.compile(r"(?:\*?\.)?(?P<host>\[[0-9A-Fa-f:.]+\]|(?!\.)[^\s/?#@:*\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 class Exemption(NamedTuple):
-    """A host name with its subdomains, or a range of addresses, that is reached without a proxy: at one port, or at all."""
+    """A host name with its subdomains, or a range of addresses, that is reached without a proxy, at one port or at all."""
 
     host: str | IPv4Network | IPv6Network
     port: int | None
@@ -34,6 +34,11 @@ class Exemption(NamedTuple):
         if isinstance(self.host, str):
             return isinstance(host, str) and f".{host}".endswith(f".{self.host}")
         return not isinstance(host, str) and host in self.host
+
+
+def entries_of(no_proxy: str) -> list[str]:
+    """Return the entries of a value of NO_PROXY."""
+    return re.split(r"[\s,]+", no_proxy)
 
 
 def exemption(entry: str) -> Exemption | None:
@@ -66,9 +71,9 @@ def is_exempt(url: httpx.URL, exemptions: list[Exemption]) -> bool:
 
 
 def proxy_of(url: str) -> httpx.Proxy | None:
-    """Return the proxy of a URL, or None if no HTTP proxy can have it."""
+    """Return the proxy of a URL, or None if it is not the URL of an HTTP proxy."""
     try:
-        # As curl and pip, which need no scheme.
+        # As for curl and pip, the scheme is optional.
         own = split_credentials(url if "://" in url else f"http://{url}")
         headers = {"Proxy-Authorization": own.authorization} if own.authorization else None
         proxy = httpx.Proxy(own.url, headers=headers)
@@ -77,26 +82,27 @@ def proxy_of(url: str) -> httpx.Proxy | None:
     return proxy if proxy.url.scheme in DEFAULT_PORTS and proxy.url.host else None
 
 
-class Unusable(httpx.BaseTransport):
-    """In place of a proxy that can't be used: it fails only what needs the proxy, and cached pages are still served."""
+class InvalidProxy(httpx.BaseTransport):
+    """Takes the place of a proxy with an invalid URL. Only requests that need the proxy fail, and cached pages are served."""
 
     def __init__(self, setting: str) -> None:
         self.setting = setting
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        # The setting's value can have credentials.
+        # Without the value of the setting, which can have credentials.
         raise httpx.ProxyError(
-            f"the setting {self.setting} is not the URL of an HTTP proxy, as in http://proxy.example:3128"
+            f"the setting {self.setting} is not the URL of an HTTP proxy, as in http://proxy.example:3128",
+            request=request,
         )
 
 
 class ProxyTransport(httpx.BaseTransport):
-    """Sends each request through the proxy for its scheme, or without one. ``limits`` are those of each of the ways."""
+    """Sends each request through the proxy for its scheme, or directly. ``limits`` apply to each proxy separately."""
 
     def __init__(self, context: ssl.SSLContext, limits: httpx.Limits) -> None:
         environment = getproxies_environment()
-        # The whole value, see entrypoint.py.
-        entries = re.split(r"[\s,]+", os.environ.get("DEVPI_MIRROR_NO_PROXY") or environment.get("no", ""))
+        # entrypoint.py removes entries from NO_PROXY.
+        entries = entries_of(os.environ.get("DEVPI_MIRROR_NO_PROXY") or environment.get("no", ""))
         self.exemptions = [found for found in map(exemption, entries) if found]
         transport = partial(httpx.HTTPTransport, verify=context, trust_env=False, limits=limits)
         self.direct: httpx.BaseTransport = transport()
@@ -104,7 +110,7 @@ class ProxyTransport(httpx.BaseTransport):
         for scheme in () if "*" in entries else ("http", "https", "all"):
             if environment.get(scheme):
                 proxy = proxy_of(environment[scheme])
-                self.proxied[scheme] = transport(proxy=proxy) if proxy else Unusable(f"{scheme}_proxy")
+                self.proxied[scheme] = transport(proxy=proxy) if proxy else InvalidProxy(f"{scheme}_proxy")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         transport = self.proxied.get(request.url.scheme) or self.proxied.get("all")

@@ -1,6 +1,6 @@
-"""Downloads a release of a mirror index before devpi pushes it to another index: devpi can only push files that have an entry.
+"""Download a release of a mirror index before devpi pushes it to another index: devpi can only push files that it has stored.
 
-This happens before devpi opens its write transaction, because each download is stored in one of its own.
+This happens before devpi opens its write transaction, because each download is stored in a transaction of its own.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from . import compat, pages
+from . import compat, config, pages
 from .access import BODY_LIMIT
-from .downloads import NoRoom
-from .plugin import Mirror, Service, failure
+from .downloads import DiskFullError
+from .mirror import Mirror
+from .plugin import Service
+from .responses import error_response
 from .upstream import UpstreamError
 
 INDEX = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/?")
 
 
 class Release(NamedTuple):
-    """A version of a project, as the client names it, and the index that has it."""
+    """A version of a project, with the name that the client uses, and the index that has it."""
 
     source: str
     project: str
@@ -30,7 +32,7 @@ class Release(NamedTuple):
 
 
 def pushed_release(request: Any) -> Release | None:
-    """Return the release that a request pushes, or None if the request is no push. devpi responds to invalid requests."""
+    """Return the release that a request pushes, or None if it is no valid push: devpi responds to invalid ones."""
     found = INDEX.fullmatch(request.path_info)
     # devpi-client uses the method PUSH.
     if not found or request.method not in ("POST", "PUSH") or not 0 < (request.content_length or 0) <= BODY_LIMIT:
@@ -48,7 +50,7 @@ def pushed_release(request: Any) -> Release | None:
 
 
 def download_release(service: Service, release: Release) -> None:
-    """Download the files of a release that devpi does not have. Raises UpstreamError and NoRoom."""
+    """Download the files of a release that devpi does not have. Raises UpstreamError and DiskFullError."""
     keyfs = service.xom.keyfs
     with keyfs.read_transaction():
         mirror = service.mirror_of(release.source)
@@ -60,10 +62,11 @@ def download_release(service: Service, release: Release) -> None:
         paths = missing_files(service, mirror, release, served.page())
     # One at a time, so that other clients' downloads do not wait for those of a large release.
     for path in paths:
-        file = mirror.cache.find(project, path)
+        file = mirror.cache.find(project, path, config.max_stale())
         if file:
             # A file that is stored without an entry is downloaded again.
-            service.downloads.start(service.download_job(mirror, path, project, file)).await_end()
+            link = mirror.link(project, path, file)
+            service.downloads.start(service.download_job(mirror, path, project, link)).await_end()
 
 
 def missing_files(service: Service, mirror: Mirror, release: Release, page: pages.Page) -> list[str]:
@@ -87,8 +90,8 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
         if release is not None:
             try:
                 download_release(xom.devpi_mirror, release)
-            except (UpstreamError, NoRoom) as exc:
-                response = failure(exc)
+            except (UpstreamError, DiskFullError) as exc:
+                response = error_response(exc)
                 # devpi-client prints the message of a JSON object.
                 response.content_type = "application/json"
                 reason = str(exc).rstrip(".")

@@ -1,6 +1,6 @@
-"""Restart a devpi that runs and does not answer. supervisor runs this file and sends it an event every five seconds.
+"""Restart a devpi that runs but does not respond. supervisor runs this file and sends it an event every five seconds.
 
-superlance's httpok connects to TCP ports only, and devpi listens on a Unix socket.
+superlance's httpok supports TCP ports only, and devpi listens on a Unix socket.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from supervisor import childutils  # type: ignore[import-not-found, import-untyp
 
 from .devpi_api import StatusError, Unavailable, send
 
-# Seconds that devpi has for one small answer, as a busy one must not be killed, and until it listens after a start.
-ANSWER_LIMIT = 25.0
-START_LIMIT = 120.0
+# Seconds for a small response, as a busy devpi must not be killed, and for devpi to start.
+RESPONSE_TIMEOUT = 25.0
+START_TIMEOUT = 120.0
 
 
 def is_hung(process: Mapping[str, Any]) -> bool:
-    """Return whether devpi does not answer although supervisor's information about its process says that it should."""
+    """Return whether devpi does not respond although it should, by supervisor's information about its process."""
     if process["statename"] != "RUNNING":
         return False
     try:
-        send("GET", "/+api", limit=ANSWER_LIMIT)
+        send("GET", "/+api", limit=RESPONSE_TIMEOUT)
     except (Unavailable, StatusError, ValueError) as exc:
         has_no_socket = isinstance(exc.__cause__, (FileNotFoundError, ConnectionRefusedError))
-        return not has_no_socket or process["now"] - process["start"] > START_LIMIT
+        return not has_no_socket or process["now"] - process["start"] > START_TIMEOUT
     return False
 
 
@@ -38,8 +38,8 @@ def main() -> None:
         childutils.listener.wait(sys.stdin, sys.stdout)
         supervisor = childutils.getRPCInterface(os.environ).supervisor
         if is_hung(supervisor.getProcessInfo("devpi")):
-            print("devpi does not answer: restarting it", file=sys.stderr, flush=True)
-            # It can have ended by itself meanwhile.
+            print("devpi does not respond: restarting it", file=sys.stderr, flush=True)
+            # It can have ended in the meantime.
             with suppress(Fault):
                 supervisor.stopProcess("devpi")
             with suppress(Fault):

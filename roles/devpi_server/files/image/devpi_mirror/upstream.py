@@ -1,4 +1,4 @@
-"""Requests to the upstream of a mirror index: its connections, limits and errors."""
+"""Requests to the upstream of a mirror index: connections, credentials, retries and errors. config.py has the timeouts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import httpx
@@ -18,23 +19,23 @@ from .compression import decompressed
 from .credentials import Credentials
 from .proxies import ProxyTransport
 
-# What the upstream says about a request, which the client is to know. Anything else is a failure of the upstream.
-PASSED_ON = (401, 403, 404, 410, 429)
-# Of a host whose name can't be resolved for a moment, or that is being restarted.
+# Statuses with which the upstream denies a page or a file.
+DENIED = (401, 403, 404, 410)
+# Statuses of the upstream that clients get. Any other error is a failure of the upstream.
+PASSED_ON = (*DENIED, 429)
+# Attempts to connect, as name resolution can fail for a moment and a host can be restarting, and seconds before the second one.
 ATTEMPTS = 3
-# Bytes of the body of a redirect or an error, and seconds, for which it is read so that the connection can be used again.
+PAUSE = 0.3
+# Bytes and seconds for which the body of a redirect or an error is read, so that the connection can be reused.
 UNUSED_LIMIT = 100_000
 UNUSED_SECONDS = 2.0
-# Seconds that a page or core metadata may take, however slowly it arrives.
-TRANSFER_LIMIT = 60.0
-PAUSE = 0.3
 
 
 class UpstreamError(Exception):
-    """The upstream has no response that can be used.
+    """A request to the upstream failed.
 
-    ``status`` is the one for the client, ``retry_after`` the value of that header or an empty text. The text says what failed,
-    and has no credentials. ``is_outage`` is whether the upstream does not respond at all.
+    ``status`` and ``retry_after`` are the status and the header of the response to the client. ``is_outage`` is whether the
+    upstream does not respond at all. The message has no credentials.
     """
 
     def __init__(self, text: str, status: int = 503, retry_after: str = "", *, is_outage: bool = False) -> None:
@@ -47,7 +48,7 @@ class UpstreamError(Exception):
 class Received(NamedTuple):
     """A response whose body, of ``size`` bytes, is in a file.
 
-    ``url`` is where it comes from after redirects, without credentials.
+    ``url`` is the URL after redirects, without credentials.
     """
 
     status: int
@@ -58,13 +59,13 @@ class Received(NamedTuple):
 
 
 def ssl_context() -> ssl.SSLContext:
-    """Return the context that devpi uses: its bundle of certificate authorities is that of the host."""
+    """Return a context with the certificate authorities that devpi uses, too: those of the host."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return ssl.create_default_context(cafile=bundle if bundle and os.path.exists(bundle) else None)
+    return ssl.create_default_context(cafile=bundle if bundle and Path(bundle).exists() else None)
 
 
 def without_secrets(url: httpx.URL) -> str:
-    """Return a URL without what can be a secret: its user, and the query, which signs the URLs of object stores."""
+    """Return a URL without its credentials and its query, which can have the signature of an object store."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
@@ -80,11 +81,11 @@ def expanded(pieces: Iterable[bytes], encoding: str, limit: int) -> Iterator[byt
 
 
 def in_time(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a body. Raises ValueError if it takes too long, as others wait for the thread that reads it."""
-    end = time.monotonic() + TRANSFER_LIMIT
+    """Yield the pieces of a body. Raises ValueError if it takes too long, as its thread is one of few."""
+    end = time.monotonic() + config.TRANSFER_TIMEOUT
     for piece in pieces:
         if time.monotonic() > end:
-            raise ValueError(f"the response has not arrived after {TRANSFER_LIMIT:.0f} s")
+            raise ValueError(f"the response has not arrived after {config.TRANSFER_TIMEOUT:.0f} s")
         yield piece
 
 
@@ -98,7 +99,7 @@ def limited(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 class Truncated(httpx.SyncByteStream):
-    """The start of a body that nothing uses. If that is all of it, the connection can be used again."""
+    """The start of a body that is not used. If the body ends within the limits, the connection can be reused."""
 
     def __init__(self, stream: httpx.SyncByteStream) -> None:
         self.stream = stream
@@ -122,9 +123,9 @@ def discard_body(response: httpx.Response) -> None:
         return
     response.headers.pop("Content-Encoding", None)
     response.stream = Truncated(response.stream)
-    # httpx reads that of a redirect itself.
+    # httpx itself reads the body of a redirect.
     if not response.has_redirect_location:
-        # The status counts, however the body ends.
+        # The status is known, even if the body breaks off.
         with suppress(httpx.HTTPError):
             response.read()
 
@@ -132,7 +133,7 @@ def discard_body(response: httpx.Response) -> None:
 class Upstream:
     """HTTP clients for the upstream of an index, whose connections are reused and limited in number.
 
-    Files have connections of their own, so that pages do not wait for slow downloads.
+    Files have separate connections, so that pages do not wait for slow downloads.
     """
 
     def __init__(self, url: str, authorization: str = "") -> None:
@@ -143,15 +144,15 @@ class Upstream:
         self.file_client = self.connect(context, config.FILE_CONNECTIONS)
 
     def connect(self, context: ssl.SSLContext, connections: int) -> httpx.Client:
-        """Return a client with at most so many connections."""
+        """Return a client with a maximum number of connections."""
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         return httpx.Client(
             transport=ProxyTransport(context, limits),
             trust_env=False,
             follow_redirects=True,
             headers={"User-Agent": "devpi.mirror", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(config.READ_LIMIT, connect=config.CONNECT_LIMIT),
-            # A cookie would be sent to other ports of a host too.
+            timeout=httpx.Timeout(config.READ_TIMEOUT, connect=config.CONNECT_TIMEOUT),
+            # No cookies: they would be sent to other ports of a host too.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             event_hooks={"request": [self.credentials.authenticate], "response": [discard_body]},
         )
@@ -166,7 +167,7 @@ class Upstream:
     ) -> Iterator[httpx.Response]:
         """Open a response with status 200, 206, 304 or 416, whose body is read with ``iter_raw``. Raises UpstreamError.
 
-        ``is_file`` is whether it is a file or a part of one, which uses the connections for files.
+        ``is_file`` is whether it is a file or a part of one, for which the connections for files are used.
         """
         response = self.send(self.file_client if is_file else self.client, url, headers or {}, method)
         try:
@@ -183,7 +184,7 @@ class Upstream:
             response.close()
 
     def send(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
-        """Send a request, and again if no connection can be made or it ends before a response. Raises UpstreamError."""
+        """Send a request, and retry if connecting fails or the connection ends before a response. Raises UpstreamError."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 request = client.build_request(method, url, headers=dict(headers))
@@ -193,7 +194,7 @@ class Upstream:
                     raise failure(exc, url) from exc
                 time.sleep(PAUSE * attempt)
             except httpx.InvalidURL as exc:
-                # Its text can have a part of the credentials.
+                # The error's text can have a part of the credentials.
                 raise UpstreamError("the upstream has a link that is no URL") from exc
             except httpx.HTTPError as exc:
                 raise failure(exc, url) from exc
@@ -205,9 +206,9 @@ class Upstream:
             return b"".join(self.pieces_of(response, limit))
 
     def receive(self, url: str, headers: Mapping[str, str], body: BinaryIO, limit: int = config.PAGE_LIMIT) -> Received:
-        """Return a response whose expanded body, of at most ``limit`` bytes, is written to a file.
+        """Return a response whose expanded body, of at most ``limit`` bytes, is written to ``body``.
 
-        Raises UpstreamError, and OSError if the file has no room for it.
+        Raises UpstreamError, and OSError if the disk is full.
         """
         size = 0
         with self.stream(url, {"Accept-Encoding": "gzip", **headers}) as response:
@@ -230,7 +231,7 @@ class Upstream:
 
 
 def retry_after(value: str) -> str:
-    """Return the value of a Retry-After header if it is one, in seconds or as a date."""
+    """Return the value of a Retry-After header if it is valid, in seconds or as a date, or an empty text."""
     return value if re.fullmatch("[0-9]{1,9}|[A-Za-z]{3}, [0-9A-Za-z: ]{1,40}", value) else ""
 
 
@@ -238,7 +239,7 @@ def failure(exc: Exception, url: str) -> UpstreamError:
     name = without_secrets(httpx.URL(url))
     if isinstance(exc, httpx.PoolTimeout):
         return UpstreamError(f"all connections to the upstream are in use, getting {name}")
-    # Others, such as a redirect loop, say nothing about other pages.
+    # Other errors, such as a redirect loop, do not affect other pages.
     is_outage = isinstance(
         exc, (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
     )
