@@ -43,7 +43,8 @@ def run(*command: str) -> None:
 
 def main() -> None:
     copy_collection()
-    run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", ".")
+    checks = ["--plugin-docs", "--skip-rstcheck", "--validate-collection-refs=self"]
+    run("antsibull-docs", "lint-collection-docs", *checks, ".")
     # antsibull-docs requires a folder that no other user can write to.
     reference = SOURCE / "reference"
     reference.mkdir(mode=0o755)
