@@ -1,5 +1,5 @@
 # The commands of the project. Each provides what it needs.
-.PHONY: site remove doctor test lint unit sanity integration molecule bench lock clean
+.PHONY: site remove doctor test lint unit sanity integration molecule bench docs lock clean
 .DEFAULT_GOAL := help
 A ?=
 # Which tests to run: a scenario, single tests, repetitions, and whether to keep the test host (see CONTRIBUTING.md).
@@ -39,6 +39,9 @@ bench: ## Measure the mirror beside the alternatives
 	@requirements/venv test && requirements/venv bench
 	@PYTHONPATH=tests .venv/bench/bin/python tests/benchmarks/speed.py
 	@PYTHONPATH=tests .venv/test/bin/python tests/benchmarks/clients.py
+
+docs: ## Generate docs/variables.md, and build the documentation site
+	@requirements/venv docs && .venv/docs/bin/python docs/site/variables.py && .venv/docs/bin/python docs/site/build.py
 
 lock: ## Lock the Python environments again
 	@requirements/venv test && requirements/lock --upgrade

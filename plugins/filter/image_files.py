@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable
 
 FOLDER = Path(__file__).parents[2] / "roles" / "devpi_server" / "files" / "image"
 HASH_LENGTH = 16
@@ -18,7 +18,7 @@ def is_cache(path: Path) -> bool:
     return path.suffix == ".pyc" or any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
-def image_files(release: str) -> List[str]:
+def image_files(release: str) -> list[str]:
     """Return the paths of the files that an image with this release of devpi-server is built from, sorted."""
     paths = (path.relative_to(FOLDER) for path in FOLDER.rglob("*") if path.is_file())
     requirements = f"requirements-{release}.txt"
@@ -44,5 +44,5 @@ def image_hash(release: str, *inputs: Any) -> str:
 class FilterModule:
     """The filters of this file by name, for Ansible."""
 
-    def filters(self) -> Dict[str, Callable[..., Any]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"image_files": image_files, "image_hash": image_hash}

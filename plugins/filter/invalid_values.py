@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Sequence
 
 # An invalid URL can have its password anywhere before the last "@".
 CREDENTIALS = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 
 
-def invalid_values(patterns: Sequence[Dict[str, str]], values: Sequence[Any]) -> List[str]:
+def invalid_values(patterns: Sequence[dict[str, str]], values: Sequence[Any]) -> list[str]:
     """Return a message for each value that its pattern does not match as a whole. A value of None is an empty one."""
     if len(patterns) != len(values):
         raise ValueError(f"{len(patterns)} patterns and {len(values)} values")
@@ -28,5 +28,5 @@ def invalid_values(patterns: Sequence[Dict[str, str]], values: Sequence[Any]) ->
 class FilterModule:
     """The filters of this file by name, for Ansible."""
 
-    def filters(self) -> Dict[str, Callable[[Sequence[Dict[str, str]], Sequence[Any]], List[str]]]:
+    def filters(self) -> dict[str, Callable[[Sequence[dict[str, str]], Sequence[Any]], list[str]]]:
         return {"invalid_values": invalid_values}

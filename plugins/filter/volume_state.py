@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Sequence
 
 
 def volume_state(
-    volumes: Dict[str, str], release: str, existing: Sequence[str], container: Optional[Dict[str, Any]]
-) -> Dict[str, Any]:
+    volumes: dict[str, str], release: str, existing: Sequence[str], container: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return how the volumes on a host relate to the one of the wanted release.
 
     ``volumes`` has the volume of each release, ``existing`` the volumes that exist, and ``container`` is the mirror's
@@ -31,5 +31,5 @@ def volume_state(
 class FilterModule:
     """The filters of this file by name, for Ansible."""
 
-    def filters(self) -> Dict[str, Callable[..., Dict[str, Any]]]:
+    def filters(self) -> dict[str, Callable[..., dict[str, Any]]]:
         return {"volume_state": volume_state}

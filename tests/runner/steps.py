@@ -61,7 +61,11 @@ def lint_steps() -> list[Step]:
     image_mypy = ["mypy", "--strict", "--config-file", str(TREE / "pyproject.toml"), "--cache-dir", str(CACHE / "mypy")]
     build = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(DIST)]
     importer = {"GALAXY_IMPORTER_CONFIG": str(TREE / "tests" / "galaxy-importer.cfg")}
+    docs = "environment of the documentation"
+    build_docs = [str(ROOT / ".venv" / "docs" / "bin" / "python"), "docs/site/build.py"]
     return [
+        Step("prerequisite", docs, ["requirements/venv", "docs"], seconds=15, folder=ROOT),
+        Step("lint", "documentation", build_docs, needs=(docs,), seconds=20, folder=ROOT),
         Step("lint", "ruff", ["ruff", "check", "."], seconds=1),
         Step("lint", "ruff format", ["ruff", "format", "--check", "."], seconds=1),
         Step("lint", "yamllint", ["yamllint", "--strict", "."], seconds=2),

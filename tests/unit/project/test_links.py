@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Links between the pages of the documentation, and the paths that CONTRIBUTING.md names, lead somewhere."""
+"""Links between the pages of the documentation, and the paths that CONTRIBUTING.md names, exist."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(page: Path, root: Path) -> list[str]:
-    """Return the links of a page that lead nowhere, with the reason."""
+    """Return the broken links of a page, with the reason."""
     broken = []
     for link in links(page.read_text()):
         path, _hash, anchor = link.partition("#")
@@ -68,18 +68,18 @@ def named_paths(text: str) -> list[str]:
 
 
 def is_generated(path: str) -> bool:
-    """Tell whether git ignores a path, since the tests create it."""
+    """Return whether git ignores a path, since the tests create it."""
     ignored = (ROOT / ".gitignore").read_text().split()
     return any(f"/{path}/".startswith(pattern) for pattern in ignored if pattern.startswith("/"))
 
 
 def exists(path: str) -> bool:
-    """Tell whether a path of the project exists. NAME stands for any name, as in molecule/NAME."""
+    """Return whether a path of the project exists. NAME stands for any name, as in molecule/NAME."""
     return any(ROOT.glob(path.replace("NAME", "*").rstrip("/")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_to_paths_and_headings(page):
+def test_links_are_valid(page):
     assert broken_links(page, ROOT) == []
 
 

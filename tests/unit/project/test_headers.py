@@ -1,0 +1,33 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each file has an SPDX license identifier: plugins in a header, all other files in REUSE.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomli
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+LICENSES = yaml.safe_load((ROOT / "galaxy.yml").read_text())["license"]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/**/*.py")), ids=lambda path: path.name)
+def test_plugins_have_a_header(path):
+    lines = path.read_text().splitlines()[:6]
+    assert any(line.startswith("# Copyright") for line in lines)
+    assert [f"# SPDX-License-Identifier: {name}" for name in LICENSES] == [line for line in lines if "SPDX" in line]
+
+
+def test_all_files_have_a_license():
+    (everything,) = tomli.loads((ROOT / "REUSE.toml").read_text())["annotations"]
+    assert everything["path"] == "**"
+    assert [everything["SPDX-License-Identifier"]] == LICENSES
+
+
+def test_the_licenses_have_a_text():
+    for name in LICENSES:
+        assert (ROOT / "LICENSES" / f"{name}.txt").read_text() == (ROOT / "LICENSE").read_text()
