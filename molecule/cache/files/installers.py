@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conversation import MIRROR_PORT, PUBLIC, address
+from harness import MIRROR_PORT, PUBLIC, address
 
 UV = str(Path(sys.executable).with_name("uv"))
 

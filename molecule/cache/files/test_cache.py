@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin
 
 import pytest
-from conversation import (
+from harness import (
     JSON,
     PUBLIC,
     RECOVERY_LIMIT,

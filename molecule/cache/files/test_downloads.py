@@ -9,7 +9,7 @@ from typing import Callable
 
 import installers
 import pytest
-from conversation import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
+from harness import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
 
 mirror = Mirror()
 

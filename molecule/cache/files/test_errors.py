@@ -7,7 +7,7 @@ from typing import Callable
 
 import installers
 import pytest
-from conversation import JSON, UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until
+from harness import JSON, UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until
 
 mirror = Mirror()
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 410: "Gone", 429: "Too Many Requests"}

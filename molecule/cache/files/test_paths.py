@@ -11,7 +11,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator, NamedTuple
 
-from conversation import JSON, MIRROR_PORT, PUBLIC, UPSTREAM_PORT, Mirror, address, send
+from harness import JSON, MIRROR_PORT, PUBLIC, UPSTREAM_PORT, Mirror, address, send
 
 mirror = Mirror()
 

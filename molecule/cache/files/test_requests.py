@@ -9,7 +9,7 @@ import socket
 from urllib.parse import urljoin
 
 import pytest
-from conversation import (
+from harness import (
     JSON,
     MIRROR_PORT,
     PUBLIC,

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import count
 
-from conversation import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
+from harness import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
 
 MEGABYTE = 1_000_000
 # It has a small disk, see disk.yml.

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Iterator
 
 import pytest
-from conversation import (
+from harness import (
     LOST,
     ON_HOST,
     RECOVERY_LIMIT,

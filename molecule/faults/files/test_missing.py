@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
-from conversation import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upstream_mode, until
+from harness import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upstream_mode, until
 
 mirror = Mirror()
 CHECK = (

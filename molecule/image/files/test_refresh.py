@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import Iterator
 
-from conversation import ON_HOST, on_host
+from harness import ON_HOST, on_host
 
 VARIABLES = {
     "devpi_server_image_source": "build",
