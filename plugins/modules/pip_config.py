@@ -331,8 +331,13 @@ def put_file(
 
     def work() -> List[Outcome]:
         outcomes = [put(place.path, place.form, wanted, check_mode, folders)]
-        if moves and legacy and without_us(legacy.path, INI) is not None:
-            outcomes.append(put(legacy.path, INI, lambda _theirs: None, check_mode))
+        if moves and legacy:
+            if without_us(legacy.path, INI) is not None:
+                outcomes.append(put(legacy.path, INI, lambda _theirs: None, check_mode))
+            else:
+                # An earlier call with "use" can have created it.
+                removed = take(legacy.path, INI, check_mode)
+                outcomes += [removed] if removed.action != "unchanged" else []
         return outcomes
 
     return told(place, work)
