@@ -82,7 +82,7 @@ def test_no_path_changes_what_other_clients_get() -> None:
     source = package("new1999")
     assert mirror.page(source.name).status == 200
     targets = {}
-    paths = []
+    paths: list[str] = []
     for number, (prefix, end) in enumerate(itertools.product((*FILE_PREFIXES, *PAGE_PREFIXES), ENDS)):
         target = package(f"new{2000 + number}")
         targets[target.name] = target

@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from itertools import count
 
 from harness import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
@@ -59,10 +60,14 @@ def fill_disk() -> None:
     on_host("dd if=/dev/zero bs=4k >>/srv/room/rest 2>/dev/null || true")
 
 
+def is_outdated(name: str) -> bool:
+    return mirror.page(name).is_outdated
+
+
 def serves_what_is_cached() -> None:
     """Check pages that are no longer fresh, one of them larger than nginx's buffers, and a file."""
     for name in ("alpha", "many"):
-        until(lambda name=name: mirror.page(name).is_outdated, f"the page of {name} does not expire")
+        until(partial(is_outdated, name), f"the page of {name} does not expire")
     for _attempt in range(3):
         # A restart and nginx's eviction of expired pages free enough room for the page of a new project.
         fill_disk()

@@ -9,7 +9,7 @@ import threading
 import time
 from functools import partial
 from itertools import count
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 from harness import (
@@ -59,7 +59,7 @@ def is_good(name: str) -> bool:
         return False
 
 
-def has(file: dict, answer: Answer) -> bool:
+def has(file: dict[str, Any], answer: Answer) -> bool:
     return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
 
 
@@ -231,7 +231,7 @@ def test_all_files_are_whole_afterwards() -> None:
         assert mirror.ask(f"/{path}").status == 200
     assert not re.search("mismatch|Missing", fsck())
     got = on_host("cd /home/ada/new && sha256sum *").split("\n")
-    digests = dict(reversed(line.split()) for line in got if line)
+    digests = {name: digest for digest, name in (line.split() for line in got if line)}
     assert digests
     for name, digest in list(digests.items())[-20:]:
         (file,) = mirror.files(name.split("-")[0]).values()
