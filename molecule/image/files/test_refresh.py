@@ -10,8 +10,8 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from harness import ON_HOST, on_host
 
