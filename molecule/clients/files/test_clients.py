@@ -51,8 +51,7 @@ def pyproject(package: str, *lines: str) -> str:
 class Client(NamedTuple):
     """A client.
 
-    ``command`` is what it installs with in an empty folder, ``package`` what it alone requests, and ``files`` are the
-    files of the project that people share.
+    ``command`` installs in an empty folder. No other client requests ``package``. People share the ``files`` of the project.
     """
 
     command: str
