@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,26 +59,27 @@ class Options:
     keep: bool = False
 
 
-def mypy_step(name: str, folder: Path, *arguments: str, search_path: Path | None = None) -> Step:
-    """Return the step that checks types. ``search_path`` has modules that are not below the folder."""
-    # The cache must not become a part of the collection.
-    command = ["mypy", "--strict", "--config-file", str(TREE / "pyproject.toml"), "--cache-dir", str(CACHE / "mypy")]
-    env = {"MYPYPATH": str(search_path)} if search_path else {}
-    return Step("lint", f"mypy, {name}", [*command, *arguments], lock=MYPY_LOCK, seconds=5, folder=folder, env=env)
-
-
 def mypy_steps() -> list[Step]:
-    # Modules in different folders have the same names.
-    scenario_folders = sorted({path.parent for path in MOLECULE.glob("*/files/*.py")})
+    config = str(TREE / "pyproject.toml")
+    # The cache must not become a part of the collection.
+    mypy = ["mypy", "--strict", "--config-file", config, "--cache-dir", str(CACHE / "mypy")]
+    # The modules of the scenarios import each other by name.
+    folders = sorted({str(path.parent) for path in MOLECULE.glob("*/files/*.py")})
+    scenarios_env = {"MYPYPATH": os.pathsep.join(folders)}
+    benchmarks = TREE / "tests" / "benchmarks"
+    benchmarks_env = {"MYPYPATH": str(TREE / "tests")}
+
+    def step(name: str, folder: Path, arguments: list[str], env: dict[str, str] | None = None) -> Step:
+        return Step(
+            "lint", f"mypy, {name}", [*mypy, *arguments], lock=MYPY_LOCK, seconds=5, folder=folder, env=env or {}
+        )
+
     return [
-        mypy_step("plugins", COLLECTIONS, "-p", "ansible_collections.devpi.mirror.plugins"),
-        mypy_step("image's package", IMAGE_FILES, "-p", "devpi_mirror"),
-        mypy_step("test runner", TREE / "tests", "-p", "runner"),
-        mypy_step("benchmarks", TREE / "tests" / "benchmarks", ".", search_path=TREE / "tests"),
-        *(
-            mypy_step(f"scenario {folder.parent.name}", folder, ".", search_path=MOLECULE / "shared" / "files")
-            for folder in scenario_folders
-        ),
+        step("plugins", COLLECTIONS, ["-p", "ansible_collections.devpi.mirror.plugins"]),
+        step("image's package", IMAGE_FILES, ["-p", "devpi_mirror"]),
+        step("test runner", TREE / "tests", ["-p", "runner"]),
+        step("benchmarks", benchmarks, ["."], benchmarks_env),
+        step("scenarios", MOLECULE, folders, scenarios_env),
     ]
 
 
