@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -128,9 +129,9 @@ class Outcome(NamedTuple):
     changed: int
 
 
-@pytest.fixture(scope="module")
+@contextmanager
 def prepared_host() -> Iterator[None]:
-    """Give the bare host what the cases need, and remove it afterwards."""
+    """Provide what the cases need on the bare host, and remove it afterwards."""
     on_host(PREPARE)
     try:
         until(lambda: on_host("ss --listening --no-header '( sport = :3999 )'"), "port 3999 is not in use")
@@ -140,7 +141,7 @@ def prepared_host() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(prepared_host: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run the play once, and return how it ended for each case."""
     host = {
         "ansible_connection": "community.docker.docker",
@@ -157,7 +158,8 @@ def outcomes(prepared_host: None, tmp_path_factory: pytest.TempPathFactory) -> d
     env = dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     # It would print among the JSON.
     env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    with prepared_host():
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert "{" in done.stdout, done.stderr
     report = json.loads(done.stdout[done.stdout.index("{") :])
     messages: dict[str, str] = {}
