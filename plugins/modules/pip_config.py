@@ -358,8 +358,13 @@ def apply_to_file(
 
     def work() -> list[Outcome]:
         outcomes = [apply(place.path, place.file_format, wanted, check_mode, folders)]
-        if migrates and legacy and original_text(legacy.path, INI) is not None:
-            outcomes.append(apply(legacy.path, INI, lambda _original: None, check_mode))
+        if migrates and legacy:
+            if original_text(legacy.path, INI) is not None:
+                outcomes.append(apply(legacy.path, INI, lambda _original: None, check_mode))
+            else:
+                # An earlier call with "use" can have created it.
+                removed = restore(legacy.path, INI, check_mode)
+                outcomes += [removed] if removed.action != "unchanged" else []
         return outcomes
 
     return results_of(place, work)

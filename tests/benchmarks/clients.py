@@ -1,7 +1,7 @@
-"""Time a converged run over everybody's pip.conf, next to the usual ways, for 1, 20 and 200 users.
+"""Measure a converged run for the pip.conf of 1, 20 and 200 users, next to the usual ways.
 
-What is timed is a whole ansible-playbook against a test host, in turns, and the time of one that does nothing is taken off. A
-table is printed, and kept with every single time in .cache/bench/clients.json.
+Each measurement is a run of ansible-playbook against a test host, in turns with the others. The time of an empty play is
+subtracted. Prints a table, and saves all measurements in .cache/bench/clients.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def docker(*arguments: str) -> None:
 
 
 def play(way: str, count: int, env: dict[str, str]) -> float:
-    """Run the playbook, and return the seconds that it took. Raises RuntimeError if it fails."""
+    """Run the playbook, and return its duration in seconds. Raises RuntimeError if it fails."""
     command = ["ansible-playbook", "--inventory", f"{HOST},", "--connection", "community.docker.docker"]
     command += ["--extra-vars", json.dumps({"way": way, "count": count}), "tests/benchmarks/clients.yml"]
     started = time.monotonic()
@@ -40,15 +40,15 @@ def play(way: str, count: int, env: dict[str, str]) -> float:
 
 
 def measure(env: dict[str, str]) -> dict[int, dict[str, list[float]]]:
-    """Return the seconds of each run by number of users and way."""
+    """Return the duration of each run, by number of users and way."""
     times: dict[int, dict[str, list[float]]] = {}
-    made = 0
+    created = 0
     for count in COUNTS:
-        names = " ".join(f"user{number}" for number in range(made, count))
+        names = " ".join(f"user{number}" for number in range(created, count))
         docker("exec", HOST, "sh", "-ec", f"for name in {names}; do useradd --create-home $name; done")
-        made = count
+        created = count
         for way in WAYS:
-            # The run that has something to do.
+            # The run that changes something.
             play(way, count, env)
         times[count] = {way: [] for way in WAYS}
         for number in range(ROUNDS):
@@ -71,7 +71,7 @@ def table(times: dict[int, dict[str, list[float]]]) -> str:
 def main() -> None:
     lay_out()
     env = environment()
-    # The usual ways are given all that makes them fast.
+    # The usual ways are as fast as they can be.
     env.update(ANSIBLE_PIPELINING="true", ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3")
     with engine_left_as_found():
         build_test_hosts("bare:bookworm")

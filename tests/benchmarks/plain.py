@@ -1,4 +1,4 @@
-"""Run one of devpi's commands without the plugin of the image: plain.py COMMAND [ARGUMENT ...]"""
+"""Run a command of devpi without the plugin of the image: plain.py COMMAND [ARGUMENT ...]"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def block_plugin(self: pluggy.PluginManager, *arguments: Any) -> None:
 
 
 if __name__ == "__main__":
-    pluggy.PluginManager.__init__ = block_plugin  # type: ignore[method-assign]
+    pluggy.PluginManager.__init__ = block_plugin  # type: ignore[assignment, method-assign]
     command, *sys.argv[1:] = sys.argv[1:]
     sys.argv[0] = command
     (program,) = entry_points(group="console_scripts", name=command)

@@ -1,9 +1,9 @@
-"""Record real pages and files, as an upstream that can be replayed without a line.
+"""Record real pages and files, as an upstream that can be replayed offline.
 
-The folder holds ``simple/NAME/page.json`` and ``page.html``, each also compressed, the list of all projects as
+The folder has ``simple/NAME/page.json`` and ``page.html``, each also compressed, the list of all projects as
 ``simple/page.*``, ``files/`` with the files that the set needs and their core metadata, ``wheelhouse/`` with the files alone,
-and ``constraints.txt``, which pins them. Core metadata (PEP 658) is taken out of the wheels and told in the pages as PyPI has
-it, since caches that may stand between here and there leave it out.
+and ``constraints.txt``, which pins them. Core metadata (PEP 658) is read from the wheels and listed in the pages, as on PyPI,
+because caches in between can omit it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIP_DEFAULT = "from pip._internal.models.index import PyPI; print(PyPI.simple_ur
 
 
 def default_index(python: Path) -> str:
-    """Return the index that pip asks by default, with a slash at its end."""
+    """Return the URL of pip's default index, with a trailing slash."""
     if os.environ.get("PIP_INDEX_URL"):
         return os.environ["PIP_INDEX_URL"].rstrip("/") + "/"
     done = subprocess.run([python, "-c", PIP_DEFAULT], check=True, capture_output=True, text=True)
@@ -37,7 +37,7 @@ def default_index(python: Path) -> str:
 
 
 def fetch(url: str, accept: str = "*/*", part: str = "") -> bytes:
-    """Return what is at a URL, or the ``part`` of it, as in the header Range."""
+    """Return the content of a URL, or the ``part`` of it, as in the header Range."""
     headers = {"Accept": accept, "User-Agent": "devpi.mirror", **({"Range": part} if part else {})}
     with urlopen(Request(url, headers=headers), timeout=120) as response:
         content: bytes = response.read()
@@ -55,8 +55,8 @@ def write_page(folder: Path, form: str, content: bytes) -> None:
     write(folder / f"page.{form}.gz", gzip.compress(content, 6))
 
 
-def here(url: str, page: str) -> str:
-    """Return where a file of an upstream is in the recording, as an absolute path."""
+def recorded_path(url: str, page: str) -> str:
+    """Return the absolute path in the recording of a file of an upstream."""
     return "/files" + urlsplit(urljoin(page, url)).path
 
 
@@ -65,21 +65,21 @@ def record_project(name: str, index: str, folder: Path) -> None:
     page = f"{index}{name}/"
     content = json.loads(fetch(page, JSON))
     for file in content["files"]:
-        file["url"] = here(file["url"], page)
+        file["url"] = recorded_path(file["url"], page)
         metadata = folder / (file["url"].lstrip("/") + ".metadata")
         if metadata.exists():
             file["core-metadata"] = {"sha256": hashlib.sha256(metadata.read_bytes()).hexdigest()}
     write_page(folder / "simple" / name, "json", json.dumps(content, separators=(",", ":")).encode())
 
-    def moved(found: re.Match[bytes]) -> bytes:
-        return b'href="' + here(found[1].decode(), page).encode() + found[2]
+    def rewrite(found: re.Match[bytes]) -> bytes:
+        return b'href="' + recorded_path(found[1].decode(), page).encode() + found[2]
 
-    html = re.sub(rb'href="([^"#]+)((?:#[^"]*)?")', moved, fetch(page, "text/html"))
+    html = re.sub(rb'href="([^"#]+)((?:#[^"]*)?")', rewrite, fetch(page, "text/html"))
     write_page(folder / "simple" / name, "html", html)
 
 
 def metadata_in(wheel: bytes) -> bytes | None:
-    """Return the core metadata in a wheel or in the end of one, or None if it can't be read."""
+    """Return the core metadata of a wheel or of its end, None if it can't be read."""
     try:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
@@ -89,9 +89,9 @@ def metadata_in(wheel: bytes) -> bytes | None:
 
 
 def record_file(file: dict[str, Any], folder: Path) -> None:
-    """Record a wheel of pip's report, and its core metadata."""
+    """Record a wheel in pip's report, and its core metadata."""
     url = file["download_info"]["url"]
-    target = folder / here(url, url).lstrip("/")
+    target = folder / recorded_path(url, url).lstrip("/")
     wheel = fetch(url)
     metadata = metadata_in(wheel)
     if metadata is None:
@@ -101,29 +101,32 @@ def record_file(file: dict[str, Any], folder: Path) -> None:
 
 
 def record(folder: Path, python: Path) -> None:
-    """Record what pip needs for the set now, unless a recording is there. It appears whole."""
+    """Record the files that pip installs for the set, unless a recording exists. A recording is always complete."""
     if folder.exists():
         return
-    growing = folder.with_name(folder.name + ".new")
-    shutil.rmtree(growing, ignore_errors=True)
+    incomplete = folder.with_name(folder.name + ".new")
+    shutil.rmtree(incomplete, ignore_errors=True)
     index = default_index(python)
-    # What this machine's pip is configured for is not what others would measure.
+    # The results must not depend on the configuration of this machine's pip.
     env = dict(os.environ, PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL=index)
-    command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--only-binary", ":all:"]
+    options = ["--quiet", "--dry-run", "--ignore-installed", "--only-binary", ":all:"]
+    command: list[str | Path] = [python, "-m", "pip", "install", *options]
     done = subprocess.run([*command, "--report", "-", *SET], env=env, check=True, capture_output=True, text=True)
     files = json.loads(done.stdout)["install"]
     names = {re.sub(r"[-_.]+", "-", file["metadata"]["name"]).lower() for file in files} | {"six"}
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda file: record_file(file, growing), files))
-        list(pool.map(lambda name: record_project(name, index, growing), sorted(names)))
+        list(pool.map(lambda file: record_file(file, incomplete), files))
+        list(pool.map(lambda name: record_project(name, index, incomplete), sorted(names)))
     links = fetch(index, "text/html")
     projects = [{"name": name.decode()} for name in re.findall(rb">([^<]+)</a>", links)]
-    write_page(growing / "simple", "html", links)
-    write_page(growing / "simple", "json", json.dumps({"meta": {"api-version": "1.1"}, "projects": projects}).encode())
+    write_page(incomplete / "simple", "html", links)
+    write_page(
+        incomplete / "simple", "json", json.dumps({"meta": {"api-version": "1.1"}, "projects": projects}).encode()
+    )
     pins = sorted(f"{file['metadata']['name']}=={file['metadata']['version']}\n" for file in files)
-    write(growing / "constraints.txt", "".join(pins).encode())
-    wheels = growing / "wheelhouse"
+    write(incomplete / "constraints.txt", "".join(pins).encode())
+    wheels = incomplete / "wheelhouse"
     wheels.mkdir()
-    for wheel in (growing / "files").rglob("*.whl"):
+    for wheel in (incomplete / "files").rglob("*.whl"):
         (wheels / wheel.name).hardlink_to(wheel)
-    growing.rename(folder)
+    incomplete.rename(folder)

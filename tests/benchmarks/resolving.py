@@ -1,7 +1,7 @@
 """Record what ``uv pip compile`` requests to resolve requirements without versions: pages, and metadata of hundreds of wheels.
 
-The folder holds two upstreams. ``simple/`` lists core metadata (PEP 658), which ``files/`` has. ``wheels/simple/`` lists none,
-and ``wheels/files/`` has wheels that contain their metadata and nothing else, so that it is read from their ends.
+The folder has two upstreams. ``simple/`` lists core metadata (PEP 658), which ``files/`` has. ``wheels/simple/`` lists none,
+and ``wheels/files/`` has wheels that contain only their metadata, so that clients read it from the end of the wheels.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urljoin
 
-from recording import JSON, default_index, fetch, here, metadata_in, write, write_page
+from recording import JSON, default_index, fetch, metadata_in, recorded_path, write, write_page
 
 CASES = {
     "boto": ("awscli", "aiobotocore", "boto3", "s3fs"),
     "data": ("jupyterlab", "mlflow", "dbt-core"),
 }
-# Bytes at the end of a wheel, in which most have their metadata and their table of contents.
+# Bytes at the end of a wheel, which contain the metadata and the directory of most wheels.
 END = 131_072
 
 
@@ -37,7 +37,7 @@ def fetch_metadata(url: str) -> bytes:
 
 
 def wheel_of(path: str, metadata: bytes) -> bytes:
-    """Return a wheel that has nothing but its metadata."""
+    """Return a wheel that contains only its metadata."""
     name, version = Path(path).name.split("-")[:2]
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -47,7 +47,7 @@ def wheel_of(path: str, metadata: bytes) -> bytes:
 
 
 class Recorder(ThreadingHTTPServer):
-    """An index that has what another index has, and records what is requested."""
+    """A proxy of an index that records what is requested."""
 
     daemon_threads = True
 
@@ -55,26 +55,26 @@ class Recorder(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.index = index
         self.folder = folder
-        # Where the wheels of the recorded pages are.
+        # The URLs of the wheels on recorded pages, by path.
         self.urls: dict[str, str] = {}
 
     def page(self, name: str) -> bytes:
         page = f"{self.index}{name}/"
         content = json.loads(fetch(page, JSON))
         for file in content["files"]:
-            path = here(file["url"], page)
+            path = recorded_path(file["url"], page)
             self.urls[path] = urljoin(page, file["url"])
             for key in ("core-metadata", "data-dist-info-metadata", "dist-info-metadata"):
                 file.pop(key, None)
         listed = [
             dict(
                 file,
-                url=here(file["url"], page),
+                url=recorded_path(file["url"], page),
                 **({"core-metadata": True} if file["filename"].endswith(".whl") else {}),
             )
             for file in content["files"]
         ]
-        unlisted = [dict(file, url="/wheels" + here(file["url"], page)) for file in content["files"]]
+        unlisted = [dict(file, url="/wheels" + recorded_path(file["url"], page)) for file in content["files"]]
         for folder, files in (("", listed), ("wheels", unlisted)):
             text = json.dumps(dict(content, files=files), separators=(",", ":")).encode()
             write_page(self.folder / folder / "simple" / name, "json", text)
@@ -111,28 +111,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def compile_command(python: Path, index: str) -> list[Any]:
-    """Return the command that resolves the requirements on its standard input."""
-    command = [
-        python.with_name("uv"),
-        "pip",
-        "compile",
-        "--quiet",
-        "--no-cache",
-        "--python",
-        python,
-        "--only-binary",
-        ":all:",
-    ]
-    return [*command, "--default-index", index, "-"]
+    """Return the command that resolves the requirements in its standard input."""
+    command = [python.with_name("uv"), "pip", "compile", "--quiet", "--no-cache", "--python", python]
+    return [*command, "--only-binary", ":all:", "--default-index", index, "-"]
 
 
 def record(folder: Path, python: Path, env: dict[str, str]) -> None:
-    """Record what uv requests to resolve each of the cases, unless a recording is there. It appears whole."""
+    """Record what uv requests to resolve each case, unless a recording exists. A recording is always complete."""
     if folder.exists():
         return
-    growing = folder.with_name(folder.name + ".new")
-    shutil.rmtree(growing, ignore_errors=True)
-    server = Recorder(default_index(python), growing)
+    incomplete = folder.with_name(folder.name + ".new")
+    shutil.rmtree(incomplete, ignore_errors=True)
+    server = Recorder(default_index(python), incomplete)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         for case in CASES.values():
@@ -141,4 +131,4 @@ def record(folder: Path, python: Path, env: dict[str, str]) -> None:
     finally:
         server.shutdown()
         server.server_close()
-    growing.rename(folder)
+    incomplete.rename(folder)

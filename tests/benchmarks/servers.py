@@ -1,4 +1,4 @@
-"""The servers that are measured, each in a container of its own, published on loopback as users have it."""
+"""The servers that are measured, each in its own container, published on loopback as for users."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def docker(*arguments: str) -> str:
 
 
 def get(url: str, form: str = "json", timeout: float = 60) -> bytes:
-    """Return what is at a URL, as an installer is answered."""
+    """Return the response to an installer's request."""
     headers = {"Accept": FORMS[form], "User-Agent": "pip/26"}
     with OPENER.open(Request(url, headers=headers), timeout=timeout) as response:
         content: bytes = response.read()
@@ -40,7 +40,7 @@ def get(url: str, form: str = "json", timeout: float = 60) -> bytes:
 
 
 def await_answer(url: str) -> None:
-    """Return when a GET of the URL succeeds. Raises RuntimeError when that takes too long."""
+    """Wait until a GET of the URL succeeds. Raises RuntimeError after ``LIMIT`` seconds."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         try:
@@ -63,9 +63,9 @@ class Server:
         self.volume = f"{self.name}:{volume}" if volume else ""
 
     def start(self) -> None:
-        kept = ["--volume", self.volume] if self.volume else []
+        volume = ["--volume", self.volume] if self.volume else []
         common = ["--detach", "--rm", "--network", NETWORK, "--name", self.name, "--publish", f"127.0.0.1::{self.port}"]
-        docker("run", *common, *kept, *self.arguments)
+        docker("run", *common, *volume, *self.arguments)
         self.base = "http://" + docker("port", self.name, str(self.port)).splitlines()[0]
         self.url = self.base + self.path
 
@@ -74,7 +74,7 @@ class Server:
         if self.volume:
             deadline = time.monotonic() + LIMIT
             volume = self.volume.split(":", maxsplit=1)[0]
-            # The engine lets go of it a moment after the container.
+            # The engine releases it a moment after the container.
             while volume in docker("volume", "ls", "--quiet").splitlines():
                 try:
                     docker("volume", "rm", volume)
@@ -90,35 +90,35 @@ class Server:
         )
 
     def control_group(self, kind: str, *names: str) -> str:
-        """Return what the first file of these says that the container's control group has, of the first kind or the second."""
+        """Return the content of a file of the container's control group. ``names`` are its names in version 1 and 2."""
         for path in (f"/sys/fs/cgroup/{kind}/{names[0]}", f"/sys/fs/cgroup/{names[-1]}"):
             try:
                 return docker("exec", self.name, "cat", path)
             except RuntimeError:
                 continue
-        raise RuntimeError(f"the container does not tell its {kind}")
+        raise RuntimeError(f"the container has no control group for {kind}")
 
     def memory(self) -> int:
-        """Return the bytes that the container holds and the kernel could not take back."""
+        """Return the bytes of the container's memory that the kernel can't reclaim."""
         values = dict(line.split() for line in self.control_group("memory", "memory.stat").splitlines())
         if "anon" in values:
             return int(values["anon"]) + int(values["slab"])
         return int(values["total_rss"]) + int(values["total_shmem"])
 
     def processor_seconds(self) -> float:
-        """Return the processor time that the container has used so far."""
-        said = self.control_group("cpuacct", "cpuacct.usage", "cpu.stat")
-        return int(said) / 1e9 if said.isdigit() else int(said.split()[1]) / 1e6
+        """Return the processor time that the container has used."""
+        usage = self.control_group("cpuacct", "cpuacct.usage", "cpu.stat")
+        return int(usage) / 1e9 if usage.isdigit() else int(usage.split()[1]) / 1e6
 
-    def await_rest(self) -> None:
-        """Return when it works no more on what it was asked for, which clients that went away do not end."""
+    def await_idle(self) -> None:
+        """Wait until it is idle: requests can outlive the clients that sent them."""
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             before = self.processor_seconds()
             time.sleep(0.5)
             if self.processor_seconds() - before < 0.05:
                 return
-        raise RuntimeError(f"{self.name} does not come to rest")
+        raise RuntimeError(f"{self.name} does not become idle")
 
 
 def replay(name: str, folder: Path, image: str, path: str) -> Server:
@@ -128,14 +128,14 @@ def replay(name: str, folder: Path, image: str, path: str) -> Server:
     return Server(name, 8080, path, command)
 
 
-def line(name: str, image: str, upstream: Server, path: str = "/simple/") -> Server:
-    """An upstream at the end of a line."""
-    command = ["--entrypoint", "/usr/bin/python3", "--volume", f"{HERE / 'line.py'}:/line.py:ro", image, "/line.py"]
+def link(name: str, image: str, upstream: Server, path: str = "/simple/") -> Server:
+    """An upstream behind an emulated network link."""
+    command = ["--entrypoint", "/usr/bin/python3", "--volume", f"{HERE / 'link.py'}:/link.py:ro", image, "/link.py"]
     return Server(name, 8080, path, [*command, "8080", f"{upstream.name}:8080", str(ROUND_TRIP), str(RATE)])
 
 
 def mirror(name: str, image: str, upstream: str, *options: str) -> Server:
-    """The collection's container, run as the role runs it."""
+    """The collection's container, with the role's arguments of docker run."""
     limits = ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--memory", "768m"]
     limits += [
         "--memory-swap",
@@ -163,7 +163,7 @@ def plain(name: str, image: str) -> Server:
 
 
 def call(server: Server, method: str, path: str, body: Any, token: str = "") -> Any:
-    """Send devpi a request as its own client does, with root's token if there is one. Returns the result of its JSON."""
+    """Send devpi a request as its own client does, with root's token if given. Returns the result of the JSON response."""
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if token:
         headers["X-Devpi-Auth"] = base64.b64encode(f"root:{token}".encode()).decode()
@@ -177,8 +177,8 @@ def log_in(server: Server, password: str) -> str:
     return token
 
 
-def point_plain(server: Server, upstream: str) -> None:
-    """Give a plain devpi its upstream, as ``devpi index root/pypi mirror_url=...`` does."""
+def set_upstream(server: Server, upstream: str) -> None:
+    """Set the upstream of a plain devpi, as ``devpi index root/pypi mirror_url=...`` does."""
     await_answer(server.base + "/+api")
     call(server, "PATCH", "/root/pypi", [f"mirror_url={upstream}"], log_in(server, ""))
 
@@ -191,10 +191,10 @@ def create_private_index(server: Server) -> str:
 
 
 def sizes(server: Server) -> tuple[int, int]:
-    """Return the bytes of a devpi's database, and of all its data."""
-    said = docker("exec", server.name, "sh", "-c", "cat /data/server/.sqlite* | wc -c; du -s -B 1 /data | cut -f 1")
-    database, everything = said.split()
-    return int(database), int(everything)
+    """Return the bytes of a devpi's database, and of its data directory."""
+    output = docker("exec", server.name, "sh", "-c", "cat /data/server/.sqlite* | wc -c; du -s -B 1 /data | cut -f 1")
+    database, directory = output.split()
+    return int(database), int(directory)
 
 
 def proxpi(name: str, image: str, packages: Path, upstream: str) -> Server:
@@ -212,11 +212,11 @@ def proxpi(name: str, image: str, packages: Path, upstream: str) -> Server:
     return Server(name, 5000, "/index/", arguments, "/data")
 
 
-def fleet(stack: ExitStack) -> None:
-    """Make the network that the servers share, until the stack ends. What an interrupted run has left goes first."""
-    left = docker("ps", "--all", "--quiet", "--filter", f"name=^{NETWORK}-")
-    if left:
-        docker("rm", "--force", "--volumes", *left.split())
+def create_network(stack: ExitStack) -> None:
+    """Create the network of the servers until the stack ends. Containers and volumes of an interrupted run are removed."""
+    containers = docker("ps", "--all", "--quiet", "--filter", f"name=^{NETWORK}-")
+    if containers:
+        docker("rm", "--force", "--volumes", *containers.split())
     for volume in docker("volume", "ls", "--quiet", "--filter", f"name=^{NETWORK}-").split():
         docker("volume", "rm", volume)
     if NETWORK not in docker("network", "ls", "--format", "{{.Name}}").splitlines():

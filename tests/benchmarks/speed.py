@@ -1,9 +1,9 @@
-"""Measure the mirror next to what it replaces, and print one table: speed.py [MEASUREMENT ...]
+"""Measure the mirror and its alternatives, and print one table: speed.py [MEASUREMENT ...]
 
-Everything is on loopback: upstreams are replayed from a recording, with or without a line that has latency and a limit, so that
-the figures do not depend on the machine's own line. What is compared is measured in turns, in one run. Every single
-figure is kept in .cache/bench/speed.json, and docs/speed.svg is drawn. Measurements are first, resolve, warm, load, start and
-converged; without any, all are made.
+All servers are on loopback. Upstreams are replayed from a recording, with or without an emulated network link, so that the
+figures do not depend on the machine's network. What is compared is measured in turns, in one run. Saves all figures in
+.cache/bench/speed.json, and draws docs/speed.svg. Measurements are first, resolve, warm, load, start and converged. The default
+is all of them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 from urllib.parse import urljoin
 
-import pygal
+import pygal  # type: ignore[import-not-found]
 import recording
 import resolving
 import servers
-from pygal.style import LightGreenStyle
+from pygal.style import LightGreenStyle  # type: ignore[import-not-found]
 from runner.engine import engine_left_as_found
 from runner.environment import BIN as TEST_BIN
 from runner.environment import CACHE, ROOT, TREE, environment, lay_out
@@ -50,12 +51,12 @@ MIRROR = "mirror"
 Times = dict[str, list[float]]
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def timed(command: list[Any], **options: Any) -> float:
-    """Run a command, and return the seconds that it took. Raises RuntimeError, with what it said, if it fails."""
+    """Run a command, and return its duration in seconds. Raises RuntimeError with its output if it fails."""
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     seconds = time.monotonic() - started
@@ -65,9 +66,9 @@ def timed(command: list[Any], **options: Any) -> float:
 
 
 class Installers:
-    """What people install with. Each call starts without any cache of its own, and returns seconds.
+    """pip and uv. Each call starts without a cache of its own, and returns its duration in seconds.
 
-    What comes goes to memory, where there is some, as the disk would be most of what is measured.
+    Files are installed in memory if there is enough, because the disk would dominate the measurement.
     """
 
     def __init__(self) -> None:
@@ -93,13 +94,13 @@ class Installers:
         return self.run(command, index, "--target")
 
 
-def in_turns(rounds: int, ways: dict[str, Callable[[], float]], what: str) -> Times:
+def in_turns(rounds: int, ways: Mapping[str, Callable[[], float]], what: str) -> Times:
     """Measure each way once in each round."""
     times: Times = {way: [] for way in ways}
     for number in range(rounds):
         for way, measure in ways.items():
             times[way].append(measure())
-        say(
+        log(
             f"{what}, round {number + 1} of {rounds}: "
             + ", ".join(f"{way} {seconds[-1]:.2f}" for way, seconds in times.items())
         )
@@ -107,20 +108,20 @@ def in_turns(rounds: int, ways: dict[str, Callable[[], float]], what: str) -> Ti
 
 
 class Stage:
-    """The servers of a run, and where their containers reach the upstream."""
+    """The servers of a run, and the URL at which they reach the upstream."""
 
     def __init__(self, stack: ExitStack, image: str, env: dict[str, str]) -> None:
         self.image = image
         self.stack = stack
         self.env = env
         self.install = Installers()
-        servers.fleet(stack)
+        servers.create_network(stack)
         self.replay = self.up(servers.replay("upstream", RECORDING, image, "/simple/"))
-        self.line = self.up(servers.line("line", image, self.replay))
-        for server in (self.replay, self.line):
+        self.link = self.up(servers.link("link", image, self.replay))
+        for server in (self.replay, self.link):
             servers.await_answer(server.url + "six/")
-        # By its address, as proxpi sends clients there when a file takes it long.
-        self.upstream = f"http://{self.line.address()}:8080/simple/"
+        # Its address, because proxpi redirects clients there when a download takes long.
+        self.upstream = f"http://{self.link.address()}:8080/simple/"
 
     def up(self, server: Server) -> Server:
         server.start()
@@ -138,7 +139,7 @@ class Stage:
 
     @cached_property
     def warmed(self) -> dict[str, Server]:
-        """The caches, from each of which pip and uv have installed. A copy of the mirror's pages and files is with them."""
+        """The caches, after an installation with pip and uv through each, and a static copy of the mirror's pages and files."""
         caches = {"plain devpi": self.plain(), "proxpi": self.proxpi(), MIRROR: self.mirror()}
         for way, server in caches.items():
             self.up(server)
@@ -152,7 +153,7 @@ class Stage:
 
     @contextmanager
     def started(self, server: Server, way: str) -> Iterator[Server]:
-        """Have a server of its own that can be asked for packages."""
+        """Run a server that is ready for requests."""
         server.start()
         try:
             self.ready(server, way)
@@ -161,9 +162,9 @@ class Stage:
             server.stop()
 
     def ready(self, server: Server, way: str) -> None:
-        """Wait until a server that has just been started can be asked for packages."""
+        """Wait until a server that was just started is ready for requests."""
         if way == "plain devpi":
-            servers.point_plain(server, self.upstream)
+            servers.set_upstream(server, self.upstream)
         else:
             servers.await_answer(server.base + ("/+api" if way == MIRROR else "/index/six/"))
 
@@ -173,7 +174,7 @@ def index(server: Server) -> list[str]:
 
 
 def copy_of(server: Server, folder: Path) -> None:
-    """Copy a mirror's own pages, and the files of the recording where these pages lead, to be served as static files."""
+    """Copy a mirror's pages and the recorded files at the paths that they link, as static files."""
     shutil.rmtree(folder, ignore_errors=True)
     recorded = {path.name: path for path in (RECORDING / "files").rglob("*") if path.is_file()}
     for project in sorted(path.name for path in (RECORDING / "simple").iterdir() if path.is_dir()):
@@ -189,7 +190,7 @@ def copy_of(server: Server, folder: Path) -> None:
 
 
 def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -> Times:
-    """Through caches that have nothing yet, next to straight over the same line."""
+    """Measure an installation through empty caches, and directly over the same network link."""
 
     def fresh(way: str, make: Callable[[str], Server]) -> Callable[[], float]:
         def measure() -> float:
@@ -197,16 +198,16 @@ def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -
                 with stage.started(make("first"), way) as server:
                     return install(index(server))
             except RuntimeError as exc:
-                # devpi says 404 while its list of all projects does not come in time, which here is no reason to stop.
+                # devpi responds with 404 if downloading the list of all projects takes too long.
                 if way == MIRROR:
                     raise
-                say(f"{what}, {way}, failed, and is tried again: {exc}")
+                log(f"{what}, {way}: failed, trying again: {exc}")
             return measure()
 
         return measure
 
     ways: dict[str, Callable[[], float]] = {
-        "line": partial(install, index(stage.line)),
+        "direct": partial(install, index(stage.link)),
         MIRROR: fresh(MIRROR, stage.mirror),
     }
     ways |= {"plain devpi": fresh("plain devpi", stage.plain), "proxpi": fresh("proxpi", stage.proxpi)}
@@ -214,17 +215,17 @@ def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -
 
 
 def load(server: Server, url: str, form: str, clients: int) -> float:
-    """Return the requests a second that a server answers to so many clients."""
+    """Return the requests per second that a server answers to this number of clients."""
     headers = ["-H", f"Accept: {servers.FORMS[form]}", "-H", "Accept-Encoding: gzip", "-H", "User-Agent: pip/26"]
-    said = servers.docker(
+    output = servers.docker(
         "run", "--rm", "--network", "host", TESTER, "wrk", "-t", "1", "-c", str(clients), "-d", f"{LOAD_SECONDS}s",
         "--timeout", "30s", *headers, url,
     )  # fmt: skip
-    # Or the next to be measured would share the processors with it.
-    server.await_rest()
-    if "Non-2xx" in said:
-        raise RuntimeError(f"{url}: {said}")
-    return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec:")))
+    # Otherwise it would use processor time of the next measurement.
+    server.await_idle()
+    if "Non-2xx" in output:
+        raise RuntimeError(f"{url}: {output}")
+    return float(next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec:")))
 
 
 def largest_file(server: Server) -> str:
@@ -232,11 +233,12 @@ def largest_file(server: Server) -> str:
     wheel = next(path.name for path in (RECORDING / "wheelhouse").iterdir() if path.name.startswith("numpy-"))
     page = server.url + "numpy/"
     files = json.loads(servers.get(page))["files"]
-    return urljoin(page, next(file["url"] for file in files if file["filename"] == wheel))
+    url: str = next(file["url"] for file in files if file["filename"] == wheel)
+    return urljoin(page, url)
 
 
 def under_load(ways: dict[str, Server]) -> dict[str, Times]:
-    """Return requests a second, by what is asked for, way and round."""
+    """Return requests per second, by request, way and round."""
     found: dict[str, Times] = {}
     asked = [(f"{name} {form}", form, clients) for name in PAGES for form in ("json", "html") for clients in CLIENTS]
     asked += [("wheel", "any", clients) for clients in CLIENTS]
@@ -252,7 +254,7 @@ def under_load(ways: dict[str, Server]) -> dict[str, Times]:
 
 
 def start(server: Server, path: str) -> float:
-    """Start a server anew on what it has stored, and return the seconds until an answer."""
+    """Restart a server with its data, and return the seconds until its first response."""
     servers.docker("rm", "--force", "--volumes", server.name)
     started = time.monotonic()
     server.start()
@@ -261,7 +263,7 @@ def start(server: Server, path: str) -> float:
 
 
 def converged(env: dict[str, str]) -> Times:
-    """Time ``make site`` on a finished machine, next to a play that gathers the smallest facts."""
+    """Measure ``make site`` on a deployed machine, and a play that only gathers a few facts."""
     host = "devpi-mirror-test-bare"
     timed([TEST_BIN / "molecule", "create", "-s", "bare"], cwd=TREE, env=env)
     try:
@@ -291,16 +293,16 @@ def measure_resolve(stage: Stage) -> dict[str, Any]:
     replay = stage.up(servers.replay("resolving", RESOLVING, stage.image, "/simple/"))
     found = {}
     for listing, path in (("metadata", "/simple/"), ("no metadata", "/wheels/simple/")):
-        line = stage.up(servers.line(f"line-{listing.replace(' ', '-')}", stage.image, replay, path))
-        servers.await_answer(line.url + "boto3/page.json")
-        upstream = f"http://{line.address()}:8080{path}"
+        link = stage.up(servers.link(f"link-{listing.replace(' ', '-')}", stage.image, replay, path))
+        servers.await_answer(link.url + "boto3/page.json")
+        upstream = f"http://{link.address()}:8080{path}"
         for case in resolving.CASES:
-            found[f"resolve {case}, {listing}"] = resolve(stage, case, line, upstream)
+            found[f"resolve {case}, {listing}"] = resolve(stage, case, link, upstream)
     return found
 
 
-def resolve(stage: Stage, case: str, line: Server, upstream: str) -> Times:
-    """Resolve one case straight over the line and through a mirror that has nothing yet, and then again."""
+def resolve(stage: Stage, case: str, link: Server, upstream: str) -> Times:
+    """Resolve one case directly over the link and through an empty mirror, and then again."""
     again: list[float] = []
 
     def compile_with(server: Server) -> float:
@@ -313,16 +315,16 @@ def resolve(stage: Stage, case: str, line: Server, upstream: str) -> Times:
             again.append(compile_with(server))
             return seconds
 
-    times = in_turns(FIRST_ROUNDS, {"line": partial(compile_with, line), MIRROR: through_mirror}, f"resolve {case}")
+    times = in_turns(FIRST_ROUNDS, {"direct": partial(compile_with, link), MIRROR: through_mirror}, f"resolve {case}")
     return {**times, f"{MIRROR}, again": again}
 
 
 def measure_warm(stage: Stage) -> dict[str, Any]:
     ways: dict[str, list[Any]] = {"wheelhouse": ["--no-index", "--find-links", RECORDING / "wheelhouse"]}
-    ways |= {"upstream": index(stage.replay), "line": index(stage.line)}
+    ways |= {"upstream": index(stage.replay), "direct": index(stage.link)}
     ways |= {way: index(server) for way, server in stage.warmed.items()}
     ways[f"{MIRROR}, private index"] = ["--index-url", servers.create_private_index(stage.warmed[MIRROR])]
-    # What the role has prewarmed, and no client has installed yet.
+    # With prewarmed files that no client has installed yet.
     prewarmed = stage.up(stage.mirror("prewarmed"))
     stage.ready(prewarmed, MIRROR)
     stage.install.uv(index(prewarmed))
@@ -338,7 +340,7 @@ def measure_load(stage: Stage) -> dict[str, Any]:
     memory = {way: [server.memory() / 1e6] for way, server in stage.warmed.items() if way != "nginx static"}
     stored = {way: servers.sizes(stage.warmed[way]) for way in ("plain devpi", MIRROR)}
     return {
-        "requests a second": answers,
+        "requests per second": answers,
         "memory": memory,
         "database": {way: [database / 1e6] for way, (database, _all) in stored.items()},
         "data directory": {way: [everything / 1e6] for way, (_database, everything) in stored.items()},
@@ -370,12 +372,12 @@ MEASUREMENTS = {
 
 DRAWN = ["pip, first time", "pip, warm", "uv, first time", "uv, warm"]
 
-# What is told of each measurement: its unit, and what the mirror is compared with.
+# The unit of each measurement, and the way that the others are compared with.
 ROWS = {
-    "pip, first time": ("s", "line"),
-    "uv, first time": ("s", "line"),
+    "pip, first time": ("s", "direct"),
+    "uv, first time": ("s", "direct"),
     **{
-        f"resolve {case}, {listing}": ("s", "line")
+        f"resolve {case}, {listing}": ("s", "direct")
         for case in resolving.CASES
         for listing in ("metadata", "no metadata")
     },
@@ -390,10 +392,10 @@ ROWS = {
 }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """Return the table: a line for each way of each measurement, with its median and its ratio to what it is compared with."""
+def table_rows(found: dict[str, Any]) -> list[str]:
+    """Return the rows of the table: for each way of each measurement, its median and its ratio to that of another way."""
     rows = [(name, *ROWS[name], times) for name, times in found.items() if name in ROWS]
-    rows += [(name, "/s", "nginx static", times) for name, times in found.get("requests a second", {}).items()]
+    rows += [(name, "/s", "nginx static", times) for name, times in found.get("requests per second", {}).items()]
     table = ["| What | Way | Median | Ratio |", "| --- | --- | ---: | ---: |"]
     for name, unit, base, times in rows:
         compared = statistics.median(times[base])
@@ -404,7 +406,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def draw(found: dict[str, Any], target: Path) -> None:
-    """Draw how long the set takes, first and warm."""
+    """Draw the durations of installing the set, with an empty and with a warm cache."""
     chart = pygal.HorizontalBar(
         title=f"Seconds for a set of {len(list((RECORDING / 'wheelhouse').iterdir()))} packages (less is better)",
         width=900,
@@ -418,7 +420,7 @@ def draw(found: dict[str, Any], target: Path) -> None:
     )
     chart.x_labels = DRAWN
     for way, label in (
-        ("line", "straight over the line"),
+        ("direct", "directly"),
         ("plain devpi", "plain devpi"),
         ("proxpi", "proxpi"),
         (MIRROR, "devpi.mirror"),
@@ -442,21 +444,21 @@ def main() -> None:
     env = environment()
     os.environ.update({name: env[name] for name in ("SSL_CERT_FILE", "PIP_CERT") if name in env})
     FOLDER.mkdir(parents=True, exist_ok=True)
-    kept = FOLDER / "speed.json"
-    found = json.loads(kept.read_text()) if kept.exists() else {}
+    results = FOLDER / "speed.json"
+    found = json.loads(results.read_text()) if results.exists() else {}
     with engine_left_as_found(), ExitStack() as stack:
         build_test_hosts("bare:bookworm", "bench:bookworm")
         recording.record(RECORDING, PYTHON)
-        # "Loaded image: NAME". The engine may have images of other releases too.
+        # "Loaded image: NAME". The engine can have images of other releases too.
         image = servers.docker("load", "--input", str(CACHE / "devpi.tar")).split()[-1]
         install_proxpi(image)
         stage = Stage(stack, image, env)
         for name in sys.argv[1:] or MEASUREMENTS:
             found |= MEASUREMENTS[name](stage)
-            kept.write_text(json.dumps(found, indent=2) + "\n")
+            results.write_text(json.dumps(found, indent=2) + "\n")
     if all(name in found for name in DRAWN):
         draw(found, ROOT / "docs" / "speed.svg")
-    print("\n".join(lines(found)))
+    print("\n".join(table_rows(found)))
 
 
 if __name__ == "__main__":

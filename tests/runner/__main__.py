@@ -1,4 +1,4 @@
-"""Run the tests, report how long each step took, and count: python -m runner [KIND ...] [OPTION ...]"""
+"""Run the tests, and report the result and the duration of each step: python -m runner [KIND ...] [OPTION ...]"""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from .catalog import scenarios
 from .engine import engine_left_as_found
@@ -18,7 +18,7 @@ from .report import Report
 from .schedule import Schedule
 from .steps import KINDS, Options, UsageError, all_steps, missing_pythons
 
-# Steps wait for disks and networks part of the time.
+# One more than there are cores, because steps also wait for disks and networks.
 LANES = (os.cpu_count() or 1) + 1
 
 
@@ -34,7 +34,7 @@ def parse(arguments: list[str]) -> tuple[Options, int]:
     values = parser.parse_args(arguments)
     unknown = set(values.kinds) - set(KINDS)
     if unknown:
-        parser.error(f"there is no kind {', '.join(sorted(unknown))}: choose from {', '.join(KINDS)}")
+        parser.error(f"unknown kind {', '.join(sorted(unknown))}: choose from {', '.join(KINDS)}")
     if values.tests and values.kinds not in (["unit"], ["molecule"]):
         parser.error("T selects tests of unit or molecule, as in: make unit T='-k backup'")
     if values.kinds == ["molecule"] and (values.tests or values.keep) and len(values.scenarios) != 1:
@@ -45,29 +45,33 @@ def parse(arguments: list[str]) -> tuple[Options, int]:
 
 @contextmanager
 def only_run_of_this_checkout() -> Iterator[None]:
-    """Hold the checkout's lock. Raises UsageError if another run has it."""
+    """Hold the lock of the checkout. Raises UsageError if another run holds it."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise UsageError("Another test run uses this checkout: wait for its end, or use another clone.") from exc
+            raise UsageError(
+                "Another test run uses this checkout. Wait until it has ended, or use another clone."
+            ) from exc
         yield
 
 
 def run(options: Options, jobs: int) -> Report:
-    """Run the chosen steps. Raises UsageError for options that make no sense."""
+    """Run the chosen steps. Raises UsageError for invalid options."""
     started = time.monotonic()
     report = Report()
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
-    # What molecule recorded of hosts that an interrupted run has left.
+    # Molecule's state of hosts that an interrupted run has left.
     shutil.rmtree(CACHE / "ansible" / "tmp", ignore_errors=True)
     lay_out()
     schedule = Schedule(all_steps(options), environment(), report, LOGS)
     if not options.tests and "unit" in (options.kinds or KINDS):
         for version in missing_pythons():
-            report.skip(f"unit: modules on Python {version}", "this machine does not have it; pyenv can install it")
+            report.skip(
+                f"unit: modules on Python {version}", "it is not installed on this machine; pyenv can install it"
+            )
     with engine_left_as_found(keep=options.keep):
         schedule.run(jobs)
     report.print_summary(time.monotonic() - started, LOGS)

@@ -14,7 +14,7 @@ MOLECULE = TREE / "molecule"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A molecule scenario: the test host it runs on, and which images it needs."""
+    """A molecule scenario, with its test hosts and their images."""
 
     name: str
     hosts: tuple[str, ...]

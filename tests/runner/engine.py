@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 STOP_SECONDS = 60
 
 
 def engine_pid() -> int | None:
-    """Return the process ID of the Docker engine of this machine, None if none runs."""
+    """Return the process ID of this machine's Docker engine, None if it does not run."""
     try:
         pid = int(Path("/run/docker.pid").read_text())
-        # After a power cut, the file can name a process that is another program by now.
+        # After a power cut, the file can contain the ID of another program's process.
         return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd" else None
     except (OSError, ValueError):
         return None
 
 
 def stop_engine() -> None:
-    """Stop the engine and wait until it has ended. Raises TimeoutError if it does not."""
+    """Stop the engine and wait until it has ended. Raises TimeoutError if it does not end."""
     pid = engine_pid()
     if pid is None:
         return
@@ -37,7 +37,7 @@ def stop_engine() -> None:
 
 @contextmanager
 def engine_left_as_found(keep: bool = False) -> Iterator[None]:
-    """Stop an engine that was started meanwhile, unless ``keep`` is true. One that ran before is left running."""
+    """Afterwards stop an engine that did not run before, unless ``keep`` is true."""
     was_running = engine_pid() is not None
     try:
         yield

@@ -15,7 +15,7 @@ LOGS = CACHE / "logs"
 COLLECTIONS = CACHE / "test"
 TREE = COLLECTIONS / "ansible_collections" / "devpi" / "mirror"
 BIN = ROOT / ".venv" / "test" / "bin"
-# The part of Ansible that modules may import. It runs on Pythons on which Ansible itself does not.
+# The part of Ansible that modules may import. It supports older Pythons than the rest of Ansible.
 MODULE_LIBRARY = CACHE / "module_library"
 HOME = CACHE / "home"
 DIST = CACHE / "dist"
@@ -29,7 +29,7 @@ INHERITED = {"LANG", "TERM", "CI", "DOCKER_HOST", "http_proxy", "https_proxy", "
 
 @cache
 def find_pythons() -> dict[str, Path]:
-    """Return the ``bin`` folder of each supported Python that this machine has and that starts, by version."""
+    """Return the ``bin`` folder of each supported Python that works on this machine, by version."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = {}
     for version in PYTHONS:
@@ -44,7 +44,7 @@ def find_pythons() -> dict[str, Path]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of the steps, with a home of their own and none of the user's settings."""
+    """Return the environment of the steps, which has its own home and none of the user's settings."""
     bundle = os.environ.get("SSL_CERT_FILE") or next((path for path in CA_BUNDLES if Path(path).exists()), "")
     env = {name: value for name, value in os.environ.items() if name in INHERITED or name.lower() in INHERITED}
     pythons = find_pythons().values()
@@ -60,7 +60,7 @@ def environment() -> dict[str, str]:
         ANSIBLE_DISPLAY_SKIPPED_HOSTS="false",
         PY_COLORS="0",
         NO_COLOR="1",
-        # Compile each module once, and keep the result out of the collection.
+        # Compile each module once, outside of the collection.
         PYTHONPYCACHEPREFIX=str(CACHE / "bytecode"),
         DEVPI_MIRROR_TEST_CACHE=str(CACHE),
         # Volumes for a test host, in one string.
@@ -82,7 +82,7 @@ def environment() -> dict[str, str]:
 
 
 def lay_out() -> None:
-    """Copy the files that belong to the collection to the path that Ansible expects."""
+    """Copy the collection's files to the path that Ansible expects."""
     shutil.rmtree(TREE, ignore_errors=True)
     TREE.mkdir(parents=True)
     list_files = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -90,7 +90,7 @@ def lay_out() -> None:
         if name and (ROOT / name).exists():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)
-    # ansible-test lists the files of the git repository that it is in, which must not be the checkout.
+    # ansible-test lists the files of the git repository around it, which must not be the checkout.
     subprocess.run(["git", "init", "--quiet"], cwd=TREE, check=True)
     subprocess.run(["git", "add", "--all"], cwd=TREE, check=True)
     lay_out_module_library()
@@ -109,6 +109,6 @@ def lay_out_module_library() -> None:
 
 
 def archive() -> Path:
-    """Return the path of the archive that ``ansible-galaxy collection build`` makes."""
+    """Return the path of the archive that ``ansible-galaxy collection build`` creates."""
     fields = dict(re.findall(r"^(namespace|name|version): (\S+)$", (ROOT / "galaxy.yml").read_text(), re.MULTILINE))
     return DIST / f"{fields['namespace']}-{fields['name']}-{fields['version']}.tar.gz"

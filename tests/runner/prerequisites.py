@@ -1,4 +1,4 @@
-"""What the scenarios need: an engine, the mirror's images in archives, and the images of the test hosts."""
+"""Prerequisites of the scenarios: an engine, archives of the mirror's images, and the images of the test hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .step import Step
 ENGINE = "engine"
 IMAGE = "image of the mirror"
 IMAGE_7 = "image of the mirror, devpi 7"
-# The role prunes dangling images, which another build at the same time would need.
+# The role prunes dangling images, which a concurrent build would need.
 LOCK = "image build"
 
 
@@ -21,7 +21,7 @@ def test_host(image: str) -> str:
 
 
 def prerequisite_steps(test_images: list[str], with_image_7: bool = False) -> list[Step]:
-    """Return the steps that build what is missing: the engine, the mirror's images, and those of the test hosts."""
+    """Return the steps that provide the engine, the mirror's images, and those of the test hosts."""
 
     def play(name: str, playbook: str, needs: tuple[str, ...], seconds: float, **variables: str) -> Step:
         command = ["ansible-playbook", f"tests/prerequisites/{playbook}.yml", "--extra-vars", json.dumps(variables)]
@@ -40,7 +40,7 @@ def prerequisite_steps(test_images: list[str], with_image_7: bool = False) -> li
 
 
 def build_test_hosts(*test_images: str) -> None:
-    """Build the images of test hosts, and what they need, one after another. Raises CalledProcessError."""
+    """Build the images of test hosts and their prerequisites, one after another. Raises CalledProcessError."""
     env = environment()
     for step in prerequisite_steps(list(test_images)):
         subprocess.run(step.command, cwd=step.folder, env=env, check=True)

@@ -1,4 +1,4 @@
-"""Report the outcome of each step as it ends, and a summary of the run."""
+"""Report the result of each step when it ends, and a summary of the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def failure_excerpt(lines: list[str]) -> list[str]:
 
 
 class Report:
-    """What has passed and failed. Safe to use from several threads."""
+    """The results of a run. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -46,7 +46,7 @@ class Report:
         self._lock = threading.Lock()
 
     def add(self, name: str, error: str, seconds: float, log: Path) -> None:
-        """Count a step that has run. ``error`` is empty if it has passed."""
+        """Count a step that has run. ``error`` is empty if it passed."""
         with self._lock:
             self._seconds.append((seconds, name))
             if not error:
@@ -54,12 +54,12 @@ class Report:
                 print(f"passed   {seconds:6.0f} s  {name}", flush=True)
                 return
             self.failed += 1
-            print(f"FAILED   {seconds:6.0f} s  {name} ({error}); from {log}:", flush=True)
+            print(f"FAILED   {seconds:6.0f} s  {name} ({error}). Excerpt of {log}:", flush=True)
             excerpt = failure_excerpt(log.read_text(errors="replace").splitlines())
             print("\n".join(f"    {line}" for line in excerpt), flush=True)
 
     def skip(self, name: str, reason: str) -> None:
-        """Count a step that could not run: as failed in CI, where all steps must run."""
+        """Count a step that could not run. It counts as failed in CI, where all steps must run."""
         with self._lock:
             if os.environ.get("CI"):
                 self.failed += 1
@@ -68,7 +68,7 @@ class Report:
             print(f"SKIPPED           {name}: {reason}", flush=True)
 
     def print_summary(self, seconds: float, logs: Path) -> None:
-        """Print the slowest steps, where the logs are, and as the last line the counts."""
+        """Print the slowest steps, the folder of the logs, and in the last line the counts."""
         if len(self._seconds) > 1:
             print(f"\nSlowest of {len(self._seconds)} steps:")
             for step_seconds, name in sorted(self._seconds, reverse=True)[:SLOWEST]:

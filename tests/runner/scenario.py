@@ -1,6 +1,6 @@
 """Run one molecule scenario: python -m runner.scenario NAME [--tests TESTS] [--keep]
 
-If it fails, the end of the log has the state of its hosts and of the mirror on them.
+If it fails, it prints the state of its hosts and of the mirror on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from .environment import TREE
 SHARED_CONFIG = TREE / ".config" / "molecule" / "config.yml"
 SHARED_FILES = MOLECULE / "shared" / "files"
 DIAGNOSE = SHARED_FILES / "diagnose.sh"
-SET_UP = ("create", "prepare", "converge")
+# Actions without a playbook of their own that every verification needs.
+SETUP = ("create", "prepare", "converge", "side_effect")
 DIAGNOSE_SECONDS = 120
 
 
@@ -34,13 +35,17 @@ def test_sequence(name: str) -> list[str]:
     raise ValueError(f"{SHARED_CONFIG} has no test_sequence")
 
 
+def kind(action: str) -> str:
+    return action.split()[0]
+
+
 def playbook_name(action: str) -> str:
     """Return the name that a verification is selected by: ``disk`` for ``verify disk.yml``."""
     return Path(action.split()[-1]).stem
 
 
-def has_selected_tests(name: str, action: str, tests: str) -> bool:
-    """Tell whether pytest selects anything in the file that a verification runs, if it runs one."""
+def contains_selected_tests(name: str, action: str, tests: str) -> bool:
+    """Return whether pytest selects a test in the file that a verification runs, if it runs one."""
     file = MOLECULE / name / "files" / f"test_{playbook_name(action)}.py"
     if not file.exists():
         return False
@@ -52,24 +57,35 @@ def has_selected_tests(name: str, action: str, tests: str) -> bool:
 def select(name: str, tests: str) -> list[str]:
     """Return the actions that set up a scenario's host and run the selected tests, up to the last of them.
 
-    Raises SystemExit if there is no such test.
+    The side effects directly before a verification are its own setup. Raises SystemExit if there is no such test.
     """
     sequence = test_sequence(name)
-    verifications = [action for action in sequence if action.split()[0] == "verify"]
+    verifications = [action for action in sequence if kind(action) == "verify"]
     selected = [action for action in verifications if playbook_name(action) == tests]
     if not selected:
-        selected = [action for action in verifications if has_selected_tests(name, action, tests)]
+        selected = [action for action in verifications if contains_selected_tests(name, action, tests)]
     if not selected:
         playbooks = ", ".join(sorted({playbook_name(action) for action in verifications}))
         raise SystemExit(
             f"{name} has no test {tests}. Choose one of {playbooks}, or tests as pytest's -k selects them."
         )
     last = max(index for index, action in enumerate(sequence) if action in selected)
-    return [action for action in sequence[: last + 1] if action in selected or action in SET_UP]
+    actions: list[str] = []
+    own_setup: list[str] = []
+    for action in sequence[: last + 1]:
+        if kind(action) == "side_effect" and action not in SETUP:
+            own_setup.append(action)
+            continue
+        if action in selected:
+            actions += own_setup
+        if action in selected or action in SETUP:
+            actions.append(action)
+        own_setup = []
+    return actions
 
 
 def write_sequence(name: str, sequence: list[str]) -> None:
-    """Have the laid-out copy of a scenario run these actions."""
+    """Replace the actions that the laid-out copy of a scenario runs."""
     path = MOLECULE / name / "molecule.yml"
     config = yaml.safe_load(path.read_text())
     config.setdefault("scenario", {})["test_sequence"] = sequence
@@ -115,7 +131,7 @@ def main() -> int:
 
 
 def exit_on_signal(number: int, _frame: object) -> None:
-    """End as after an exception, so that the hosts are removed."""
+    """Exit as after an exception, so that the hosts are removed."""
     sys.exit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""Run steps side by side, each when what it needs has passed."""
+"""Run steps concurrently, each when the steps that it needs have passed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .report import Report
 from .step import Step
 
 STEP_LIMIT = 30 * 60
-# Seconds that a step has to clean up when it is ended.
+# Seconds that a terminated step has for its cleanup.
 GRACE = 60
 
 
 class Schedule:
-    """The steps of a run and how far it is.
+    """The steps of a run and its progress.
 
-    Of the steps that can start, the one that the longest chain of steps waits for starts first.
+    Of the steps that can start, the one at the beginning of the longest chain of steps starts first.
     """
 
     def __init__(self, steps: list[Step], env: dict[str, str], report: Report, logs: Path) -> None:
@@ -40,13 +40,13 @@ class Schedule:
         self._changed = threading.Condition()
 
     def _chain(self, step: Step) -> float:
-        """Return the seconds from the start of a step to the end of all that waits for it."""
+        """Return the seconds from the start of a step to the end of all steps that need it."""
         return step.seconds + max(
             (self._chain(other) for other in self._steps.values() if step.name in other.needs), default=0
         )
 
     def run(self, lanes: int) -> None:
-        """Run all steps, so many at a time."""
+        """Run all steps, ``lanes`` at a time."""
         with ThreadPoolExecutor(lanes) as pool:
             futures = [pool.submit(self._work) for _lane in range(lanes)]
             try:
@@ -60,7 +60,7 @@ class Schedule:
         with self._changed:
             self._waiting.clear()
             for process in self._processes:
-                end(process)
+                terminate(process)
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -103,16 +103,16 @@ class Schedule:
                 code = process.wait(timeout=STEP_LIMIT)
                 error = f"exit code {code}" if code else ""
             except subprocess.TimeoutExpired:
-                end(process)
-                error = f"ended after {STEP_LIMIT} s"
+                terminate(process)
+                error = f"terminated after {STEP_LIMIT} s"
             finally:
                 self._processes.discard(process)
         self._report.add(step.title, error, time.monotonic() - started, log)
         return not error
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started."""
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Terminate a process and all processes that it has started."""
     for number, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

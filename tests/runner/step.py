@@ -12,7 +12,8 @@ from .environment import TREE
 class Step:
     """A command that passes or fails.
 
-    ``needs`` names steps that must have passed before. ``seconds`` is how long it takes, roughly.
+    ``needs`` names steps that must have passed before. Of the steps with the same ``lock``, one runs at a time. ``seconds`` is
+    how long it takes, roughly.
     """
 
     kind: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable
+from pathlib import Path
 
-from .catalog import Scenario, scenarios
+from .catalog import MOLECULE, Scenario, scenarios
 from .environment import BIN, CACHE, COLLECTIONS, DIST, MODULE_LIBRARY, PYTHONS, ROOT, TREE, archive, find_pythons
 from .prerequisites import IMAGE, IMAGE_7, prerequisite_steps, test_host
 from .step import Step
@@ -16,15 +18,17 @@ ANSIBLE_TEST = str(BIN / "ansible-test")
 KINDS = ("lint", "unit", "sanity", "integration", "molecule")
 # ansible-test keeps its results and its temporary files in the collection.
 ANSIBLE_TEST_LOCK = "ansible-test"
+# Each call reuses what earlier ones have cached.
+MYPY_LOCK = "mypy"
 NEEDS_IMAGE_7 = ("backups",)
-# What runs on the controller's Python alone, and what on every Python that modules support.
+# Tests that run on the controller's Python alone, and tests that run on every Python that modules support.
 CONTROLLER_TESTS = ("tests/unit/project", "tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
 IMAGE_TESTS = "tests/unit/image"
 # The releases of devpi-server that the image can have.
 DEVPI_RELEASES = ("6", "7")
 IMAGE_FILES = TREE / "roles" / "devpi_server" / "files" / "image"
 MODULE_TESTS = ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules")
-# Seconds on two cores, measured with three steps at a time. Only the order of the steps depends on them.
+# Seconds on two cores with three steps at a time. They determine the order of the steps.
 SECONDS = {
     "faults": 840,
     "backups": 800,
@@ -41,12 +45,12 @@ SECONDS = {
 
 
 class UsageError(Exception):
-    """The options of a run do not fit together, with what to do instead."""
+    """The options of a run are invalid. The message says what to do instead."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run: ``tests`` selects single tests, ``repeat`` is how often each scenario is run."""
+    """What to run. ``tests`` selects single tests, ``repeat`` is how often each scenario runs."""
 
     kinds: list[str] = field(default_factory=list)
     scenarios: list[str] = field(default_factory=list)
@@ -55,10 +59,31 @@ class Options:
     keep: bool = False
 
 
-def lint_steps() -> list[Step]:
-    mypy = ["mypy", "--config-file", str(TREE / "pyproject.toml"), "-p", "ansible_collections.devpi.mirror.plugins"]
+def mypy_steps() -> list[Step]:
+    config = str(TREE / "pyproject.toml")
     # The cache must not become a part of the collection.
-    image_mypy = ["mypy", "--strict", "--config-file", str(TREE / "pyproject.toml"), "--cache-dir", str(CACHE / "mypy")]
+    mypy = ["mypy", "--strict", "--config-file", config, "--cache-dir", str(CACHE / "mypy")]
+    # The modules of the scenarios import each other by name.
+    folders = sorted({str(path.parent) for path in MOLECULE.glob("*/files/*.py")})
+    scenarios_env = {"MYPYPATH": os.pathsep.join(folders)}
+    benchmarks = TREE / "tests" / "benchmarks"
+    benchmarks_env = {"MYPYPATH": str(TREE / "tests")}
+
+    def step(name: str, folder: Path, arguments: list[str], env: dict[str, str] | None = None) -> Step:
+        return Step(
+            "lint", f"mypy, {name}", [*mypy, *arguments], lock=MYPY_LOCK, seconds=5, folder=folder, env=env or {}
+        )
+
+    return [
+        step("plugins", COLLECTIONS, ["-p", "ansible_collections.devpi.mirror.plugins"]),
+        step("image's package", IMAGE_FILES, ["-p", "devpi_mirror"]),
+        step("test runner", TREE / "tests", ["-p", "runner"]),
+        step("benchmarks", benchmarks, ["."], benchmarks_env),
+        step("scenarios", MOLECULE, folders, scenarios_env),
+    ]
+
+
+def lint_steps() -> list[Step]:
     build = ["ansible-galaxy", "collection", "build", "--force", "--output-path", str(DIST)]
     importer = {"GALAXY_IMPORTER_CONFIG": str(TREE / "tests" / "galaxy-importer.cfg")}
     docs = "environment of the documentation"
@@ -69,8 +94,7 @@ def lint_steps() -> list[Step]:
         Step("lint", "ruff", ["ruff", "check", "."], seconds=1),
         Step("lint", "ruff format", ["ruff", "format", "--check", "."], seconds=1),
         Step("lint", "yamllint", ["yamllint", "--strict", "."], seconds=2),
-        Step("lint", "mypy", mypy, folder=COLLECTIONS, seconds=5),
-        Step("lint", "mypy, image's package", [*image_mypy, "-p", "devpi_mirror"], folder=IMAGE_FILES, seconds=10),
+        *mypy_steps(),
         Step("lint", "changelog", ["antsibull-changelog", "lint"], seconds=1),
         Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST_LOCK, seconds=50),
         Step("lint", "build", build, lock=ANSIBLE_TEST_LOCK, seconds=1),
@@ -120,7 +144,7 @@ def missing_pythons() -> list[str]:
 
 
 def scenario_step(scenario: Scenario, options: Options, run: int) -> Step:
-    """Return the step that runs a scenario. ``run`` is 0 if it is run once."""
+    """Return the step that runs a scenario. ``run`` is 0 if it runs once."""
     needs = [IMAGE, *map(test_host, scenario.test_images)]
     if scenario.name in NEEDS_IMAGE_7:
         needs.append(IMAGE_7)
@@ -141,7 +165,7 @@ def scenario_step(scenario: Scenario, options: Options, run: int) -> Step:
 
 
 def molecule_steps(options: Options) -> list[Step]:
-    """Return the steps of the chosen scenarios, with what they need. Raises UsageError if there is no such scenario."""
+    """Return the steps of the chosen scenarios and of their prerequisites. Raises UsageError for an unknown scenario."""
     available = scenarios()
     unknown = set(options.scenarios) - set(available)
     if unknown:
@@ -154,7 +178,7 @@ def molecule_steps(options: Options) -> list[Step]:
 
 
 def all_steps(options: Options) -> list[Step]:
-    """Return the steps of the chosen kinds. Raises UsageError for options that make no sense."""
+    """Return the steps of the chosen kinds. Raises UsageError for invalid options."""
     sanity = [ANSIBLE_TEST, "sanity"]
     integration = [ANSIBLE_TEST, "integration", "devpi_wait"]
     makers: dict[str, Callable[[], list[Step]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urljoin
 
-from conversation import JSON, Mirror, upstream_requests
+from harness import JSON, Mirror, upstream_requests
 
 mirror = Mirror()
 

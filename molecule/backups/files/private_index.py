@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import urljoin
 
-from conversation import JSON, Mirror, User
+from harness import JSON, Mirror, User
 
 # The token from the first step, which must remain valid.
 TOKEN = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "token"

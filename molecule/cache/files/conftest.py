@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conversation import set_upstream_mode
+from harness import set_upstream_mode
 
 
 @pytest.fixture(autouse=True)

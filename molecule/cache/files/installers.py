@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conversation import MIRROR_PORT, PUBLIC, address
+from harness import MIRROR_PORT, PUBLIC, address
 
 UV = str(Path(sys.executable).with_name("uv"))
 

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin
 
 import pytest
-from conversation import (
+from harness import (
     JSON,
     PUBLIC,
     RECOVERY_LIMIT,
     Answer,
     Mirror,
+    User,
     connect,
     on_host,
     publish_upstream,
@@ -231,7 +232,10 @@ class TestFiles:
         headers = {"Accept": "application/json", "X_Outside_Url": "http://evil.example", "Range": "bytes=0-9"}
         (file,) = mirror.files("new931").values()
         for suffix in (".metadata", ""):
-            first, second = mirror.ask(file["path"] + suffix, **headers), mirror.ask(file["path"] + suffix)
+            first, second = (
+                mirror.ask(file["path"] + suffix, "GET", None, 60, **headers),
+                mirror.ask(file["path"] + suffix),
+            )
             assert first.body in (second.body, second.body[:10])
         assert hashlib.sha256(second.body).hexdigest() == file["hashes"]["sha256"]
 
@@ -343,6 +347,8 @@ class TestFiles:
 
 class TestPrivate:
     """A private index is never cached, for any form of a path."""
+
+    alice: User
 
     @classmethod
     def setup_class(cls) -> None:

@@ -12,7 +12,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from conversation import (
+from harness import (
     JSON,
     PUBLIC,
     UPSTREAM_ADDRESS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import installers
 import pytest
-from conversation import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
+from harness import UPSTREAM_PORT, Mirror, publish_upstream, send, set_upstream_mode, until, upstream_requests
 from upstream_status import set_status
 
 mirror = Mirror()

@@ -7,7 +7,7 @@ from functools import partial
 
 import installers
 import pytest
-from conversation import JSON, Mirror, publish_upstream, set_upstream_mode, until
+from harness import JSON, Mirror, publish_upstream, set_upstream_mode, until
 from upstream_status import set_status
 
 mirror = Mirror()

@@ -9,7 +9,7 @@ from functools import partial
 
 import installers
 import pytest
-from conversation import (
+from harness import (
     JSON,
     PUBLIC,
     RECOVERY_LIMIT,

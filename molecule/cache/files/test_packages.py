@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin
 
 import pytest
-from conversation import JSON, PUBLIC, RECOVERY_LIMIT, Mirror, on_host, until, upstream_requests
+from harness import JSON, PUBLIC, RECOVERY_LIMIT, Mirror, on_host, until, upstream_requests
 
 mirror = Mirror()
 

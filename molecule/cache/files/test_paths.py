@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from conversation import JSON, MIRROR_PORT, PUBLIC, UPSTREAM_PORT, Mirror, address, send
+from harness import JSON, MIRROR_PORT, PUBLIC, UPSTREAM_PORT, Mirror, address, send
 
 mirror = Mirror()
 
@@ -83,7 +83,7 @@ def test_no_path_changes_the_responses_to_other_clients() -> None:
     source = package("new1999")
     assert mirror.page(source.name).status == 200
     targets = {}
-    paths = []
+    paths: list[str] = []
     for number, (prefix, end) in enumerate(itertools.product((*FILE_PREFIXES, *PAGE_PREFIXES), ENDS)):
         target = package(f"new{2000 + number}")
         targets[target.name] = target

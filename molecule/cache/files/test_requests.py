@@ -9,7 +9,7 @@ import socket
 from urllib.parse import urljoin
 
 import pytest
-from conversation import (
+from harness import (
     JSON,
     MIRROR_PORT,
     PUBLIC,
@@ -29,7 +29,8 @@ PATHS = ("/", "/+api", "/root/pypi", f"{PUBLIC}alpha/", "/alice/private/+simple/
 def statuses(**headers: str) -> set[int]:
     """Return the statuses of requests to all kinds of paths."""
     credentials = json.dumps({"user": "root", "password": "guess"}).encode()
-    return {mirror.ask(path, *(("POST", credentials) if path == "/+login" else ()), **headers).status for path in PATHS}
+    requests = {path: ("POST", credentials) if path == "/+login" else ("GET", None) for path in PATHS}
+    return {mirror.ask(path, method, body, 60, **headers).status for path, (method, body) in requests.items()}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_test_results_need_a_user() -> None:
     path = urljoin(page, file["url"]).partition("#")[0]
     result = json.dumps({"testenvs": {}}).encode()
     for headers in ({}, {"X_Devpi_Auth": "bm9ib2R5OnNlY3JldA=="}, {"Authorization": "Basic bm9ib2R5OnNlY3JldA=="}):
-        assert mirror.ask(path, "POST", result, Accept="application/json", **headers).status in (401, 403)
+        assert mirror.ask(path, "POST", result, 60, Accept="application/json", **headers).status in (401, 403)
     accepted = mirror.ask(path, "POST", result, Accept="application/json", X_Devpi_Auth=alice.auth)
     assert accepted.status == 200, accepted
 
@@ -140,7 +141,7 @@ def test_changes_need_a_user_and_cause_no_request_without_one(method: str, path:
     for name in ("alpha", f"pushed{method.lower()}"):
         body = {"name": name, "version": "1.0", "posturl": target, "username": "alice", "password": "guess"}
         for headers in ({}, {"X_Devpi_Auth": "bm9ib2R5OnNlY3JldA=="}):
-            answer = mirror.ask(path, method, json.dumps(body).encode(), Content_Type="application/json", **headers)
+            answer = mirror.ask(path, method, json.dumps(body).encode(), 60, Content_Type="application/json", **headers)
             assert answer.status in (401, 403, 405), answer
     assert not [path for path in upstream_requests() if "push" in path]
 

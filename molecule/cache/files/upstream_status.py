@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conversation import UPSTREAM_PORT, send
+from harness import UPSTREAM_PORT, send
 
 
 def set_status(kind: str, name: str, status: int) -> None:

@@ -6,11 +6,31 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from harness import HOST, on_host, until
 
-HOST = os.environ["HOST"]
+# Users who can't be configured, a port in use, and little disk space for Docker.
+PREPARE = """set -e
+useradd --no-create-home --shell /bin/bash homeless
+useradd --create-home --shell /bin/bash locked
+chown -R root:root /home/locked
+chmod 0755 /home/locked
+systemd-run --quiet --unit port-in-use python3 -m http.server --bind 127.0.0.1 3999
+mkdir -p /srv/small
+mount -t tmpfs -o size=50m small /srv/small
+mount --bind /srv/small /var/lib/docker
+"""
+RESTORE = """
+systemctl stop port-in-use
+umount /var/lib/docker /srv/small
+userdel homeless
+userdel --remove --force locked
+rm -rf /home/locked /srv/small
+"""
 
 
 class Case(NamedTuple):
@@ -109,6 +129,17 @@ class Outcome(NamedTuple):
     changed: int
 
 
+@contextmanager
+def prepared_host() -> Iterator[None]:
+    """Provide what the cases need on the bare host, and remove it afterwards."""
+    on_host(PREPARE)
+    try:
+        until(lambda: on_host("ss --listening --no-header '( sport = :3999 )'"), "port 3999 is not in use")
+        yield
+    finally:
+        on_host(RESTORE)
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run the play once, and return how it ended for each case."""
@@ -127,7 +158,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     env = dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     # It would print among the JSON.
     env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    with prepared_host():
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert "{" in done.stdout, done.stderr
     report = json.loads(done.stdout[done.stdout.index("{") :])
     messages: dict[str, str] = {}
@@ -140,7 +172,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_message(outcomes: dict[str, Outcome], name: str) -> None:
-    """It says what is wrong and what to set, before anything is changed."""
+    """The message names the variable and a correct value, and nothing was changed."""
     outcome = outcomes[name]
     assert [text for text in CASES[name].expected if text not in outcome.message] == [], outcome.message
     assert outcome.changed == 0

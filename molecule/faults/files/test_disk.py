@@ -6,9 +6,10 @@ import hashlib
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from itertools import count
 
-from conversation import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
+from harness import JSON, PUBLIC, Mirror, on_host, set_upstream_mode, until
 
 MEGABYTE = 1_000_000
 # disk.yml gives it a small disk.
@@ -63,10 +64,14 @@ def fill_disk() -> None:
     on_host("dd if=/dev/zero bs=4k >>/srv/room/rest 2>/dev/null || true")
 
 
+def is_outdated(name: str) -> bool:
+    return mirror.page(name).is_outdated
+
+
 def check_cached_responses() -> None:
     """Check that pages that are no longer fresh, one of them larger than nginx's buffers, and a file are served."""
     for name in ("alpha", "many"):
-        until(lambda name=name: mirror.page(name).is_outdated, f"the page of {name} does not expire")
+        until(partial(is_outdated, name), f"the page of {name} does not expire")
     for _attempt in range(3):
         # A restart, and expired pages that nginx evicts, free enough space for the page of a new project.
         fill_disk()

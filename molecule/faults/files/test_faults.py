@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from typing import Any
 
 import pytest
-from conversation import (
+from harness import (
     LOST,
     ON_HOST,
     RECOVERY_LIMIT,
@@ -59,7 +60,7 @@ def is_downloadable(name: str) -> bool:
         return False
 
 
-def contains(answer: Answer, file: dict) -> bool:
+def contains(answer: Answer, file: dict[str, Any]) -> bool:
     """Return whether a response contains a file with its hash."""
     return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
 
@@ -231,8 +232,8 @@ def test_all_files_are_intact_afterwards() -> None:
     for path in re.findall(r"Missing file (\S+)", fsck()):
         assert mirror.ask(f"/{path}").status == 200
     assert not re.search("mismatch|Missing", fsck())
-    downloaded = on_host("cd /home/ada/new && sha256sum *").split("\n")
-    digests = dict(reversed(line.split()) for line in downloaded if line)
+    got = on_host("cd /home/ada/new && sha256sum *").split("\n")
+    digests = {name: digest for digest, name in (line.split() for line in got if line)}
     assert digests
     for name, digest in list(digests.items())[-20:]:
         (file,) = mirror.files(name.split("-")[0]).values()

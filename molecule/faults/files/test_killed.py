@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from conversation import Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode
+from harness import Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode
 
 PLAY = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "devpi.mirror.site"]
 # More than the number of tasks to kill.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conversation import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upstream_mode, until
+from harness import PUBLIC, RECOVERY_LIMIT, Mirror, User, on_host, set_upstream_mode, until
 
 mirror = Mirror()
 CHECK = (

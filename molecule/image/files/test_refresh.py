@@ -1,4 +1,4 @@
-"""A new refresh value: the image is built again while the mirror serves, and kept if that fails.
+"""A new refresh value rebuilds the image while the mirror serves. If the build fails, the mirror uses the existing image.
 
 Each test relies on those before it.
 """
@@ -10,10 +10,10 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
-from conversation import ON_HOST, on_host
+from harness import ON_HOST, on_host
 
 VARIABLES = {
     "devpi_server_image_source": "build",
@@ -24,7 +24,7 @@ VARIABLES = {
 RUNNING = "docker inspect --format '{{.Id}} {{.Config.Image}}' devpi"
 # Without those that the scenario has pushed to its registry.
 IMAGES = "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter label=devpi.mirror.role | grep ^devpi-mirror"
-# Has apt take a package of the base for an old one.
+# Makes a package of the base outdated for apt.
 OUTDATE_BASE = """set -e
 docker build --quiet --pull --tag 127.0.0.1:5000/base:test - <<'EOF'
 FROM 127.0.0.1:5000/base:test
@@ -37,7 +37,7 @@ RECEIVED = "cat /sys/class/net/eth0/statistics/rx_bytes"
 OFFLINE = (
     "iptables {0} OUTPUT --out-interface eth0 --jump REJECT; iptables {0} FORWARD --out-interface eth0 --jump REJECT"
 )
-# Requests a cached page until it has to stop, and prints the longest time between two answers.
+# Requests a cached page until it is stopped, and prints the longest time between two responses.
 PROBE = """
 import http.client, os, time, urllib.request
 longest, last = 0.0, time.monotonic()

@@ -9,7 +9,7 @@ import subprocess
 from typing import Any, Iterator
 
 import pytest
-from conversation import HOST, RECOVERY_LIMIT, on_host, until
+from harness import HOST, RECOVERY_LIMIT, on_host, until
 from plays import REMOVE_ALL, run_play, state, succeed
 
 REGISTRY = "127.0.0.1:5000"

@@ -1,8 +1,9 @@
-"""A pytest plugin that reports skipped tests as failures, so that no test is left out unnoticed."""
+"""A pytest plugin that reports skipped tests as failures, so that no test is skipped unnoticed."""
 
 from __future__ import annotations
 
-from typing import Any, Generator
+from collections.abc import Generator
+from typing import Any
 
 import pytest
 

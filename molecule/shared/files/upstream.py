@@ -1,25 +1,29 @@
-"""An index of made-up packages that does what it is told: upstream.py PORT
+"""An index of made-up packages whose behavior tests control: upstream.py PORT
 
 On PORT + 1 it serves the same over TLS, with a certificate that no client trusts. PORT - 1 is another origin, to which the
-page of ``elsewhere`` links. Beside ``/simple/`` there is the index ``/other/``, which has its own releases and its own core
-metadata of the same files.
+page of ``elsewhere`` links. Beside ``/simple/`` it has the index ``/other/``, with other releases and with other core metadata
+of the same files.
 
-``POST /+mode/MODE`` tells it: ``well``, ``hang`` (nothing is answered), ``failing`` (503), ``reset`` (connections are
-reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of what was announced), ``broken`` (half of it, then a reset),
-``interrupted`` (broken, unless a part is requested), ``restarted`` (the same, but a request for a part is answered with the
-whole file) or ``wrong`` (other bytes). ``POST /+release/NAME/VERSION`` publishes a release, ``/+yank/NAME/VERSION`` yanks one,
-``/+status/NAME/STATUS`` sets the status of a project, and ``/+remove/NAME`` removes it. ``/+page/NAME/STATUS`` sets the HTTP
-status of its page, and ``/+files/NAME/STATUS`` that of its files, which its page still lists; one that is not 200 comes with
-``Retry-After: 7``. ``/+serial/NAME/NUMBER`` sets the serial of its page, and
-``/+other/NAME/VERSION`` publishes a release in the other index, whose pages have the serial 1. ``GET /+seen`` lists the paths
-that were requested, each with the part of it, if not all was. ``GET /+authorizations`` lists the ports and ``Authorization``
-headers of all requests, each once.
+``POST`` requests control it:
 
-Besides the projects that are listed here there is each of the names ``newN`` and, with 20 MB, ``bulkN``. The page of ``bomb``
-expands to 1.5 GB, and so does the core metadata of ``expanding``. That of ``crowded`` has 8 million empty objects. ``hugeN``
-has as many files as the largest project known. ``greedy`` requires 5,000 projects. The wheels of ``garbledN`` are no zip
-archives, and the server ignores ``Range`` in requests for those of ``wholeN``. The upstream has the core metadata of
-``apartN``, which is not that in the wheel.
+- ``/+mode/MODE`` sets the mode: ``well``, ``hang`` (no request is answered), ``failing`` (503), ``reset`` (connections are
+  reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of the announced length), ``broken`` (half of it, then a reset),
+  ``interrupted`` (broken, unless a part is requested), ``restarted`` (the same, but the response to a request for a part is the
+  whole file) or ``wrong`` (other bytes).
+- ``/+release/NAME/VERSION`` publishes a release, ``/+yank/NAME/VERSION`` yanks one, ``/+other/NAME/VERSION`` publishes one in
+  the other index, whose pages have the serial 1, and ``/+remove/NAME`` removes a project.
+- ``/+status/NAME/STATUS`` sets the status of a project, and ``/+serial/NAME/NUMBER`` the serial of its page.
+- ``/+page/NAME/STATUS`` sets the HTTP status of a project's page, and ``/+files/NAME/STATUS`` that of its files, which the page
+  still lists. A response that is not 200 has ``Retry-After: 7``.
+
+``GET /+seen`` lists the paths of all requests, each with its range if it has one. ``GET /+authorizations`` lists the distinct
+pairs of port and ``Authorization`` header.
+
+Besides the projects below, each of the names ``newN`` and, with 20 MB, ``bulkN`` exists. The page of ``bomb`` expands to
+1.5 GB, and so does the core metadata of ``expanding``. The page of ``crowded`` has 8 million empty objects. ``hugeN`` has as
+many files as the largest project of PyPI. ``greedy`` requires 5,000 projects. The wheels of ``garbledN`` are not zip archives.
+The server ignores ``Range`` in requests for the wheels of ``wholeN``. It has core metadata of ``apartN`` that differs from that
+in the wheel.
 """
 
 from __future__ import annotations
@@ -39,22 +43,23 @@ import threading
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PROJECTS = "alpha beta gamma delta epsilon large apart whole elsewhere source expanding greedy"
 RELEASES = {name: ["1.0"] for name in PROJECTS.split()}
-# What has a page that is larger than what a server has in memory.
+# Its page is larger than the buffers of a server.
+RELEASES["many"] = [f"1.{number}" for number in range(1500)]
 YANKED: set[tuple[str, str]] = set()
 STATUS: dict[str, str] = {}
 SERIALS: dict[str, str] = {}
 # The releases in the other index.
 OTHER: dict[str, list[str]] = {}
-# The HTTP status of a project's page and of its files, by the part of the path, if it is not 200.
+# HTTP statuses other than 200, by "page" or "files" and project.
 HTTP_STATUS: dict[tuple[str, str], int] = {}
-RELEASES["many"] = [f"1.{number}" for number in range(1500)]
-# What has another wheel for each of these; the others have one for all.
+# Projects with a wheel for each of these tags. Other projects have one for all platforms.
 TAGS = {
     "epsilon": [
         f"{python}-{python}-{platform}"
@@ -62,24 +67,25 @@ TAGS = {
         for platform in ("manylinux_2_28_x86_64", "macosx_11_0_arm64", "win_amd64")
     ]
 }
-NEEDS = {
+REQUIREMENTS = {
     "alpha": ["beta"],
     "gamma": ["delta"],
     "greedy": [f"new{n}" for n in range(5000, 10000)],
     **{f"new{n}": [f"new{n + 1}"] for n in (901, 903, 911, 913, 921, 941)},
 }
-# Whose core metadata can be had; of the others, it has to be read out of the wheel.
+# Projects whose core metadata is served. That of all others is in the wheel only.
 APART = re.compile(r"apart\d*")
-# Projects that have a source distribution and no wheel.
+# Projects with a source distribution and no wheel.
 SOURCES = ("source",)
-# Whose files are sent in one piece only.
+# Projects whose files are always sent whole.
 WHOLE = re.compile(r"whole\d*")
-# Names that have one release without being listed.
+# Names of projects with one release.
 NUMBERED = re.compile(r"(?:new|bulk|garbled|whole|apart)\d+")
 LARGE = 20_000_000
 SEEN: list[str] = []
 AUTHORIZATIONS: set[tuple[int, str]] = set()
 MODE = ["well"]
+PAGE_TYPE = "application/vnd.pypi.simple.v1+json"
 
 
 def releases(name: str, index: str = "simple") -> list[str]:
@@ -99,13 +105,13 @@ def wheel(name: str, version: str, tag: str) -> bytes:
     """Return a wheel, the same bytes at every call."""
     if name.startswith("garbled"):
         return b"This is no zip archive.\n" * 5000
-    needs = "".join(f"Requires-Dist: {other}\n" for other in NEEDS.get(name, []))
+    requirements = "".join(f"Requires-Dist: {other}\n" for other in REQUIREMENTS.get(name, []))
     folder = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"version = {version!r}\n" + "#" * (LARGE if re.match("large|bulk", name) else 0),
-        # Another package inside of this one is not what it is called.
+        # The metadata of a vendored package is not that of the wheel.
         f"{name}/_vendor/other-3.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 3.0\n",
-        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requirements}",
         f"{folder}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     files[f"{folder}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{folder}/RECORD"])
@@ -123,7 +129,7 @@ def wheel(name: str, version: str, tag: str) -> bytes:
 
 
 def metadata_apart(name: str, version: str, summary: str) -> bytes:
-    """Return core metadata that differs from what is in the wheel."""
+    """Return core metadata that differs from that in the wheel."""
     return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: {summary}\n".encode()
 
 
@@ -158,7 +164,7 @@ def bomb() -> bytes:
 
 
 def file_of(name: str, version: str, tag: str, host: str, index: str) -> dict[str, object]:
-    """Return what the page of a project lists of a file, for a request to this host."""
+    """Return the entry of a file on the page of a project, for a request to this host."""
     filename = f"{name}-{version}" + (".tar.gz" if name in SOURCES else f"-{tag}.whl")
     url = f"/{'other-files' if index == 'other' else 'files'}/{name}/{version}/{tag}/{filename}"
     if name == "elsewhere":
@@ -192,6 +198,28 @@ def page_of(name: str, host: str, index: str = "simple") -> dict[str, object]:
     return page
 
 
+def set_mode(mode: str) -> None:
+    MODE[0] = mode
+
+
+def set_http_status(kind: str, name: str, status: str) -> None:
+    HTTP_STATUS[kind, name] = int(status)
+
+
+# What POST requests do, by the first part of their path. The other parts are the arguments.
+CONTROLS: dict[str, Callable[..., object]] = {
+    "+mode": set_mode,
+    "+release": lambda name, version: RELEASES.setdefault(name, []).append(version),
+    "+yank": lambda name, version: YANKED.add((name, version)),
+    "+status": STATUS.__setitem__,
+    "+remove": lambda name: RELEASES.__setitem__(name, []),
+    "+serial": SERIALS.__setitem__,
+    "+other": lambda name, version: OTHER.setdefault(name, []).append(version),
+    "+page": partial(set_http_status, "page"),
+    "+files": partial(set_http_status, "files"),
+}
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -204,9 +232,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        spoil = getattr(self, "send_" + MODE[0], None) if kind == "application/octet-stream" else None
-        if spoil:
-            spoil(content)
+        send_faulty = getattr(self, "send_" + MODE[0], None) if kind == "application/octet-stream" else None
+        if send_faulty:
+            send_faulty(content)
         else:
             self.wfile.write(content)
 
@@ -244,29 +272,29 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def answer_failure(self, kind: str, project: str) -> bool:
-        """Send the HTTP status that was set for a project. Returns whether there is one."""
+        """Send the HTTP status that was set for a project. Return whether one was set."""
         status = HTTP_STATUS.get((kind, project), 200)
         if status != 200:
-            self.answer(status, b"not for you\n", "text/plain", Retry_After="7")
+            self.answer(status, b"as configured\n", "text/plain", Retry_After="7")
         return status != 200
 
     def answer_file(self, folder: str, project: str, version: str, tag: str, name: str) -> None:
         if self.answer_failure("files", project):
             return
         content = wheel(project, version, tag)
-        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        requested = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if name.endswith(".metadata"):
             is_other = folder == "other-files"
             if not APART.fullmatch(project) and not is_other:
-                self.answer(404, b"no such thing\n", "text/plain")
+                self.answer(404, b"not found\n", "text/plain")
                 return
-            told = metadata_apart(project, version, "other" if is_other else "apart")
+            metadata = metadata_apart(project, version, "other" if is_other else "apart")
             if "gzip" in self.headers.get("Accept-Encoding", ""):
-                self.answer(200, gzip.compress(told), Content_Encoding="gzip")
+                self.answer(200, gzip.compress(metadata), Content_Encoding="gzip")
             else:
-                self.answer(200, told)
-        elif asked and not WHOLE.fullmatch(project) and MODE[0] != "restarted":
-            first, last = asked.groups()
+                self.answer(200, metadata)
+        elif requested and not WHOLE.fullmatch(project) and MODE[0] != "restarted":
+            first, last = requested.groups()
             start = int(first) if first else max(len(content) - int(last), 0)
             end = int(last) + 1 if first and last else len(content)
             self.answer(206, content[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(content)}")
@@ -274,74 +302,72 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, content)
 
     def do_POST(self) -> None:
-        parts = self.path.strip("/").split("/")
-        if parts[0] == "+mode":
-            MODE[0] = parts[1]
-        elif parts[0] == "+release":
-            RELEASES.setdefault(parts[1], []).append(parts[2])
-        elif parts[0] == "+yank":
-            YANKED.add((parts[1], parts[2]))
-        elif parts[0] == "+status":
-            STATUS[parts[1]] = parts[2]
-        elif parts[0] == "+remove":
-            RELEASES[parts[1]] = []
-        elif parts[0] == "+serial":
-            SERIALS[parts[1]] = parts[2]
-        elif parts[0] == "+other":
-            OTHER.setdefault(parts[1], []).append(parts[2])
-        elif parts[0] in ("+page", "+files"):
-            HTTP_STATUS[parts[0][1:], parts[1]] = int(parts[2])
+        action, *arguments = self.path.strip("/").split("/")
+        control = CONTROLS.get(action)
+        if control:
+            control(*arguments)
         else:
             SEEN.append(self.path)
         self.answer(200, b"done\n", "text/plain")
 
     def do_GET(self) -> None:
-        parts = self.path.strip("/").split("/")
-        if parts[0] == "+seen":
-            self.answer(200, json.dumps(SEEN).encode(), "application/json")
+        reports = {"/+seen": SEEN, "/+authorizations": sorted(AUTHORIZATIONS)}
+        if self.path in reports:
+            self.answer(200, json.dumps(reports[self.path]).encode(), "application/json")
             return
-        if parts[0] == "+authorizations":
-            self.answer(200, json.dumps(sorted(AUTHORIZATIONS)).encode(), "application/json")
-            return
-        AUTHORIZATIONS.add((self.server.server_address[1], self.headers.get("Authorization", "")))
+        port: int = self.server.server_address[1]  # type: ignore[index, assignment]
+        AUTHORIZATIONS.add((port, self.headers.get("Authorization", "")))
         SEEN.append(self.path + (f" {self.headers['Range']}" if "Range" in self.headers else ""))
         if MODE[0] == "hang":
             time.sleep(300)
         if MODE[0] == "reset":
             self.reset()
         elif MODE[0] in ("hang", "failing"):
-            self.answer(503, b"not today\n", "text/plain")
-        elif parts == ["simple", "crowded"]:
-            page = b'{"meta": {"api-version": "1.0"}, "files": [' + b"{}," * 8_000_000 + b"{}]}"
-            self.answer(200, page, "application/vnd.pypi.simple.v1+json")
-        elif parts[0] == "simple" and re.fullmatch(r"huge\d+", parts[1]):
-            self.answer(200, huge(), "application/vnd.pypi.simple.v1+json")
-        elif parts == ["simple", "bomb"]:
-            self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
-        elif parts[0] == "simple" and len(parts) == 2 and self.answer_failure("page", parts[1]):
-            pass
-        elif parts[0] in ("simple", "other") and len(parts) == 2 and releases(parts[1], parts[0]):
-            page = json.dumps(page_of(parts[1], self.headers["Host"], parts[0])).encode()
-            more = {"ETag": f'"{hashlib.md5(page).hexdigest()}"'}
-            serial = "1" if parts[0] == "other" else SERIALS.get(parts[1])
-            if serial:
-                more["X_PyPI_Last_Serial"] = serial
-            if self.headers.get("If-None-Match") == more["ETag"]:
-                self.answer(304, b"", **more)
-            else:
-                self.answer(200, page, "application/vnd.pypi.simple.v1+json", **more)
-        elif parts[0] in ("files", "other-files") and len(parts) == 5:
-            if parts[1] == "large":
-                # So that a crowd comes while it is on its way.
-                time.sleep(2)
-            self.answer_file(*parts)
+            self.answer(503, b"unavailable\n", "text/plain")
         else:
-            self.answer(404, b"no such thing\n", "text/plain")
+            self.answer_path(*self.path.strip("/").split("/"))
+
+    def answer_path(self, folder: str, *parts: str) -> None:
+        if folder in ("simple", "other") and len(parts) == 1:
+            self.answer_page(folder, parts[0])
+        elif folder in ("files", "other-files") and len(parts) == 4:
+            if parts[0] == "large":
+                # Other clients request it meanwhile.
+                time.sleep(2)
+            self.answer_file(folder, *parts)
+        else:
+            self.answer(404, b"not found\n", "text/plain")
+
+    def answer_page(self, index: str, name: str) -> None:
+        if index == "simple" and name == "crowded":
+            page = b'{"meta": {"api-version": "1.0"}, "files": [' + b"{}," * 8_000_000 + b"{}]}"
+            self.answer(200, page, PAGE_TYPE)
+        elif index == "simple" and re.fullmatch(r"huge\d+", name):
+            self.answer(200, huge(), PAGE_TYPE)
+        elif index == "simple" and name == "bomb":
+            self.answer(200, bomb(), "text/html", Content_Encoding="gzip")
+        elif index == "simple" and self.answer_failure("page", name):
+            pass
+        elif releases(name, index):
+            self.answer_listing(index, name)
+        else:
+            self.answer(404, b"not found\n", "text/plain")
+
+    def answer_listing(self, index: str, name: str) -> None:
+        page = json.dumps(page_of(name, self.headers["Host"], index)).encode()
+        headers = {"ETag": f'"{hashlib.sha256(page).hexdigest()}"'}
+        serial = "1" if index == "other" else SERIALS.get(name)
+        if serial:
+            headers["X_PyPI_Last_Serial"] = serial
+        if self.headers.get("If-None-Match") == headers["ETag"]:
+            self.answer(304, b"", **headers)
+        else:
+            self.answer(200, page, PAGE_TYPE, **headers)
 
     do_HEAD = do_GET
 
     def finish(self) -> None:
-        # It may have been reset, here or there.
+        # Either side can have reset the connection.
         with suppress(OSError, ValueError):
             super().finish()
 
@@ -350,7 +376,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve_with_unknown_authority(port: int) -> ThreadingHTTPServer:
-    """Return the same over TLS, with a certificate that nobody trusts, as behind a company's proxy."""
+    """Return a server of the same index over TLS, with a certificate that no client trusts, as of a company's proxy."""
     folder = tempfile.mkdtemp()
     key, certificate = f"{folder}/key.pem", f"{folder}/cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=upstream", "-days", "2"]

@@ -1,4 +1,4 @@
-"""Tests of a scenario that are skipped fail, whatever skips them."""
+"""Skipped tests of a scenario fail, however they are skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLUGINS = Path(__file__).parents[3] / "molecule" / "shared" / "files"
 
 
 @pytest.mark.parametrize(
-    ("source", "is_good"),
+    ("source", "passes"),
     [
         ("def test_it(): pass", True),
         ("import pytest\ndef test_it(): pytest.skip('no reason')", False),
@@ -23,11 +23,11 @@ PLUGINS = Path(__file__).parents[3] / "molecule" / "shared" / "files"
     ],
     ids=["no skip", "in a test", "by a mark", "in a fixture", "of a file"],
 )
-def test_skipped(tmp_path: Path, source: str, is_good: bool) -> None:
+def test_skipped(tmp_path: Path, source: str, passes: bool) -> None:
     file = tmp_path / "test_scenario.py"
     file.write_text(source)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no_skips", "--rootdir", str(tmp_path)]
     env = dict(os.environ, PYTHONPATH=str(PLUGINS))
     done = subprocess.run([*command, str(file)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode == 0) == is_good, done.stdout + done.stderr
-    assert is_good or "skipped tests count as failures" in done.stdout
+    assert (done.returncode == 0) == passes, done.stdout + done.stderr
+    assert passes or "skipped tests count as failures" in done.stdout

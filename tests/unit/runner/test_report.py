@@ -1,4 +1,4 @@
-"""What is printed of a step that has failed, and how steps are counted."""
+"""The output about a failed step, and the counts."""
 
 from __future__ import annotations
 

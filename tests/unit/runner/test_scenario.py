@@ -1,4 +1,4 @@
-"""Which parts of a scenario are run for a selection of tests."""
+"""Which actions of a scenario run for a selection of tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ scenario:
     - verify ../shared/bare.yml
     - converge
     - idempotence
+    - side_effect
     - verify
+    - side_effect small_disk.yml
+    - side_effect fill_disk.yml
     - verify disk.yml
     - verify servers.yml
     - cleanup
@@ -33,28 +36,34 @@ def molecule(tmp_path, monkeypatch):
     return tmp_path
 
 
+SETUP = ["create", "prepare", "converge", "side_effect"]
+DISK = ["side_effect small_disk.yml", "side_effect fill_disk.yml", "verify disk.yml"]
+
+
 @pytest.mark.parametrize(
-    ("tests", "verifications"),
+    ("tests", "actions"),
     [
-        ("disk", ["verify disk.yml"]),
-        ("test_disk", ["verify disk.yml"]),
-        ("test_full or test_killed", ["verify disk.yml", "verify servers.yml"]),
+        ("disk", DISK),
+        ("test_disk", DISK),
+        ("test_full or test_killed", [*DISK, "verify servers.yml"]),
+        ("servers", ["verify servers.yml"]),
         ("verify", ["verify"]),
     ],
 )
-def test_the_set_up_and_the_selected_tests_are_run(tests, verifications):
-    assert scenario.select("faults", tests) == ["create", "prepare", "converge", *verifications]
+def test_the_setup_and_the_selected_tests_run(tests, actions):
+    assert scenario.select("faults", tests) == [*SETUP, *actions]
 
 
-def test_what_comes_after_the_selected_tests_is_left_out():
+def test_actions_after_the_selected_tests_do_not_run():
     assert scenario.select("faults", "bare") == ["create", "prepare", "verify ../shared/bare.yml"]
 
 
-def test_an_unknown_test_is_refused_with_a_list_of_what_exists():
+def test_an_unknown_test_is_rejected_with_a_list_of_existing_ones():
     with pytest.raises(SystemExit, match="Choose one of bare, disk, servers, verify"):
         scenario.select("faults", "test_nothing")
 
 
-def test_the_laid_out_scenario_runs_the_selection(molecule):
+@pytest.mark.usefixtures("molecule")
+def test_the_laid_out_scenario_runs_the_selection():
     scenario.write_sequence("faults", ["create", "verify disk.yml"])
     assert scenario.test_sequence("faults") == ["create", "verify disk.yml"]

@@ -1,4 +1,4 @@
-"""In which order steps run, and what becomes of those whose prerequisites fail."""
+"""The order of steps, and steps whose prerequisites fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def step(name, needs=(), lock="", seconds=1.0, code=0, script="", folder="/"):
     return Step("kind", name, ["sh", "-c", command], needs, lock, seconds, folder)
 
 
-def test_a_step_runs_after_what_it_needs(run):
+def test_a_step_runs_after_its_prerequisites(run):
     report, record = run([step("scenario", needs=("host",)), step("host", needs=("engine",)), step("engine")])
     assert [line for line in record if "starts" in line] == ["engine starts", "host starts", "scenario starts"]
     assert (report.passed, report.failed) == (3, 0)
@@ -48,14 +48,14 @@ def test_steps_with_the_same_lock_do_not_overlap(run):
     assert [line.split()[1] for line in record] == ["starts", "ends"] * 3
 
 
-def test_steps_without_a_lock_run_side_by_side(run):
+def test_steps_without_a_lock_run_concurrently(run):
     # Each waits until the other has started.
     wait = "until [ $(grep -c starts $RECORD) = 2 ]; do sleep 0.05; done;"
     report, _record = run([step("a", script=wait), step("b", script=wait)])
     assert report.passed == 2
 
 
-def test_the_step_that_most_others_wait_for_starts_first(run):
+def test_the_step_with_the_longest_chain_starts_first(run):
     steps = [
         step("short"),
         step("long", seconds=5),
@@ -71,12 +71,12 @@ def test_the_step_that_most_others_wait_for_starts_first(run):
     ]
 
 
-def test_two_steps_of_one_name_are_refused(run):
+def test_two_steps_with_the_same_name_are_rejected(run):
     with pytest.raises(ValueError, match="same name"):
         run([step("a"), step("a")])
 
 
-def test_a_step_that_hangs_is_ended(run, monkeypatch, tmp_path):
+def test_a_step_that_hangs_is_terminated(run, monkeypatch):
     monkeypatch.setattr("runner.schedule.STEP_LIMIT", 0.5)
     report, record = run([step("hangs", script="sleep 600;")])
     assert (report.failed, record) == (1, ["hangs starts"])

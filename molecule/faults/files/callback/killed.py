@@ -24,7 +24,7 @@ description: For tests.
 DELAY = 0.5
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "killed"
@@ -44,7 +44,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self.timer = threading.Timer(DELAY, self.kill)
             self.timer.start()
 
-    v2_playbook_on_handler_task_start = v2_playbook_on_task_start
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        self.v2_playbook_on_task_start(task, False)
 
     def v2_runner_on_ok(self, result: Any) -> None:
         self.timer.cancel()

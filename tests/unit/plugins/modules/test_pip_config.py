@@ -223,6 +223,18 @@ def test_legacy_file_is_migrated_and_restored(run_module, accounts, tmp_path, to
     assert (file.read_text() if today else file.exists()) == (today or False)
 
 
+def test_a_used_legacy_file_is_removed_by_a_migration(run_module, accounts, tmp_path):
+    file = accounts("ada")
+    run_all(run_module, legacy="use")
+    assert actions(run_all(run_module, legacy="migrate").result) == [
+        ("ada", "pip", "created"),
+        ("ada", "pip", "removed"),
+    ]
+    assert file.exists()
+    assert not (tmp_path / "ada/.pip").exists()
+    assert not run_all(run_module, legacy="migrate").result["changed"]
+
+
 def test_legacy_file_is_used(run_module, accounts, tmp_path):
     file = accounts("ada")
     legacy = tmp_path / "ada/.pip/pip.conf"

@@ -1,7 +1,6 @@
-"""A line with latency and a limit, between clients and a server: line.py PORT HOST:PORT MILLISECONDS BYTES_PER_SECOND
+"""Emulate a network link between clients and a server: link.py PORT HOST:PORT MILLISECONDS BYTES_PER_SECOND
 
-A round trip takes MILLISECONDS, and so does the making of a connection. What the server sends arrives at BYTES_PER_SECOND, all
-connections taken together.
+A round trip takes MILLISECONDS, and so does opening a connection. All connections together receive BYTES_PER_SECOND.
 """
 
 from __future__ import annotations
@@ -12,21 +11,21 @@ import sys
 CHUNK = 1 << 14
 
 
-class Line:
+class Link:
     def __init__(self, host: str, port: int, round_trip: float, rate: float) -> None:
         self.server = (host, port)
         self.round_trip = round_trip
         self.rate = rate
         self.free_at = 0.0
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: float) -> None:
-        """Bring everything from reader to writer, later and not faster than it may be."""
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: float) -> None:
+        """Forward all data from reader to writer, with the latency and the rate of the link."""
         clock = asyncio.get_running_loop().time
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
+        in_transit: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
 
         async def send() -> None:
             while True:
-                due, data = await under_way.get()
+                due, data = await in_transit.get()
                 if not data:
                     break
                 await asyncio.sleep(due - clock())
@@ -40,7 +39,7 @@ class Line:
             sent = clock()
             if rate:
                 sent = self.free_at = max(self.free_at, sent) + len(data) / rate
-            await under_way.put((sent + self.round_trip / 2, data))
+            await in_transit.put((sent + self.round_trip / 2, data))
             if not data:
                 break
         await sending
@@ -49,7 +48,7 @@ class Line:
         await asyncio.sleep(self.round_trip)
         up, down = await asyncio.open_connection(*self.server)
         done = await asyncio.gather(
-            self.carry(reader, down, 0), self.carry(up, writer, self.rate), return_exceptions=True
+            self.forward(reader, down, 0), self.forward(up, writer, self.rate), return_exceptions=True
         )
         for failure in done:
             if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
@@ -59,8 +58,8 @@ class Line:
 async def main() -> None:
     port, server, milliseconds, rate = sys.argv[1:]
     host, server_port = server.rsplit(":", 1)
-    line = Line(host, int(server_port), float(milliseconds) / 1000, float(rate))
-    async with await asyncio.start_server(line.connect, "0.0.0.0", int(port)) as serving:
+    link = Link(host, int(server_port), float(milliseconds) / 1000, float(rate))
+    async with await asyncio.start_server(link.connect, "0.0.0.0", int(port)) as serving:
         await serving.serve_forever()
 
 

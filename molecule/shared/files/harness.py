@@ -1,4 +1,4 @@
-"""A client of the mirrors on a test host and of the upstream there, for tests that run on the controller.
+"""Control a test host, its mirrors and its upstream, for tests that run on the controller.
 
 The environment's HOST is the name of the test host's container.
 """
@@ -14,8 +14,9 @@ import os
 import subprocess
 import time
 import zipfile
-from functools import lru_cache
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 HOST = os.environ["HOST"]
@@ -29,7 +30,7 @@ JSON = "application/vnd.pypi.simple.v1+json"
 LIMIT = 30.0
 # A hung devpi-server is replaced within 45 s.
 RECOVERY_LIMIT = 90.0
-# What a request raises whose connection is lost.
+# Exceptions of a request whose connection is lost.
 LOST = (OSError, http.client.HTTPException)
 
 
@@ -45,7 +46,7 @@ class Answer(NamedTuple):
 
     @property
     def is_cached(self) -> bool:
-        """Whether nginx sent it from its cache, fresh or not."""
+        """Whether it is from nginx's cache, fresh or not."""
         return self.headers.get("x-cached") in ("HIT", "STALE", "UPDATING")
 
     @property
@@ -54,7 +55,7 @@ class Answer(NamedTuple):
         return self.headers.get("x-cached") in ("STALE", "UPDATING")
 
 
-@lru_cache(maxsize=None)
+@cache
 def address() -> str:
     """Return the test host's address, which can change at each boot."""
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
@@ -67,10 +68,11 @@ def connect(port: int, limit: float) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(address(), port, timeout=limit)
 
 
-def send(
-    port: int, path: str, method: str = "GET", body: bytes | None = None, limit: float = 60, **headers: str
-) -> Answer:
-    """Send one request with the path unchanged, and return the answer. Raises ``LOST`` if there is none."""
+def request(port: int, path: str, method: str, body: bytes | None, limit: float, headers: Mapping[str, str]) -> Answer:
+    """Send one request with the path unchanged, and return the answer. Raises ``LOST`` if there is none.
+
+    Names of headers have underscores instead of hyphens.
+    """
     connection = connect(port, limit)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -80,17 +82,23 @@ def send(
         connection.close()
 
 
+def send(
+    port: int, path: str, method: str = "GET", body: bytes | None = None, limit: float = 60, **headers: str
+) -> Answer:
+    return request(port, path, method, body, limit, headers)
+
+
 def set_upstream_mode(mode: str) -> None:
     send(UPSTREAM_PORT, f"/+mode/{mode}", "POST")
 
 
 def publish_upstream(name: str, version: str) -> None:
-    """Have the upstream list a release."""
+    """Publish a release at the upstream."""
     send(UPSTREAM_PORT, f"/+release/{name}/{version}", "POST")
 
 
 def upstream_requests() -> list[str]:
-    """Return the paths that the upstream was asked for, each with its range if there was one."""
+    """Return the paths that were requested from the upstream, each with its range if it has one."""
     requests: list[str] = json.loads(send(UPSTREAM_PORT, "/+seen").body)
     return requests
 
@@ -145,11 +153,11 @@ class Mirror:
     def ask(
         self, path: str, method: str = "GET", body: bytes | None = None, limit: float = 60, **headers: str
     ) -> Answer:
-        return send(self.port, path, method, body, limit, **headers)
+        return request(self.port, path, method, body, limit, headers)
 
     def page(self, name: str, **headers: str) -> Answer:
         """Return the page of a public project, as JSON."""
-        return self.ask(f"{PUBLIC}{name}/", Accept=JSON, **headers)
+        return request(self.port, f"{PUBLIC}{name}/", "GET", None, 60, {"Accept": JSON, **headers})
 
     def files(self, name: str) -> dict[str, dict[str, Any]]:
         """Return the files that a project's page lists, with absolute paths, by name."""
@@ -158,7 +166,7 @@ class Mirror:
 
     def is_serving(self, path: str, **headers: str) -> bool:
         try:
-            return self.ask(path, **headers).status == 200
+            return request(self.port, path, "GET", None, 60, headers).status == 200
         except LOST:
             return False
 
@@ -173,7 +181,7 @@ class Mirror:
         return done.stdout
 
     def state(self) -> dict[str, Any]:
-        """Return what the mirror reports about itself."""
+        """Return the state that the mirror reports."""
         state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python -m devpi_mirror.maintenance look"))
         return state
 
@@ -190,7 +198,7 @@ class Mirror:
         headers = {"Accept": "application/json", "Content_Type": "application/json"}
         if auth:
             headers["X_Devpi_Auth"] = auth
-        answer = self.ask(path, method, json.dumps(body).encode(), **headers)
+        answer = request(self.port, path, method, json.dumps(body).encode(), 60, headers)
         if answer.status >= 300:
             raise AssertionError(f"{method} {path}: {answer.status} {answer.text[:300]}")
         return json.loads(answer.body or b"{}").get("result")
@@ -255,4 +263,5 @@ class User:
     def delete(self, name: str, version: str) -> None:
         """Delete a release from the private index."""
         status = self.mirror.ask(f"{self.index}{name}/{version}", "DELETE", X_Devpi_Auth=self.auth).status
-        assert status == 200, status
+        if status != 200:
+            raise AssertionError(f"{status} for the deletion of {name} {version}")

@@ -4,7 +4,7 @@ cd ~/.local/pips
 for python in /usr/bin/python3 /opt/pythons/*/bin/python3; do
     test -x "$python" || continue
     prefix=${python%/bin/python3}
-    # One that was built elsewhere looks for its library there.
+    # A relocated Python does not find its library otherwise.
     export LD_LIBRARY_PATH="$prefix/lib"
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     case $version in
