@@ -6,7 +6,8 @@ Each test relies on those before it.
 from __future__ import annotations
 
 import subprocess
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from harness import HOST, RECOVERY_LIMIT, on_host, until

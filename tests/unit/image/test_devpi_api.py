@@ -75,5 +75,5 @@ def test_an_error_has_its_status(api, devpi):
 
 
 def test_a_devpi_that_does_not_listen_is_unavailable(api):
-    with pytest.raises(api.Unavailable):
+    with pytest.raises(api.UnavailableError):
         api.send("GET", "/+api")

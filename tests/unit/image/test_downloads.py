@@ -129,7 +129,7 @@ def test_clients_get_bytes_while_the_file_arrives(mirror):
     # A client that disconnects does not stop the download.
     readers[0].close()
     is_released.set()
-    assert [part + b"".join(reader) for part, reader in zip(early[1:], readers[1:])] == [CONTENT] * 2
+    assert [part + b"".join(reader) for part, reader in zip(early[1:], readers[1:], strict=True)] == [CONTENT] * 2
     assert len(mirror.server.requests) == 1
 
 

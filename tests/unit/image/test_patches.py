@@ -37,9 +37,9 @@ def test_all_targets_are_replaced(patches):
     before = [getattr(*patches.resolve(patch.target)) for patch in patches.PATCHES]
     patches.apply()
     after = [getattr(*patches.resolve(patch.target)) for patch in patches.PATCHES]
-    assert all(new is not old for new, old in zip(after, before))
+    assert all(new is not old for new, old in zip(after, before, strict=True))
     # devpi's commands call them with the same parameters.
-    for patch, new in zip(patches.PATCHES, after):
+    for patch, new in zip(patches.PATCHES, after, strict=True):
         assert not patch.parameters or tuple(inspect.signature(new).parameters) == patch.parameters
 
 
@@ -87,7 +87,7 @@ def test_each_missing_file_is_reported(patches, storage, tmp_path, capsys):
     assert patches.config.SCRUB_REQUESTED.exists()
     reports = capsys.readouterr().err.splitlines()
     assert len(reports) == 2
-    for report, name in zip(reports, ("lost.whl", "missing.whl")):
+    for report, name in zip(reports, ("lost.whl", "missing.whl"), strict=True):
         assert f"alice/{name}. If it is a mirrored file, it is downloaded again." in report
     assert (folder / "staged.whl").exists()
 

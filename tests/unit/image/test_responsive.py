@@ -29,12 +29,12 @@ def test_a_devpi_that_responds_is_not_hung(responsive, monkeypatch):
 
 
 def test_a_devpi_that_is_stopped_is_not_hung(responsive, monkeypatch):
-    monkeypatch.setattr(responsive, "send", fail(responsive.Unavailable("timed out"), TimeoutError()))
+    monkeypatch.setattr(responsive, "send", fail(responsive.UnavailableError("timed out"), TimeoutError()))
     assert not responsive.is_hung(process("STOPPED"))
 
 
 def test_a_devpi_that_responds_too_late_is_hung(responsive, monkeypatch):
-    monkeypatch.setattr(responsive, "send", fail(responsive.Unavailable("timed out"), TimeoutError()))
+    monkeypatch.setattr(responsive, "send", fail(responsive.UnavailableError("timed out"), TimeoutError()))
     assert responsive.is_hung(process())
 
 
@@ -45,6 +45,6 @@ def test_a_devpi_that_responds_with_an_error_is_hung(responsive, monkeypatch):
 
 @pytest.mark.parametrize("cause", [FileNotFoundError(), ConnectionRefusedError()])
 def test_a_devpi_that_starts_has_more_time(responsive, monkeypatch, cause):
-    monkeypatch.setattr(responsive, "send", fail(responsive.Unavailable("no socket"), cause))
+    monkeypatch.setattr(responsive, "send", fail(responsive.UnavailableError("no socket"), cause))
     assert not responsive.is_hung(process(seconds=60))
     assert responsive.is_hung(process(seconds=121))

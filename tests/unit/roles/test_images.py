@@ -106,7 +106,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
 
 
 def test_the_default_is_the_month(chosen):
-    today = datetime.datetime.now(datetime.timezone.utc)
+    today = datetime.datetime.now(datetime.UTC)
     # The test can run over the end of a month.
     months = {(today - datetime.timedelta(days=days)).strftime("%Y-%m") for days in (0, 1)}
     assert chosen["default"]["image"] in {f"{FAMILY}-{month}" for month in months}

@@ -76,7 +76,7 @@ def devpi_unavailable(maintenance, monkeypatch):
     """Return a context manager within which devpi is unavailable."""
 
     def fail():
-        raise maintenance.devpi_api.Unavailable("Connection refused")
+        raise maintenance.devpi_api.UnavailableError("Connection refused")
 
     @contextmanager
     def unavailable():

@@ -71,7 +71,7 @@ def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch)
 
 def test_the_status_reports_a_devpi_that_does_not_respond(maintenance, monkeypatch):
     def fail(*_arguments, **_options):
-        raise maintenance.devpi_api.Unavailable("Connection refused")
+        raise maintenance.devpi_api.UnavailableError("Connection refused")
 
     monkeypatch.setattr(maintenance.devpi_api, "send", fail)
     status = maintenance.status.collect()

@@ -30,7 +30,7 @@ def devpi(store, data, create, monkeypatch):
 
     def send(*_arguments):
         if not devpi.responds:
-            raise store.devpi_api.Unavailable("Connection refused")
+            raise store.devpi_api.UnavailableError("Connection refused")
         return {"result": {"alice": {}}}
 
     monkeypatch.setattr(store.commands, "run", run)
@@ -90,7 +90,7 @@ def test_a_restore_and_an_upgrade_prevent_a_compaction(store, data, devpi, name)
 
 def test_a_failed_compaction_does_not_activate_what_a_restore_replaced(store, data, devpi, create, monkeypatch):
     def fail():
-        raise store.devpi_api.Unavailable("Connection refused")
+        raise store.devpi_api.UnavailableError("Connection refused")
 
     create(data / "replaced", "replaced", 3)
     os.utime(data / "replaced", (1, 1))

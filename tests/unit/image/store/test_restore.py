@@ -136,7 +136,7 @@ def test_data_of_a_mirror_that_does_not_respond_is_replaced_only_if_forced(
     store, data, create, backup, restore, monkeypatch
 ):
     def fail(*_arguments):
-        raise store.devpi_api.Unavailable("Connection refused")
+        raise store.devpi_api.UnavailableError("Connection refused")
 
     create(data, "two", 3)
     monkeypatch.setattr(store.devpi_api, "send", fail)

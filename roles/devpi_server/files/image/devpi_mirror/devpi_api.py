@@ -9,7 +9,7 @@ from typing import Any
 from .config import SOCKET
 
 
-class Unavailable(OSError):
+class UnavailableError(OSError):
     """devpi does not respond, for example while it starts."""
 
 
@@ -25,7 +25,7 @@ def send(method: str, path: str, body: Any = None, auth: str = "", limit: float 
     """Return the JSON of a response, or None if it has another type.
 
     ``body`` is sent as JSON, ``auth`` as ``X-Devpi-Auth``. ``limit`` is the timeout for each part of the response, in seconds.
-    Raises Unavailable, StatusError and ValueError.
+    Raises UnavailableError, StatusError and ValueError.
     """
     # Imported here, as it takes a third of the memory of the maintenance process, which seldom needs it.
     from http.client import HTTPConnection, HTTPException
@@ -46,7 +46,7 @@ def send(method: str, path: str, body: Any = None, auth: str = "", limit: float 
             while chunk := response.read(65536):
                 content += chunk if response.headers.get_content_type() == "application/json" else b""
         except (OSError, HTTPException) as exc:
-            raise Unavailable(str(exc)) from exc
+            raise UnavailableError(str(exc)) from exc
     if response.status >= 400:
         raise StatusError(method, path, response.status)
     return json.loads(content) if content else None

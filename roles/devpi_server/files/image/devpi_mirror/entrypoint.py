@@ -44,7 +44,7 @@ from .config import (
     UPSTREAM_CONF,
 )
 from .credentials import split_credentials
-from .devpi_api import Unavailable, send
+from .devpi_api import UnavailableError, send
 from .proxies import entries_of
 
 SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
@@ -136,7 +136,7 @@ def await_server(process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None and time.monotonic() < deadline:
         try:
             send("GET", "/+api", limit=30)
-        except Unavailable:
+        except UnavailableError:
             time.sleep(0.05)
         else:
             return

@@ -14,7 +14,7 @@ from xmlrpc.client import Fault
 
 from supervisor import childutils  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from .devpi_api import StatusError, Unavailable, send
+from .devpi_api import StatusError, UnavailableError, send
 
 # Seconds for a small response, as a busy devpi must not be killed, and for devpi to start.
 RESPONSE_TIMEOUT = 25.0
@@ -27,7 +27,7 @@ def is_hung(process: Mapping[str, Any]) -> bool:
         return False
     try:
         send("GET", "/+api", limit=RESPONSE_TIMEOUT)
-    except (Unavailable, StatusError, ValueError) as exc:
+    except (UnavailableError, StatusError, ValueError) as exc:
         has_no_socket = isinstance(exc.__cause__, (FileNotFoundError, ConnectionRefusedError))
         return not has_no_socket or process["now"] - process["start"] > START_TIMEOUT
     return False

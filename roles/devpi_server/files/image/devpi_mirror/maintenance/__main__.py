@@ -28,7 +28,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..devpi_api import Unavailable
+from ..devpi_api import UnavailableError
 from . import abandoned, compaction, eviction, integrity, status, usage
 from .limits import byte_limit
 from .state import State, read_state, write_state
@@ -40,7 +40,7 @@ def run_step(state: State, name: str, step: Callable[[], None]) -> None:
     """Run one step of the maintenance, and record in the state whether it failed."""
     try:
         step()
-    except Unavailable:
+    except UnavailableError:
         # The next run does what needs devpi, and ``look`` reports that devpi does not respond.
         return
     except Exception as exc:
