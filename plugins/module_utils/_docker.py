@@ -15,6 +15,7 @@ import subprocess
 from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.devpi.mirror.plugins.module_utils import _command
 
 # Where the command is on macOS. The PATH of a remote command does not include these directories there.
 DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
@@ -37,19 +38,9 @@ def command_environment(environ: Mapping[str, str], system: str) -> dict[str, st
 def execute(command: Sequence[str], timeout: float = TIMEOUT) -> tuple[int, str, str]:
     """Return the exit code, the output and the errors of a command, which is killed after ``timeout`` seconds."""
     try:
-        completed = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            env=command_environment(os.environ, platform.system()),
-        )
+        return _command.execute(command, command_environment(os.environ, platform.system()), timeout)
     except subprocess.TimeoutExpired:
         return 1, "", f"no response within {timeout:g} s"
-    return completed.returncode, completed.stdout, completed.stderr
 
 
 class Docker:

@@ -93,12 +93,12 @@ users:
 import platform
 import pwd
 import re
-import subprocess
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils._accounts import regular_uids, select_users
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._command import execute
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
 # The pip that the user's shell finds, or else the one that new virtual environments get, which can run from its wheel.
@@ -207,16 +207,8 @@ def run_pip(user: pwd.struct_passwd) -> str:
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    completed = subprocess.run(
-        ["/bin/sh", "-lc", COMMAND],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    return completed.stdout.decode("utf-8", "replace") if completed.returncode == 0 else ""
+    code, output, _errors = execute(["/bin/sh", "-lc", COMMAND], env, TIMEOUT)
+    return output if code == 0 else ""
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 SET = ("requests", "flask", "django", "numpy", "pandas", "boto3", "black", "pytest", "pydantic")
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -39,7 +39,7 @@ def default_index(python: Path) -> str:
 def fetch(url: str, accept: str = "*/*", part: str = "") -> bytes:
     """Return the content of a URL, or the ``part`` of it, as in the header Range."""
     headers = {"Accept": accept, "User-Agent": "devpi.mirror", **({"Range": part} if part else {})}
-    with urlopen(Request(url, headers=headers), timeout=120) as response:
+    with build_opener().open(Request(url, headers=headers), timeout=120) as response:
         content: bytes = response.read()
     return content
 

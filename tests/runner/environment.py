@@ -22,8 +22,8 @@ DIST = CACHE / "dist"
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
 # The Python versions that modules support.
 PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
-# ansible-test looks for a script of this name before it downloads one.
-GET_PIP = "get_pip_24_2.py"
+# ansible-test looks for a script of this name before it downloads one; the name depends on its release.
+GET_PIP = ("get_pip_21_3_1.py", "get_pip_23_1_2.py", "get_pip_24_2.py", "get_pip_25_2.py")
 INHERITED = {"LANG", "TERM", "CI", "DOCKER_HOST", "http_proxy", "https_proxy", "no_proxy"}
 
 
@@ -74,7 +74,8 @@ def environment() -> dict[str, str]:
         env.update(SSL_CERT_FILE=bundle, REQUESTS_CA_BUNDLE=bundle, PIP_CERT=bundle)
     scripts = HOME / ".ansible" / "test" / "cache"
     scripts.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "tests" / "ansible_test" / "get_pip.py", scripts / GET_PIP)
+    for name in GET_PIP:
+        shutil.copy(ROOT / "tests" / "ansible_test" / "get_pip.py", scripts / name)
     settings = HOME / ".config" / "pip" / "pip.conf"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text("[global]\n" + (f"cert = {bundle}\n" if bundle else ""))

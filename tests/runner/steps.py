@@ -14,13 +14,15 @@ from .prerequisites import IMAGE, IMAGE_7, prerequisite_steps, test_host
 from .step import Step
 
 PYTHON = str(BIN / "python")
-ANSIBLE_TEST = str(BIN / "ansible-test")
 KINDS = ("lint", "unit", "sanity", "integration", "molecule")
 # ansible-test keeps its results and its temporary files in the collection.
 ANSIBLE_TEST_LOCK = "ansible-test"
 # Each call reuses what earlier ones have cached.
 MYPY_LOCK = "mypy"
 NEEDS_IMAGE_7 = ("backups",)
+NEEDS_ANSIBLE_RELEASES = ("compatibility",)
+# The supported releases of ansible-core that the tests run on, oldest first.
+ANSIBLE_RELEASES = ("2.15", "2.16", "2.18", "2.19", "2.20", "2.21")
 # Tests that run on the controller's Python alone, and tests that run on every Python that modules support.
 CONTROLLER_TESTS = ("tests/unit/project", "tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
 IMAGE_TESTS = "tests/unit/image"
@@ -34,6 +36,7 @@ SECONDS = {
     "backups": 800,
     "default": 776,
     "cache": 610,
+    "compatibility": 600,
     "bare": 520,
     "clients": 488,
     "image": 450,
@@ -148,6 +151,8 @@ def scenario_step(scenario: Scenario, options: Options, run: int) -> Step:
     needs = [IMAGE, *map(test_host, scenario.test_images)]
     if scenario.name in NEEDS_IMAGE_7:
         needs.append(IMAGE_7)
+    if scenario.name in NEEDS_ANSIBLE_RELEASES:
+        needs += map(ansible_environment, ANSIBLE_RELEASES)
     command = [PYTHON, "-m", "runner.scenario", scenario.name]
     if options.tests:
         command += ["--tests", options.tests]
@@ -174,18 +179,46 @@ def molecule_steps(options: Options) -> list[Step]:
     runs = range(1, options.repeat + 1) if options.repeat > 1 else [0]
     steps = [scenario_step(scenario, options, run) for run in runs for scenario in wanted]
     images = [image for scenario in wanted for image in scenario.test_images]
+    if set(NEEDS_ANSIBLE_RELEASES) & {scenario.name for scenario in wanted}:
+        steps = [ansible_environment_step(release) for release in ANSIBLE_RELEASES] + steps
     return prerequisite_steps(images, any(IMAGE_7 in step.needs for step in steps)) + steps
+
+
+def ansible_environment(release: str) -> str:
+    """Return the name of the step that creates the environment of a release of ansible-core."""
+    return f"environment of ansible-core {release}"
+
+
+def ansible_environment_step(release: str) -> Step:
+    command = ["requirements/venv", f"ansible-{release}"]
+    return Step("prerequisite", ansible_environment(release), command, seconds=8, folder=ROOT)
+
+
+def sanity_steps() -> list[Step]:
+    """Return ``ansible-test sanity`` with the oldest and the newest supported ansible-core."""
+    steps = []
+    for release in (ANSIBLE_RELEASES[0], ANSIBLE_RELEASES[-1]):
+        folder = ROOT / ".venv" / f"ansible-{release}" / "bin"
+        steps += [
+            ansible_environment_step(release),
+            Step(
+                "sanity", f"ansible-test sanity, ansible-core {release}", [str(folder / "ansible-test"), "sanity"],
+                (ansible_environment(release),), lock=ANSIBLE_TEST_LOCK, seconds=95,
+            ),
+        ]  # fmt: skip
+    return steps
 
 
 def all_steps(options: Options) -> list[Step]:
     """Return the steps of the chosen kinds. Raises UsageError for invalid options."""
-    sanity = [ANSIBLE_TEST, "sanity"]
-    integration = [ANSIBLE_TEST, "integration", "devpi_wait"]
+    integration = [str(BIN / "ansible-test"), "integration", "devpi_wait"]
     makers: dict[str, Callable[[], list[Step]]] = {
         "lint": lint_steps,
         "unit": lambda: unit_steps(shlex.split(options.tests)),
-        "sanity": lambda: [Step("sanity", "ansible-test sanity", sanity, lock=ANSIBLE_TEST_LOCK, seconds=95)],
+        "sanity": sanity_steps,
         "integration": lambda: [Step("integration", "devpi_wait", integration, lock=ANSIBLE_TEST_LOCK, seconds=60)],
         "molecule": lambda: molecule_steps(options),
     }
-    return [step for kind in options.kinds or KINDS for step in makers[kind]()]
+    steps = [step for kind in options.kinds or KINDS for step in makers[kind]()]
+    # Several kinds need the same environments.
+    return list({step.name: step for step in steps}.values())

@@ -175,7 +175,7 @@ MIRROR = {
     "limits": {"size": 20_000_000_000, "age": 0, "database": 1_000_000_000},
     "hit_rate": 0.926,
     "disk": {"free": 5_000_000_000, "total": 50_000_000_000},
-    "store_bytes": 12_000_000,
+    "database_bytes": 12_000_000,
     "last_scrub": {"at": "2026-11-01T03:00:00Z", "files": 312},
     "last_backup": None,
 }  # fmt: skip

@@ -80,7 +80,7 @@ def removed_projects() -> list[dict[str, Any]]:
 def probe_upstream() -> dict[str, Any]:
     """Return whether the upstream responds, with the proxy and the certificates that devpi uses."""
     from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
+    from urllib.request import Request, build_opener
 
     from ..compat import renamed
 
@@ -88,7 +88,7 @@ def probe_upstream() -> dict[str, Any]:
     url = devpi_api.send("GET", f"/{INDEX}?no_projects=")["result"].get(name, "")
     masked = re.sub(r"//[^/\s]*@", "//***@", url)
     try:
-        with urlopen(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
+        with build_opener().open(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
             return {"url": masked, "reachable": True, "error": ""}
     except HTTPError as exc:
         # It does not have this project, or requires the credentials that devpi has: it is reachable.
