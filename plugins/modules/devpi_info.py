@@ -194,15 +194,15 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 
 # The label of images that the devpi_server role builds. Their containers inherit it.
 IMAGE_LABEL = "devpi.mirror.image"
-INSPECT_COMMAND = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "look"]
+INSPECT_COMMAND = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "status"]
 # The types of the values that the inspection returns, and the keys of objects. An image of another release of the collection
 # can lack values.
 INSPECTION: dict[str, Any] = {
-    "troubles": list,
+    "problems": list,
     "requests": {"hit": int, "stale": int, "miss": int},
     "limits": dict,
     "disk": dict,
-    "store_bytes": int,
+    "database_bytes": int,
     "removed_projects": list,
     "scrub": {"at": "timestamp"},
     "backup": {"at": "timestamp"},
@@ -283,7 +283,7 @@ def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
         "limits": inspection["limits"],
         "requests": requests,
         "hit_rate": round((total - requests["miss"]) / total, 3) if total else None,
-        "database_bytes": inspection["store_bytes"],
+        "database_bytes": inspection["database_bytes"],
         "removed_projects": [with_date(item) for item in inspection["removed_projects"] if is_removal(item)],
         "last_scrub": with_date(inspection["scrub"]),
         "last_backup": with_date(inspection["backup"]),
@@ -335,7 +335,7 @@ def problems(
         return [f"The container {name} does not exist: start its service, or run devpi.mirror.site.", *impostor]
     if not container["running"]:
         return [f"The container {name} is not running: start its service, and read its log.", *impostor]
-    found: list[str] = list(inspection["troubles"]) if inspection else []
+    found: list[str] = list(inspection["problems"]) if inspection else []
     if failure:
         found.append(f"Could not inspect the container {name}: {failure}. Read its log.")
     if probed.kind != _devpi.READY and not (inspection and inspection["devpi"] is None):

@@ -36,4 +36,4 @@ def test_all_files_are_intact() -> None:
     mirror.maintain(SCRUB_EVERY="1s")
     state = mirror.state()
     assert (state["scrub"]["damaged"], state["scrub"]["lost"], state["scrub"]["error"]) == (0, [], "")
-    assert state["troubles"] == []
+    assert state["problems"] == []

@@ -11,6 +11,6 @@ from harness import set_upstream_mode
 @pytest.fixture(autouse=True)
 def upstream() -> Iterator[None]:
     """Have the upstream work normally before and after each test."""
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     yield
-    set_upstream_mode("well")
+    set_upstream_mode("normal")

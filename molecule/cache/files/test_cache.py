@@ -156,7 +156,7 @@ class TestUpstream:
             set_upstream_mode(mode)
             answer = mirror.ask(file["path"])
             assert answer.status in (502, 503, 504), mode
-        set_upstream_mode("well")
+        set_upstream_mode("normal")
         assert hashlib.sha256(mirror.ask(file["path"]).body).hexdigest() == file["hashes"]["sha256"]
 
     def test_a_page_that_is_not_cached_is_a_clear_error(self) -> None:
@@ -304,7 +304,7 @@ class TestFiles:
         starts = [response.read(100) for response in responses]
         # The upstream has sent a few kilobytes of 20 MB.
         assert [response.status for response in responses] == [200, 200, 206, 206]
-        set_upstream_mode("well")
+        set_upstream_mode("normal")
         bodies = [start + response.read() for start, response in zip(starts, responses)]
         assert hashlib.sha256(bodies[0]).hexdigest() == file["hashes"]["sha256"]
         assert [len(bodies[1]), bodies[2], bodies[3]] == [len(bodies[0]), bodies[0][500:], bodies[0][:1000]]
@@ -327,7 +327,7 @@ class TestFiles:
         assert (response.status, int(response.headers["Content-Length"])) == (200, file["size"])
         with pytest.raises(http.client.IncompleteRead):
             response.read()
-        set_upstream_mode("well")
+        set_upstream_mode("normal")
         assert hashlib.sha256(mirror.ask(file["path"]).body).hexdigest() == file["hashes"]["sha256"]
 
     def test_prewarmed_files_need_no_upstream(self) -> None:

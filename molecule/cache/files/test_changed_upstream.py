@@ -52,7 +52,7 @@ def wheel(name: str, version: str) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def previous() -> dict[str, dict[str, Any]]:
     """Make the mirror cache the projects of an upstream, and change the upstream. Returns the previous files by name."""
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     mirror.create_user("alice")
     for name in (BOTH, PREVIOUS, OFFLINE):
         assert send(UPSTREAM_PORT, f"/+serial/{name}/1000", "POST").status == 200

@@ -63,7 +63,7 @@ def test_an_interrupted_download_is_resumed(
     assert mirror.page(name).status == 200
     set_upstream_mode(mode)
     received = client(name, tmp_path)
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     requests = [item for item in upstream_requests() if item.startswith(upstream_path(name))]
     # Without the requests for core metadata, which have the range of the end of the file.
     downloads = [item for item in requests if " bytes=-" not in item]
@@ -107,7 +107,7 @@ def test_a_part_that_can_not_be_sent_is_an_error_with_the_reason(mode: str, numb
     assert upstream_path(name) in answer.text
     assert stored(name) == ""
 
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     until(lambda: mirror.ask(file["path"], Range=wanted).status == 206, "the file is not served again")
 
 

@@ -75,7 +75,7 @@ def test_a_connection_that_drops_during_metadata_is_reported(
     assert "503" in output
     assert f"{file['filename']}.metadata" in output
 
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     until(lambda: f"{name}{separator}1.0" in install(name), "the metadata is not served")
 
 

@@ -28,7 +28,7 @@ def get(name: str) -> int:
 
 
 def test_full_disk() -> None:
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     assert get("alpha") == 200
     assert mirror.page("bulk1001").status == 200
     assert len(mirror.page("many").body) > 200_000
@@ -40,7 +40,7 @@ def test_full_disk() -> None:
     assert answer.status == 507
     assert "bulk1001-1.0-py3-none-any.whl" in answer.text
     assert "DEGRADED: The disk is full" in until_logged("DEGRADED")
-    assert [text for text in mirror.state()["troubles"] if text.startswith("The disk is full")]
+    assert [text for text in mirror.state()["problems"] if text.startswith("The disk is full")]
     # Another program uses up the remaining space, and then the mirror is restarted.
     fill_disk()
     until(lambda: mirror.run("ls /tmp/no-room 2>/dev/null || true"), "the mirror does not detect the full disk")
@@ -98,7 +98,7 @@ def use(name: str) -> None:
 
 def test_bounded_cache() -> None:
     """A cache of 70 MB holds three files of 20 MB: the fourth evicts the least recently used one."""
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     for name in ("bulk2001", "bulk2002", "bulk2003", "bulk2001", "bulk2004"):
         use(name)
     until(lambda: mirror.state()["cache"]["bytes"] <= 70 * 1024**2, "the cache exceeds its limit", 90)
@@ -116,7 +116,7 @@ def list_cache() -> str:
 
 def test_compact() -> None:
     """Compaction removes the earlier states of an index from the database, and nothing else changes."""
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     assert mirror.state()["limits"]["database"] == 1024**4
     carol = mirror.create_user("carol")
     carol.upload("ours", "1.0")
@@ -135,7 +135,7 @@ def test_compact() -> None:
     assert "Compacted devpi's database" in maintenance.result()
     after = mirror.state()
     assert after["database_bytes"] < before["database_bytes"] / 2
-    assert (after["troubles"], after["cache"]) == ([], before["cache"])
+    assert (after["problems"], after["cache"]) == ([], before["cache"])
     assert list_cache() == cached
     assert mirror.ask(own_page, Accept=JSON).text == page_before
     carol.upload("ours", "2.0")

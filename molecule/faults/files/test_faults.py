@@ -79,10 +79,10 @@ def clients() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def recovery() -> Iterator[None]:
     """Make the upstream work before and after each test. Then the mirror must recover, and no client may have failed."""
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     before = len(outcomes("cached"))
     yield
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     until(lambda: mirror.is_serving("/+api"), "devpi does not recover", RECOVERY_LIMIT)
     until(partial(is_downloadable, unseen_name()), "new files can not be downloaded", RECOVERY_LIMIT)
     done = len(outcomes("cached"))
@@ -147,7 +147,7 @@ class TestUpstream:
             assert isinstance(answer, Exception) or not contains(answer, file)
             if isinstance(answer, Answer) and mode in ("failing", "hang", "reset"):
                 assert answer.status in (502, 503, 504)
-        set_upstream_mode("well")
+        set_upstream_mode("normal")
         until(lambda: is_downloadable(name), f"{name} can not be downloaded")
         client.join(40)
 

@@ -56,7 +56,7 @@ def kill_workers(marker: str) -> None:
 
 
 def test_killed_at_every_task(tmp_path: Path) -> None:
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     killed = tmp_path / "killed"
     env = dict(os.environ, KILLED_TASKS=str(killed), ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callback"))
     for play in range(MAX_PLAYS):

@@ -20,7 +20,7 @@ numbers = itertools.count(3001)
 
 @pytest.fixture(scope="module")
 def dave() -> User:
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
     return mirror.create_user("dave")
 
 
@@ -73,7 +73,7 @@ def quarantine(path: str) -> None:
 @pytest.fixture(autouse=True)
 def upstream() -> Iterator[None]:
     yield
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
 
 
 def restart() -> None:
@@ -93,7 +93,7 @@ def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None
     restart()
     on_host(f"docker exec --interactive devpi /opt/devpi/bin/python -m devpi_mirror.store backup | {CHECK}")
     project = name.partition("-")[0]
-    set_upstream_mode("well")
+    set_upstream_mode("normal")
 
     def is_downloadable() -> bool:
         (file,) = mirror.files(project).values()
@@ -120,5 +120,5 @@ def test_a_private_file_can_be_missing(dave: User, write: Callable[[User], str],
     assert mirror.ask(f"{PUBLIC}alpha/").status == 200
     # If the file is missing, the start has requested a scrub, though none is scheduled.
     mirror.maintain(SCRUB_EVERY="" if damage is remove else "1s")
-    until(lambda: [text for text in mirror.state()["troubles"] if name in text], "the file is not reported")
+    until(lambda: [text for text in mirror.state()["problems"] if name in text], "the file is not reported")
     dave.delete(name.partition("-")[0], "1.0")

@@ -23,7 +23,7 @@ for container in $(timeout 10 docker container ls --all --filter label=devpi.mir
     show docker logs --tail 100 "$container"
 done
 lines=20
-show docker exec devpi /opt/devpi/bin/python -m devpi_mirror.maintenance look
+show docker exec devpi /opt/devpi/bin/python -m devpi_mirror.maintenance status
 show docker top devpi
 shell "docker exec devpi ls -la /data /data/server /tmp"
 lines=100

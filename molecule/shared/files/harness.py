@@ -182,7 +182,7 @@ class Mirror:
 
     def state(self) -> dict[str, Any]:
         """Return the state that the mirror reports."""
-        state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python -m devpi_mirror.maintenance look"))
+        state: dict[str, Any] = json.loads(self.run("/opt/devpi/bin/python -m devpi_mirror.maintenance status"))
         return state
 
     def maintain(self, **limits: str) -> str:

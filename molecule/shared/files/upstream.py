@@ -6,7 +6,7 @@ of the same files.
 
 ``POST`` requests control it:
 
-- ``/+mode/MODE`` sets the mode: ``well``, ``hang`` (no request is answered), ``failing`` (503), ``reset`` (connections are
+- ``/+mode/MODE`` sets the mode: ``normal``, ``hang`` (no request is answered), ``failing`` (503), ``reset`` (connections are
   reset), and for files ``slow`` (1 KB/s), ``truncated`` (half of the announced length), ``broken`` (half of it, then a reset),
   ``interrupted`` (broken, unless a part is requested), ``restarted`` (the same, but the response to a request for a part is the
   whole file) or ``wrong`` (other bytes).
@@ -84,7 +84,7 @@ NUMBERED = re.compile(r"(?:new|bulk|garbled|whole|apart)\d+")
 LARGE = 20_000_000
 SEEN: list[str] = []
 AUTHORIZATIONS: set[tuple[int, str]] = set()
-MODE = ["well"]
+MODE = ["normal"]
 PAGE_TYPE = "application/vnd.pypi.simple.v1+json"
 
 

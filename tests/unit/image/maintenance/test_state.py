@@ -25,11 +25,11 @@ def test_the_state_survives_a_restart_except_for_the_counts(maintenance):
 @pytest.mark.parametrize("text", ["[]", "x", "null"])
 def test_an_unusable_state_is_replaced(maintenance, text):
     maintenance.state.STATE.write_text(text)
-    assert maintenance.state.read_state()["troubles"] == []
+    assert maintenance.state.read_state()["problems"] == []
 
 
 def test_the_state_of_an_earlier_release_is_used(maintenance):
     module = maintenance.state
-    (maintenance.config.DATA / "caretaker.json").write_text(json.dumps({"troubles": ["The disk is full."]}))
-    assert module.read_state()["troubles"] == ["The disk is full."]
-    assert module.read_state()["troubles"] == ["The disk is full."]
+    (maintenance.config.DATA / "caretaker.json").write_text(json.dumps({"problems": ["The disk is full."]}))
+    assert module.read_state()["problems"] == ["The disk is full."]
+    assert module.read_state()["problems"] == ["The disk is full."]

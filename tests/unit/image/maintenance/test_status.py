@@ -65,7 +65,7 @@ def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch)
     status = maintenance.status.collect()
     assert status["devpi"] == {"role": "standalone", "uuid": "one", "serial": 7, "versions": {"devpi-server": "6"}}
     assert status["cache"] == {"files": 1, "bytes": 6}
-    assert (status["upstream"], status["troubles"]) == ({"reachable": True}, [])
+    assert (status["upstream"], status["problems"]) == ({"reachable": True}, [])
     assert status["backup"] == {"at": 1, "file": "devpi.tar"}
 
 
@@ -76,5 +76,5 @@ def test_the_status_reports_a_devpi_that_does_not_respond(maintenance, monkeypat
     monkeypatch.setattr(maintenance.devpi_api, "send", fail)
     status = maintenance.status.collect()
     assert (status["devpi"], status["cache"], status["upstream"]) == (None, None, None)
-    (problem,) = status["troubles"]
+    (problem,) = status["problems"]
     assert problem.startswith("devpi-server does not respond (Connection refused)")

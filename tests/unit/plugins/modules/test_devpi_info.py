@@ -23,10 +23,10 @@ CONTAINER = [
 INSPECTION = {
     "requests": {"hit": 6, "stale": 1, "miss": 1},
     "scrub": {"at": 0, "files": 3, "damaged": 0, "lost": [], "error": ""},
-    "troubles": [],
+    "problems": [],
     "disk": {"free": 5, "total": 9},
     "limits": {"size": 0, "age": 0, "database": 0},
-    "store_bytes": 77,
+    "database_bytes": 77,
     "removed_projects": [{"index": "root/pypi", "project": "evil", "at": 1780000000.0}, {"project": "malformed"}],
     "backup": None,
     "cache": {"files": 3, "bytes": 99},
@@ -90,7 +90,7 @@ def test_age_of_the_image(run_module, host, monkeypatch, created, reported, days
 
 
 def test_problems_of_the_mirror_and_its_upstream(run_module, host):
-    host["inspection"]["troubles"] = ["The disk is full."]
+    host["inspection"]["problems"] = ["The disk is full."]
     host["inspection"]["upstream"].update(reachable=False, error="Connection refused")
     result = run_module(devpi_info, {}).result
     assert result["state"] == "degraded"
@@ -99,7 +99,7 @@ def test_problems_of_the_mirror_and_its_upstream(run_module, host):
 
 
 def test_nginx_serves_while_devpi_does_not_respond(run_module, host):
-    host["inspection"].update(devpi=None, cache=None, upstream=None, troubles=["devpi-server does not respond"])
+    host["inspection"].update(devpi=None, cache=None, upstream=None, problems=["devpi-server does not respond"])
     host["inspection"]["requests"] = {"hit": 0, "stale": 0, "miss": 0}
     host["probe"] = _devpi.ProbeResult(_devpi.SERVER_ERROR, "it responds with status 503")
     result = run_module(devpi_info, {}).result
@@ -150,8 +150,8 @@ def test_listener_of_another_user_while_the_mirror_is_down(run_module, host):
         ({**INSPECTION, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
         ("[" * 100_000, "is not JSON"),
         (
-            {"troubles": []},
-            "lacks backup, cache, devpi, disk, limits, removed_projects, requests, scrub, store_bytes, upstream",
+            {"problems": []},
+            "lacks backup, cache, devpi, disk, limits, removed_projects, requests, scrub, database_bytes, upstream",
         ),
     ],
 )

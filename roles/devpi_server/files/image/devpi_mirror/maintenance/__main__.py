@@ -1,4 +1,4 @@
-"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance used | all | look``
+"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance used | all | status``
 
 ``used`` reads which files were requested since the last run, and
 
@@ -13,7 +13,7 @@
 - checks all files, if a check is due, or was requested by a start that found a file missing,
 - compacts devpi's database, if it is limited and too large.
 
-``look`` prints the mirror's status as JSON.
+``status`` prints the mirror's status as JSON.
 
 Evicted and quarantined files of mirror indexes are downloaded again when a client requests them. Files of other indexes are
 never removed.
@@ -41,7 +41,7 @@ def run_step(state: State, name: str, step: Callable[[], None]) -> None:
     try:
         step()
     except UnavailableError:
-        # The next run does what needs devpi, and ``look`` reports that devpi does not respond.
+        # The next run does what needs devpi, and ``status`` reports that devpi does not respond.
         return
     except Exception as exc:
         state["failed_steps"][name] = f"{type(exc).__name__}: {exc}"
@@ -80,7 +80,7 @@ def run(everything: bool) -> None:
 
 def main() -> None:
     os.nice(19)
-    if sys.argv[1:] == ["look"]:
+    if sys.argv[1:] == ["status"]:
         print(json.dumps(status.collect()))
         return
     with LOCK.open("w") as lock:

@@ -27,7 +27,7 @@ def read_state() -> State:
     except (OSError, ValueError):
         read = {}
     state: State = read if isinstance(read, dict) else {}
-    state.setdefault("troubles", [])
+    state.setdefault("problems", [])
     state.setdefault("damaged", [])
     state.setdefault("unchecked", [])
     state.setdefault("scrub", None)

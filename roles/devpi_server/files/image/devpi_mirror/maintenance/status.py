@@ -58,13 +58,13 @@ def log_problems(state: State) -> None:
     """Log problems that are new since the last run, and once that none remain."""
     problems = find_problems(state)
     # A problem that differs in its numbers alone is the same.
-    before = {re.sub(r"\d+", "", text) for text in state["troubles"]}
+    before = {re.sub(r"\d+", "", text) for text in state["problems"]}
     for text in problems:
         if re.sub(r"\d+", "", text) not in before:
             print(f"DEGRADED: {text}", flush=True)
-    if state["troubles"] and not problems:
+    if state["problems"] and not problems:
         print("RECOVERED: no problems remain", flush=True)
-    state["troubles"] = problems
+    state["problems"] = problems
 
 
 def removed_projects() -> list[dict[str, Any]]:
@@ -110,14 +110,14 @@ def collect() -> State:
         "requests": state["requests"],
         "scrub": state["scrub"],
         "damaged": state["damaged"],
-        "troubles": find_problems(state),
+        "problems": find_problems(state),
         "disk": disk_space(),
         "limits": {
             "size": byte_limit("CACHE_MAX_SIZE"),
             "age": time_limit("CACHE_MAX_AGE"),
             "database": byte_limit("DATABASE_MAX_SIZE"),
         },
-        "store_bytes": database_size(),
+        "database_bytes": database_size(),
         "removed_projects": removed_projects(),
         "backup": None,
         "cache": None,
@@ -137,7 +137,7 @@ def collect() -> State:
         status["cache"] = count(list(list_files(data_directory.mirror_indexes())))
         status["upstream"] = probe_upstream()
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        status["troubles"].append(
+        status["problems"].append(
             f"devpi-server does not respond ({exc}). Cached packages are served. See the mirror's log."
         )
     return status
