@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 # The commands of the project. Each provides what it needs.
 .PHONY: site remove doctor test lint unit sanity integration molecule bench docs lock clean
 .DEFAULT_GOAL := help

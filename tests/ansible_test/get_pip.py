@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Install pip in a virtual environment, from the wheel that is part of Python, and then the requested packages.
 
 ansible-test runs a script of this kind from its cache, and downloads one only if there is none.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measure a converged run for the pip.conf of 1, 20 and 200 users, next to the usual ways.
 
 Each measurement is a run of ansible-playbook against a test host, in turns with the others. The time of an empty play is

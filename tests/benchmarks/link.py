@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Emulate a network link between clients and a server: link.py PORT HOST:PORT MILLISECONDS BYTES_PER_SECOND
 
 A round trip takes MILLISECONDS, and so does opening a connection. All connections together receive BYTES_PER_SECOND.

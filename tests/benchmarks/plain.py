@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command of devpi without the plugin of the image: plain.py COMMAND [ARGUMENT ...]"""
 
 from __future__ import annotations

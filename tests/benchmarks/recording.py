@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Record real pages and files, as an upstream that can be replayed offline.
 
 The folder has ``simple/NAME/page.json`` and ``page.html``, each also compressed, the list of all projects as

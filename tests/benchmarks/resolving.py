@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Record what ``uv pip compile`` requests to resolve requirements without versions: pages, and metadata of hundreds of wheels.
 
 The folder has two upstreams. ``simple/`` lists core metadata (PEP 658), which ``files/`` has. ``wheels/simple/`` lists none,

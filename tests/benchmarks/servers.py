@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The servers that are measured, each in its own container, published on loopback as for users."""
 
 from __future__ import annotations

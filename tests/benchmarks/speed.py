@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measure the mirror and its alternatives, and print one table: speed.py [MEASUREMENT ...]
 
 All servers are on loopback. Upstreams are replayed from a recording, with or without an emulated network link, so that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run the tests, and report the result and the duration of each step: python -m runner [KIND ...] [OPTION ...]"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The Docker engine of the machine that runs the tests."""
 
 from __future__ import annotations

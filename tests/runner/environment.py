@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where the tests run: paths, the laid-out copy of the collection, and the environment of each step."""
 
 from __future__ import annotations

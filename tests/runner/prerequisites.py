@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prerequisites of the scenarios: an engine, archives of the mirror's images, and the images of the test hosts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Report the result of each step when it ends, and a summary of the run."""
 
 from __future__ import annotations

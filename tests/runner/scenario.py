@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run one molecule scenario: python -m runner.scenario NAME [--tests TESTS] [--keep]
 
 If it fails, it prints the state of its hosts and of the mirror on them.

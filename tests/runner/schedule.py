@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run steps concurrently, each when the steps that it needs have passed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The steps of a test run: what each runs, and which steps it needs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What clients receive from a data directory of an earlier release of the collection, which had cached alpha and beta."""
 
 from __future__ import annotations

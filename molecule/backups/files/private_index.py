@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Steps of the scenario, each selected by its name: upload files to a private index, change them, and find them unchanged."""
 
 from __future__ import annotations

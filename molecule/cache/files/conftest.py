@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures of all tests of the cache scenario."""
 
 from __future__ import annotations

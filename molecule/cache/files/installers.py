@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run pip and uv on the controller, with the mirror on the test host as their only index."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which responses nginx caches in front of devpi, as seen by clients."""
 
 from __future__ import annotations

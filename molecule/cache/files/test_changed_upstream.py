@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The mirror's responses after ``devpi_server_upstream_url`` has changed: nothing that only the previous upstream lists.
 
 The first test changes the upstream, and the mirror then has the new one.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Responses to clients if the download of a file is interrupted, or if the upstream has deleted a file that its page lists."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Responses to clients, through nginx, if the upstream denies a page or a file, or if a wheel's metadata can't be read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Releases that pip and uv install after the upstream has yanked, removed or quarantined one, or with a limit of its age."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """No package that is published or uploaded can stop devpi or make the mirror download without limit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """No request path puts one package's response into the cache of another, or a private response into a public one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The mirror accepts requests of its users, and none that a web page makes a browser send."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Define the status with which the upstream responds to requests for a project."""
 
 from __future__ import annotations

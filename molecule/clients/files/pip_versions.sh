@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 # Download a package with the oldest pip that runs on each Python, and with its newest.
 mkdir -p ~/.local/pips
 cd ~/.local/pips

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Changed settings replace the previous ones. changed_settings.yml applies those of each class before its tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Each client installs from the mirror, and does not write the mirror's URL into files that people share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What clients do while the mirror is stopped. unavailable.yml stops it, and configures the fallback in between."""
 
 from __future__ import annotations

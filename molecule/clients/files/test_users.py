@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Users' configuration files of every kind: which are edited, what is preserved, and which can't be edited."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run commands as users of the test host, in login shells, and read their files."""
 
 from __future__ import annotations

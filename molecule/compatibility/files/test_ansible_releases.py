@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """All supported releases of ansible-core deploy and remove the same mirror."""
 
 from __future__ import annotations

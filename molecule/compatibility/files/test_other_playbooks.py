@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The role inside other people's playbooks: their settings apply to their own tasks, not to the mirror."""
 
 from __future__ import annotations

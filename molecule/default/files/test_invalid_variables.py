@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The messages about invalid variables. One play has a host for each case, all of which are the same bare test host."""
 
 from __future__ import annotations

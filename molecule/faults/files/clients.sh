@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 # Clients that never stop: "clients cached" downloads again and again what is cached, "clients new" what no client has requested
 # before. Each download is a line of their log, which says how it ended.
 log=$HOME/$1.log

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A mirror with a full disk, and one with a limited cache and database."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Faults of the mirror and its environment, while clients continuously install from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A play on a bare host that is killed at each task that changes something, and run again each time.
 
 The power of the host is cut at every fourth kill.

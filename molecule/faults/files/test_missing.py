@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The mirror starts, makes backups and recovers, whichever file of its last transaction is missing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A new refresh value rebuilds the image while the mirror serves. If the build fails, the mirror uses the existing image.
 
 Each test relies on those before it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Images of other projects, by their names in a registry: the mirror's whole life with each.
 
 Each test relies on those before it.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 # Prints the state of the mirror and of its Docker daemon, to find out why a test failed. It runs in a test host, without
 # arguments: docker exec -i HOST sh <diagnose.sh. Every command is limited to 10 seconds, and the exit code is always 0.
 show() {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Control a test host, its mirrors and its upstream, for tests that run on the controller.
 
 The environment's HOST is the name of the test host's container.

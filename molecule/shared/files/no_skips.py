@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A pytest plugin that reports skipped tests as failures, so that no test is skipped unnoticed."""
 
 from __future__ import annotations

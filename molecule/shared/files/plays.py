@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run playbooks on the test host with any release of ansible-core, and read what they leave on it."""
 
 from __future__ import annotations

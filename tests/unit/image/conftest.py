@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Make the image's package importable: it is not installed in the environments of the tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """An HTTP server in place of an upstream, whose responses a test defines."""
 
 from __future__ import annotations

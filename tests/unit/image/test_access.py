@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which requests the image's access.py refuses, and how many passwords it has devpi compare at a time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How much the image's archives.py reads of a zip archive."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The differences between devpi releases in compat.py, in the installed devpi-server."""
 
 from __future__ import annotations

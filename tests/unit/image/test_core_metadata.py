@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where the image's core_metadata.py takes the metadata of a wheel from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The credentials of an upstream, which the image's credentials.py takes out of its URL."""
 
 from __future__ import annotations

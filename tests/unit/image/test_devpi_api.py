@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to devpi over its Unix socket, by the image's devpi_api.py."""
 
 from __future__ import annotations

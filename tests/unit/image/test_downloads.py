@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the image's downloads.py streams a file to clients while it is downloaded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the image's entrypoint.py prepares before devpi-server and nginx start."""
 
 from __future__ import annotations

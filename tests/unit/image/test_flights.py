@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Concurrent tasks that share one execution."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How long the image's page_cache.py serves a page, and when it requests one from the upstream."""
 
 from __future__ import annotations

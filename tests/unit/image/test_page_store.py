@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the image's page_store.py stores pages, also if the disk fails."""
 
 from __future__ import annotations

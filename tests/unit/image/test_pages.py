@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the image's parsing.py, listing.py, rendering.py and pages.py convert an upstream's pages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The attributes of devpi-server that patches.py replaces, in the installed devpi-server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The responses of the image's plugin in a running devpi-server, with an upstream."""
 
 from __future__ import annotations

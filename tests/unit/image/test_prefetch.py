@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the image's prefetch.py requests after an installer has requested the metadata of a release."""
 
 from __future__ import annotations

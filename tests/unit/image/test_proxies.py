@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which requests the image's proxies.py sends through a proxy, and how it reports a proxy that can't be used."""
 
 from __future__ import annotations

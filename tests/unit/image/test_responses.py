@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The status, headers and body of the plugin's responses, for the mirror index and for an index that inherits from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """When the image's responsive.py restarts devpi."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the image's upstream.py sends requests to an upstream, and handles its responses."""
 
 from __future__ import annotations

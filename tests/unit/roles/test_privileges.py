@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the roles become root and what they write: settings of a play or an inventory must not apply to their tasks."""
 
 from __future__ import annotations

@@ -91,7 +91,9 @@ def test_the_shared_values_are_read_in_defaults_alone(role):
 @pytest.mark.parametrize("role", WITH_DEFAULTS)
 def test_defaults_have_headings_and_no_descriptions(role):
     path = ROOT / "roles" / role / "defaults" / "main.yml"
-    for block in re.split(r"\n\n+", path.read_text().replace("---\n", "", 1).strip()):
+    license_line, text = path.read_text().removeprefix("---\n").split("\n", 1)
+    assert license_line.startswith("# SPDX-License-Identifier: ")
+    for block in re.split(r"\n\n+", text.strip()):
         heading, *values = block.splitlines()
         assert re.fullmatch(r"# [^.:]{1,40}", heading), block
         assert not [line for line in values if line.lstrip().startswith("#")], block

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Makes the package of the test runner importable."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Skipped tests of a scenario fail, however they are skipped."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The output about a failed step, and the counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which actions of a scenario run for a selection of tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The order of steps, and steps whose prerequisites fail."""
 
 from __future__ import annotations

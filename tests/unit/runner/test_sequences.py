@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The test sequences of the scenarios."""
 
 from __future__ import annotations

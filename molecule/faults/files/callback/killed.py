@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A callback plugin that kills the play during a task that changes something, in each play at the next one.
 
 The environment variable KILLED_TASKS is the path of a file that lists at which tasks earlier plays were killed.

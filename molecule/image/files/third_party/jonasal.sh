@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 set -eu
 if [ -z "${DEVPI_PASSWORD:-}" ]; then
     echo "DEVPI_PASSWORD is empty" >&2

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 if [ ! -f "$DEVPI_SERVERDIR/.serverversion" ]; then
     devpi-init --serverdir "$DEVPI_SERVERDIR" --root-passwd "$DEVPI_PASSWORD"
 fi

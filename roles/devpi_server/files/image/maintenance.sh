@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 # Runs the maintenance: seconds after requests for the requested files, and for everything once an hour and a minute after the start,
 # which may follow a crash. Between the runs it takes no memory and almost no time. nginx must not write to a full disk: this script
 # marks it for nginx, and runs the maintenance at once and then every minute. When there is space again, it runs once more a minute

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures for the tests of the maintenance: a data directory, and the package's modules that use it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the maintenance does with abandoned temporary files."""
 
 from __future__ import annotations

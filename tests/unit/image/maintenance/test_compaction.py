@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """When the maintenance compacts devpi's database, and how it reports a failure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which files and pages the maintenance evicts."""
 
 from __future__ import annotations

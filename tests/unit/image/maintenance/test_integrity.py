@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the maintenance finds damaged files, quarantines them and downloads them again."""
 
 from __future__ import annotations

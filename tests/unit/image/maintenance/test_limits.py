@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the maintenance reads limits from the environment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A run of the maintenance, in which a failed step does not stop the others."""
 
 from __future__ import annotations

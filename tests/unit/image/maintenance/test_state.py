@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the maintenance keeps between its runs."""
 
 from __future__ import annotations

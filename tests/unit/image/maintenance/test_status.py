@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which problems the maintenance reports and logs, and the mirror's status."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the maintenance counts requests and records which files were used."""
 
 from __future__ import annotations

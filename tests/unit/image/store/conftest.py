@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures for the tests of the package ``store``: data directories, and the modules that use them."""
 
 from __future__ import annotations

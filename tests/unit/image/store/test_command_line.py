@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The output and the exit status of ``python -m devpi_mirror.store``."""
 
 from __future__ import annotations

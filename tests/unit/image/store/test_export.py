@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How exports are compared, and how the data of an earlier release is imported."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How mirrored files are copied from one data directory to another."""
 
 from __future__ import annotations

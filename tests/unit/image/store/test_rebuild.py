@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How a data directory is compacted, and when the current one stays."""
 
 from __future__ import annotations

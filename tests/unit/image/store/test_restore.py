@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How a backup is staged and activated, and when that is refused."""
 
 from __future__ import annotations

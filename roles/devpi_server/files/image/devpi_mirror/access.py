@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Reject unauthorized changes before devpi handles them: devpi itself checks while it holds its write lock, or even later."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read untrusted zip archives, with limits for the memory that they take."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """All differences between the releases of devpi-server. The rest of the package uses the names of devpi 6."""
 
 from __future__ import annotations

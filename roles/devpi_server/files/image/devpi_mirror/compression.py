@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Compress and decompress content with gzip."""
 
 from __future__ import annotations

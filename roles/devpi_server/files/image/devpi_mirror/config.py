@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Paths, timeouts, limits and settings of the mirror, each defined once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Core metadata of wheels (PEP 658): from the upstream if it lists the metadata, and otherwise from the wheel itself.
 
 Installers that get core metadata download only the wheels that they install. The metadata is near the end of a wheel, so only

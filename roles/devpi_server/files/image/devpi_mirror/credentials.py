@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The credentials in the URL of an upstream.
 
 devpi shows the URL to all clients and writes it to its log, so the credentials are removed from it. They are sent to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Send requests to the container's devpi, on a Unix socket that only its own user can open."""
 
 from __future__ import annotations

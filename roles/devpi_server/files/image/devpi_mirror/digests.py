@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Hashes of files: the known algorithms, and the valid digests of each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Download files of mirror indexes: each file once, streamed to all clients while it grows.
 
 The upstream's response is written to a temporary file, which each client reads at its own pace. A client that disconnects does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prepare the data directory on the volume, and become the supervisor.
 
 The first start creates devpi's data directory with a random secret and a random root password. Changed settings of the public

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Coalesce concurrent tasks: threads that need the same result at the same time share one execution ("single flight")."""
 
 from __future__ import annotations

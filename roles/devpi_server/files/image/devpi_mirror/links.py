@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Links to files at the upstream. A cached page can have an outdated one: signed URLs expire, and files are moved."""
 
 from __future__ import annotations

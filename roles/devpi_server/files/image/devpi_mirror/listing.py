@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Links to this mirror in place of the upstream's, and a list of the upstream's links, in which single files are found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Mirror indexes, each with the connections to its upstream, its cached pages and its prefetcher."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Cache the pages of a mirror index, and revalidate them with one request to the upstream for all clients.
 
 A page is fresh for some time, and then revalidated. If the upstream does not respond, the stale page is served. If it responds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Store the pages of a mirror index on the disk, in the form in which they are served."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Simple pages of mirror indexes: a page is the upstream's with other links, and nothing else changed.
 
 A page is the JSON object of the simple repository API (PEP 691) with absolute URLs. All fields are preserved, including those

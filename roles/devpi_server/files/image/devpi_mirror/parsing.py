@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Parse the simple pages of an upstream: JSON (PEP 691), or HTML (PEP 503), which is converted to the same object."""
 
 from __future__ import annotations

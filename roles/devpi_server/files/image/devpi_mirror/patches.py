@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Replace attributes of devpi-server where it has no hook, each for a stated reason.
 
 The image's build runs ``python -m devpi_mirror.patches --check``, which fails if devpi-server lacks one of these attributes, or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The plugin of devpi-server that serves simple pages, files and core metadata of mirror indexes.
 
 devpi still decides which indexes exist, who may read them, and what private ones have. Of a mirror index, its database has only

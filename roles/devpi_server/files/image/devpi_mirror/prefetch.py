@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Prefetch the pages, metadata and files that an installer is about to request.
 
 pip requests a project's page, the metadata of a release, the pages of the projects that the release requires, and so on, one at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Proxies from the environment, and the hosts that are exempt from them.
 
 httpx fails on ranges of IPv6 addresses in NO_PROXY and ignores ranges of IPv4 addresses. pip honors both.

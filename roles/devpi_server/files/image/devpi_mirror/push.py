@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Download a release of a mirror index before devpi pushes it to another index: devpi can only push files that it has stored.
 
 This happens before devpi opens its write transaction, because each download is stored in a transaction of its own.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Render a simple page as JSON or HTML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP responses of the plugin: simple pages, files, core metadata and errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Restart a devpi that runs but does not respond. supervisor runs this file and sends it an event every five seconds.
 
 superlance's httpok supports TCP ports only, and devpi listens on a Unix socket.

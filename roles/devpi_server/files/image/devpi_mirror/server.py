@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run devpi-server with the plugin of this package. If the database is damaged, report how to repair the mirror."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to the upstream of a mirror index: connections, credentials, retries and errors. config.py has the timeouts."""
 
 from __future__ import annotations

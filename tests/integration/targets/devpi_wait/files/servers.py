@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run servers for the tests on loopback: servers.py FOLDER writes their ports and the process ID to FOLDER/servers.json.
 
 other     an HTTP server that is not devpi

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance used | all | status``
 
 ``used`` reads which files were requested since the last run, and

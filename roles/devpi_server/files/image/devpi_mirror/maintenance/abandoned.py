@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Recover or remove what interrupted downloads, uploads and compactions have left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Compact devpi's database when it exceeds its limit. ``devpi_mirror.store.rebuild`` does it, in a process of its own."""
 
 from __future__ import annotations

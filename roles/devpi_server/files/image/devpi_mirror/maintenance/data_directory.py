@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What is in devpi's data directory: mirror indexes, files and their hashes, the size of the database, free disk space."""
 
 from __future__ import annotations

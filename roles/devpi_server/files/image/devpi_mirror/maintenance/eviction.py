@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Evict the least recently used mirrored files and cached pages."""
 
 from __future__ import annotations

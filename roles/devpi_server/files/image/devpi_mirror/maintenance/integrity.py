@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Compare files with their hashes, quarantine damaged mirrored files, and download them again."""
 
 from __future__ import annotations

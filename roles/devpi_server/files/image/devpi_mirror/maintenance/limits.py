@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Limits from the environment, such as ``90d`` or ``20g``. A limit of 0, or none at all, means unlimited."""
 
 from __future__ import annotations

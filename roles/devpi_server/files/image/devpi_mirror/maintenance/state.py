@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The state that the maintenance keeps between its runs, in a JSON file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Find and log problems, and collect the mirror's status for the module devpi_info."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Which files clients requested, and how many requests were cache hits, as logged by nginx."""
 
 from __future__ import annotations

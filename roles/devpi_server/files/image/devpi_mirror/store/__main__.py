@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Back up the data directory, check and restore backups, migrate and compact: ``python -m devpi_mirror.store COMMAND``
 
 An error is printed on standard error, in one line, with exit status 1. With status 3, ``restore`` refuses to discard data that

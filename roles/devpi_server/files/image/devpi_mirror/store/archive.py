@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Unpack a backup from standard input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Write a backup to standard output, as a tar archive, while devpi serves.
 
 The archive has ``manifest.json`` first, then a copy of the database, the secret and the root password, and the files of all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Check a backup in a container of its own: unpack it, compare all files with their hashes, and start devpi-server from it."""
 
 from __future__ import annotations

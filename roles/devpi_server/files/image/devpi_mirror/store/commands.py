@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run devpi's commands."""
 
 from __future__ import annotations

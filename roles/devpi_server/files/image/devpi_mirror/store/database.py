@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Read and copy devpi's database."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Errors of the commands. The text is for an administrator: what failed, and what to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Export and import users, indexes and files that are not mirrored, for compaction and for the upgrade of devpi."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Store a downloaded file in devpi, with an entry in its database."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Freeze the mirror: nginx refuses changes by clients, and the maintenance does not run."""
 
 from __future__ import annotations

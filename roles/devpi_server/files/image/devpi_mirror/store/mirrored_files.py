@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Copy or link the mirrored files of one data directory to another."""
 
 from __future__ import annotations

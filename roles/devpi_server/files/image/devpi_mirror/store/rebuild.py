@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Compact the data directory: rebuild it with the current state alone.
 
 devpi's database keeps every earlier state. devpi-export and devpi-import create a new data directory, while the mirror serves

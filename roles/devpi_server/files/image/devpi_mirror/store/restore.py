@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Restore a backup in two steps, and undo that.
 
 ``restore`` stages a backup beside the data directory. The next start activates it, before devpi runs, and keeps the previous
