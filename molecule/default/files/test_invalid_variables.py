@@ -91,7 +91,7 @@ CASES = {
     "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),
     "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "user 'ghost' does not exist"]),
     "home-missing": Case(
-        {"pip_client_users": ["homeless"]}, ["pip_client_users", "the home /home/homeless is missing"]
+        {"pip_client_users": ["homeless"]}, ["pip_client_users", "/home/homeless"]
     ),
     "home-not-writable": Case(
         {"pip_client_users": ["locked"]}, ["pip_client_users", "/home/locked is not writable by its user"]
