@@ -21,18 +21,21 @@ from ansible_collections.devpi.mirror.plugins.module_utils import _command
 DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
 # Seconds per command. A daemon that hangs accepts connections and never responds.
 TIMEOUT = 60.0
-# Variables that select another daemon than the host's own, and how to connect to it.
+# The host's own daemon, which root's Docker context can differ from.
+DAEMON = "unix:///var/run/docker.sock"
+# Variables that select another daemon, and how to connect to it.
 DAEMON_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
 def command_environment(environ: Mapping[str, str], system: str) -> dict[str, str]:
     """Return the environment of ``docker`` commands. ``system`` is what ``platform.system()`` returns.
 
-    The service that runs the mirror uses the daemon of the host, so on Linux, variables that select another one are ignored. On
-    macOS, the daemon belongs to a user, and DOCKER_HOST is how the playbook finds it.
+    The service that runs the mirror uses the daemon of the host, so on Linux, commands use no other one. On macOS, the daemon
+    belongs to a user, and DOCKER_HOST is how the playbook finds it.
     """
-    ignored = () if system == "Darwin" else DAEMON_VARIABLES
-    return {name: value for name, value in environ.items() if name not in ignored}
+    if system == "Darwin":
+        return dict(environ)
+    return {**{name: value for name, value in environ.items() if name not in DAEMON_VARIABLES}, "DOCKER_HOST": DAEMON}
 
 
 def execute(command: Sequence[str], timeout: float = TIMEOUT) -> tuple[int, str, str]:

@@ -20,11 +20,12 @@ def test_command_that_hangs_is_killed():
 
 
 @pytest.mark.parametrize(
-    ("system", "daemon"), [("Linux", "own"), ("FreeBSD", "own"), ("Darwin", "unix:///home/ada/docker.sock")]
+    ("system", "daemon"),
+    [("Linux", _docker.DAEMON), ("FreeBSD", _docker.DAEMON), ("Darwin", "unix:///home/ada/docker.sock")],
 )
 def test_daemon_that_variables_select_is_used_on_macos_only(monkeypatch, tmp_path, system, daemon):
     docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\necho "${DOCKER_HOST-own} ${DOCKER_CONTEXT-none} ${DOCKER_TLS_VERIFY-none} $HOME"\n')
+    docker.write_text('#!/bin/sh\necho "$DOCKER_HOST ${DOCKER_CONTEXT-none} ${DOCKER_TLS_VERIFY-none} $HOME"\n')
     docker.chmod(0o755)
     monkeypatch.setattr(_docker.platform, "system", lambda: system)
     monkeypatch.setenv("DOCKER_HOST", "unix:///home/ada/docker.sock")

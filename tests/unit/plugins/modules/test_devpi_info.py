@@ -151,7 +151,7 @@ def test_listener_of_another_user_while_the_mirror_is_down(run_module, host):
         ("[" * 100_000, "is not JSON"),
         (
             {"problems": []},
-            "lacks backup, cache, devpi, disk, limits, removed_projects, requests, scrub, database_bytes, upstream",
+            "lacks backup, cache, database_bytes, devpi, disk, limits, removed_projects, requests, scrub, upstream",
         ),
     ],
 )

@@ -3,11 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import base64
+import io
+import tarfile
+
 import pytest
-from ansible_collections.devpi.mirror.plugins.filter import image_files as plugin
+from ansible_collections.devpi.mirror.plugins.filter import image_context as plugin
+from ansible_collections.devpi.mirror.plugins.filter.image_context import image_files
 
 filters = plugin.FilterModule().filters()
-image_files, image_hash = filters["image_files"], filters["image_hash"]
+image_context, image_hash = filters["image_context"], filters["image_hash"]
 FILES = {
     "Dockerfile": "FROM x\n",
     "requirements-6.txt": "devpi-server==6\n",
@@ -43,6 +48,15 @@ def test_files_in_all_folders_but_those_of_other_releases():
     shared = ["Dockerfile", "devpi_mirror/plugin.py", "devpi_mirror/store/backup.py"]
     assert image_files("6") == [*shared, "requirements-6.txt"]
     assert image_files("7") == [*shared, "requirements-7.txt"]
+
+
+def test_the_context_has_all_files_with_fixed_attributes(folder):
+    (folder / "Dockerfile").chmod(0o600)
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(image_context("6")))) as archive:
+        members = archive.getmembers()
+        assert [member.name for member in members] == image_files("6")
+        assert {(member.mode, member.uid, member.mtime) for member in members} == {(0o644, 0, 0)}
+        assert archive.extractfile("Dockerfile").read() == b"FROM x\n"
 
 
 def test_caches_change_nothing(folder):

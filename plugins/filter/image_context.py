@@ -1,11 +1,14 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters image_files and image_hash. Their documentation is in image_files.yml and image_hash.yml."""
+"""The filters image_context and image_hash. Their documentation is in image_context.yml and image_hash.yml."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
+import tarfile
 from pathlib import Path
 from typing import Any, Callable
 
@@ -29,6 +32,19 @@ def image_files(release: str) -> list[str]:
     )
 
 
+def image_context(release: str) -> str:
+    """Return the files that an image is built from as a compressed tar archive, encoded as Base64."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name in image_files(release):
+            content = (FOLDER / name).read_bytes()
+            # Owner, mode and time do not depend on the controller's files.
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def image_hash(release: str, *inputs: Any) -> str:
     """Return a hash of the files of an image, and of the further inputs of its build."""
     digest = hashlib.sha256()
@@ -45,4 +61,4 @@ class FilterModule:
     """The filters of this file by name, for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"image_files": image_files, "image_hash": image_hash}
+        return {"image_context": image_context, "image_hash": image_hash}
