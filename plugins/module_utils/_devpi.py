@@ -443,7 +443,9 @@ _REMEDIES = {
     UNAUTHORIZED: "Set url_username and url_password to those of a user who may read this index.",
     NO_INDEX: "Create the index, or use one that exists.",
     NO_PROJECT: "Use a project that the index has. If the index is a mirror, check that its upstream is reachable.",
-    UPSTREAM: "devpi itself is running: check its way to the upstream (network, proxy, certificate authority, mirror_url).",
+    UPSTREAM: (
+        "devpi itself is running: check its connection to the upstream (network, proxy, certificate authority, mirror_url)."
+    ),
     DAMAGED: "Remove the file from the server's data directory, so that it is downloaded again.",
     READY: "Stop the server, or wait longer for it to stop.",
 }

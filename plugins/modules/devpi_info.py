@@ -330,11 +330,11 @@ def problems(
     if not engine["running"]:
         return [f"The Docker daemon does not respond ({engine['error']}): start it."]
     unusable = [f"Clients can't use the mirror: {probed.detail}. {_devpi.remedy(probed.kind)}"]
-    impostor = unusable if probed.kind == _devpi.OTHER_SERVICE else []
+    other_listener = unusable if probed.kind == _devpi.OTHER_SERVICE else []
     if container is None:
-        return [f"The container {name} does not exist: start its service, or run devpi.mirror.site.", *impostor]
+        return [f"The container {name} does not exist: start its service, or run devpi.mirror.site.", *other_listener]
     if not container["running"]:
-        return [f"The container {name} is not running: start its service, and read its log.", *impostor]
+        return [f"The container {name} is not running: start its service, and read its log.", *other_listener]
     found: list[str] = list(inspection["problems"]) if inspection else []
     if failure:
         found.append(f"Could not inspect the container {name}: {failure}. Read its log.")

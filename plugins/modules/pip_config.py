@@ -531,7 +531,7 @@ def main() -> None:
         ]
     failed = [f"{user['name']}: {user['message']}" for user in users if user["action"] == "failed"]
     if failed and params["errors"] == "fail":
-        module.fail_json(msg=f"Could not configure {len(failed)} files or users: {'; '.join(failed)}", **values)
+        module.fail_json(msg=f"Could not configure: {'; '.join(failed)}", **values)
     for user in users:
         if user["message"]:
             module.warn(f"{user['name']}: {user['message']}")

@@ -164,7 +164,7 @@ class TestUpstream:
         set_upstream_mode("failing")
         answer = mirror.page("nowhere")
         assert (answer.status, answer.headers["retry-after"]) == (503, "10")
-        assert "the upstream answers 503" in answer.text
+        assert "the upstream responded with status 503" in answer.text
 
     def test_after_a_restart_everything_is_still_cached(self) -> None:
         cache_with_file("alpha")

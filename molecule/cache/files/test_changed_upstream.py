@@ -87,7 +87,7 @@ def test_no_page_of_the_previous_upstream_is_served_while_the_new_one_fails(acce
     set_upstream_mode("failing")
     answer = page(index, OFFLINE, accept)
     assert answer.status == 503, answer
-    assert "the upstream answers 503" in answer.text
+    assert "the upstream responded with status 503" in answer.text
 
 
 @INDEXES

@@ -125,7 +125,7 @@ class TestDeleted:
             for suffix in ("", ".metadata"):
                 answer = mirror.ask(file["path"] + suffix)
                 assert answer.status == status, answer
-                assert f"the upstream answers {status} {reason} to " in answer.text
+                assert f"the upstream responded with status {status} {reason}" in answer.text
                 assert upstream_path(name) in answer.text
         # The page still lists the file, as at the upstream.
         assert filename(name) in mirror.files(name)

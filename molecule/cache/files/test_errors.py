@@ -35,7 +35,7 @@ def test_clients_get_the_upstreams_status_of_a_page(status: int, index: str) -> 
     for accept in (JSON, "text/html"):
         answer = mirror.ask(f"{index}{name}/", Accept=accept)
         assert (answer.status, answer.headers.get("retry-after")) == (status, "7"), answer
-        assert f"the upstream answers {reason} to " in answer.text
+        assert f"the upstream responded with status {reason}" in answer.text
     assert f"{status} Client Error: {REASONS[status]}" in pip(name, index=index)
     output = uv(name, index=index)
     assert f"{name} was not found in the package registry" in output if status == 404 else reason in output, output
@@ -51,7 +51,7 @@ def test_clients_get_the_upstreams_status_of_a_file(status: int, install: Callab
     for suffix in ("", ".metadata"):
         answer = mirror.ask(file["path"] + suffix)
         assert (answer.status, answer.headers.get("retry-after")) == (status, "7"), answer
-        assert f"the upstream answers {status} {REASONS[status]} to " in answer.text
+        assert f"the upstream responded with status {status} {REASONS[status]}" in answer.text
     output = install(name)
     assert str(status) in output
     assert file["filename"] in output

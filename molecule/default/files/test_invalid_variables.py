@@ -72,14 +72,18 @@ CASES = {
     "no-freshness": Case(
         {"devpi_server_freshness": 0}, ["devpi_server_freshness is '0'", "a number of seconds, such as 300"]
     ),
+    "memory-no-size": Case({"devpi_server_memory": "lots"}, ["devpi_server_memory is 'lots'", "a size, such as 768m"]),
     "requirements-missing": Case(
         {"devpi_server_prewarm": ["-r /nowhere/requirements.txt"]},
         ["devpi_server_prewarm names /nowhere/requirements.txt"],
     ),
     "index-no-user": Case({"devpi_mirror_index": "pypi"}, ["devpi_server_index is 'pypi'", "root/pypi"]),
-    "pull-without-image": Case({"devpi_server_image_source": "pull"}, ["set devpi_server_image to"]),
+    "pull-without-image": Case(
+        {"devpi_server_image_source": "pull"}, ["Nothing was changed", "Set devpi_server_image to"]
+    ),
     "archive-missing": Case(
-        {"devpi_server_image_archive": "/nowhere/devpi.tar"}, ["set devpi_server_image_archive to"]
+        {"devpi_server_image_archive": "/nowhere/devpi.tar"},
+        ["Nothing was changed", "Set devpi_server_image_archive to"],
     ),
     "archive-without-image": Case(
         {"devpi_server_image_archive": "/etc/hostname"}, ["/etc/hostname contains no image, and not devpi-mirror:"]
@@ -90,9 +94,7 @@ CASES = {
     "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
     "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),
     "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "user 'ghost' does not exist"]),
-    "home-missing": Case(
-        {"pip_client_users": ["homeless"]}, ["pip_client_users", "/home/homeless"]
-    ),
+    "home-missing": Case({"pip_client_users": ["homeless"]}, ["pip_client_users", "/home/homeless"]),
     "home-not-writable": Case(
         {"pip_client_users": ["locked"]}, ["pip_client_users", "/home/locked is not writable by its user"]
     ),

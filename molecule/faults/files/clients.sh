@@ -7,7 +7,7 @@ pip="$HOME/probe/bin/pip --disable-pip-version-check download --quiet --no-cache
 export UV_NO_CACHE=1 UV_HTTP_RETRIES=10 UV_DEFAULT_INDEX=http://127.0.0.1:3141/root/pypi/+simple/
 
 run() {
-    if said=$("$@" 2>&1); then echo good; else echo "FAILED $(date +%T) $*: $said" | tr '\n' ' ' | sed 's/$/\n/'; fi >>"$log"
+    if output=$("$@" 2>&1); then echo good; else echo "FAILED $(date +%T) $*: $output" | tr '\n' ' ' | sed 's/$/\n/'; fi >>"$log"
 }
 
 number=0

@@ -28,7 +28,7 @@ def entrypoint(load, monkeypatch, tmp_path):
 
 def test_devpi_has_all_options_that_are_set(entrypoint):
     environ: dict[str, str] = {}
-    entrypoint.settle_environment(environ)
+    entrypoint.set_default_options(environ)
     parser = config.get_parser(config.get_pluginmanager())
     options = {name.lstrip("-") for action in parser._actions for name in action.option_strings}
     assert {name.removeprefix("DEVPISERVER_").lower().replace("_", "-") for name in environ} <= options
@@ -37,7 +37,7 @@ def test_devpi_has_all_options_that_are_set(entrypoint):
 def test_options_of_the_operator_take_precedence(entrypoint):
     chosen = {"DEVPISERVER_THREADS": "7", "DEVPISERVER_SERVERDIR": "/elsewhere", "OTHER": "kept"}
     environ = {**chosen, "DEVPISERVER_MIRROR_CACHE_EXPIRY": "60"}
-    entrypoint.settle_environment(environ)
+    entrypoint.set_default_options(environ)
     assert (environ["DEVPISERVER_THREADS"], environ["OTHER"]) == ("7", "kept")
     # An option of devpi-server 6 means the same in 7.
     (name,) = compat.renamed({"DEVPISERVER_MIRROR_CACHE_EXPIRY": None})

@@ -156,7 +156,7 @@ def test_an_unexpected_failure_leaves_the_page_stale(mirror, monkeypatch):
 
     monkeypatch.setattr(page_cache, "parse", fail)
     stale = mirror.cache.get("alpha")
-    assert (version(stale), stale.error) == ("1", "RecursionError: too deep, getting the page of alpha")
+    assert (version(stale), stale.error) == ("1", "could not download the page of alpha: RecursionError: too deep")
     with pytest.raises(UpstreamError, match="RecursionError: too deep"):
         mirror.cache.get("beta")
 

@@ -335,7 +335,7 @@ def test_a_denied_file_whose_link_is_current_has_the_status_of_the_upstream(mirr
     url = file_url(mirror, project)
     for _request in range(3):
         denied = request(url + suffix)
-        assert (denied.status, f"the upstream answers {status}".encode() in denied.body) == (status, True)
+        assert (denied.status, f"the upstream responded with status {status}".encode() in denied.body) == (status, True)
     # The page is requested once more for all of these requests.
     assert upstream.paths().count(f"/simple/{project}/") == 2
 
@@ -526,7 +526,7 @@ def test_errors_of_the_upstream_keep_their_meaning(mirror, index, status, expect
     index.status[f"/simple/{project}/"] = status
     response = page(mirror, project)
     assert response.status == expected
-    assert f"answers {status} ".encode() in response.body
+    assert f"responded with status {status} ".encode() in response.body
     assert bool(response.headers["Retry-After"]) == (expected == 503)
 
 
@@ -717,7 +717,7 @@ def test_a_merged_page_is_fresh_as_long_as_its_sources(private, other):
         return int(re.match("max-age=([0-9]+)", request(url, Accept=JSON).headers["Cache-Control"])[1])
 
     assert 250 < max_age(f"{other}/other/both/+simple/merged/") <= 300
-    # One of the mirror indexes has not the project.
+    # One of the mirror indexes does not have the project.
     assert max_age(f"{other}/other/both/+simple/second/") == 8
     # An upload is visible at once.
     assert request(f"{private}shared/", Accept=JSON).headers["Cache-Control"] == "max-age=0"
@@ -764,7 +764,8 @@ def test_a_merged_page_of_a_stale_page_has_a_warning(mirror, merged, index):
         del index.status[f"/simple/{project}/"]
     index_name = "/".join(merged.split("/")[3:5])
     log = mirror.log.read_text()
-    assert f"The page of {project} in {index_name} is stale: the upstream answers 429 " in log
+    assert f"The page of {project} in {index_name} is stale: could not download " in log
+    assert "the upstream responded with status 429 " in log
     assert "(root/pypi)" in log
 
 
@@ -932,7 +933,8 @@ def test_a_push_reports_errors_of_the_upstream(mirror, index, project, path, sta
     response = push(mirror, project)
     assert (response.status, response.headers["Content-Type"]) == (expected, "application/json")
     message = json.loads(response.body)["message"]
-    assert message.startswith(f"Could not push {project} 1.0: the upstream answers {status} ")
+    assert message.startswith(f"Could not push {project} 1.0: could not download ")
+    assert f": the upstream responded with status {status} " in message
     assert message.endswith(" Nothing was pushed.")
 
 

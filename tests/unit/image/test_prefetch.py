@@ -10,7 +10,7 @@ import pytest
 from devpi_mirror import prefetch
 from devpi_mirror.core_metadata import headers_of
 from devpi_mirror.listing import Listing, localize
-from devpi_mirror.prefetch import INSTALLERS, Prefetcher, Unrequested, likely_wheel, required
+from devpi_mirror.prefetch import INSTALLERS, PrefetchedMetadata, Prefetcher, likely_wheel, required
 
 METADATA = b"""Metadata-Version: 2.1
 Name: black
@@ -36,7 +36,7 @@ class Recorded(Prefetcher):
     def request(self, version: str, metadata: bytes, project: str = "black") -> None:
         """Do the same as the plugin when a client requests the metadata of a release."""
         is_first = self.is_first_request(project)
-        self.metadata_is_sent(metadata, partial(self.seen.append, f"{project}-{version}") if is_first else None)
+        self.prefetch_after_metadata(metadata, partial(self.seen.append, f"{project}-{version}") if is_first else None)
 
     def all_seen(self) -> list[str]:
         for pool in (self.plans, self.projects):
@@ -163,13 +163,13 @@ def test_a_yanked_wheel_is_not_a_likely_one():
     assert likely_wheel(listing("a-1.0-py3-none-any.whl", yanked="broken")) is None
 
 
-def test_the_size_of_unrequested_metadata_is_limited():
-    unrequested = Unrequested(limit=10)
+def test_the_size_of_prefetched_metadata_is_limited():
+    metadata = PrefetchedMetadata(limit=10)
     for key in ("a", "b", "c"):
-        unrequested.put(key, b"12345")
-    assert [unrequested.take(key) for key in ("a", "b", "c", "b")] == [None, b"12345", b"12345", None]
-    unrequested.put("large", bytes(11))
-    assert unrequested.take("large") is None
+        metadata.add(key, b"12345")
+    assert [metadata.pop(key) for key in ("a", "b", "c", "b")] == [None, b"12345", b"12345", None]
+    metadata.add("large", bytes(11))
+    assert metadata.pop("large") is None
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_body_that_can_not_be_read_is_an_error(client, body, encoding, reason)
 def test_the_status_and_retry_after_of_the_upstream_are_passed_on(client, status, headers, expected):
     with serving(lambda handler: handler.send(status, b"no", **headers)) as server:
         own = client(server)
-        with pytest.raises(UpstreamError, match=f"answers {status} ") as caught:
+        with pytest.raises(UpstreamError, match=f"responded with status {status} ") as caught:
             own.get(server.url)
     assert (caught.value.status, caught.value.retry_after) == expected
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Runs the maintenance: seconds after requests for the requested files, and for everything once an hour and a minute after the start,
 # which may follow a crash. Between the runs it takes no memory and almost no time. nginx must not write to a full disk: this script
-# marks it for nginx, and runs the maintenance at once and then every minute. When there is space again, it runs once more a minute
-# later, when what the full disk has interrupted is known to be abandoned.
+# marks it for nginx, and runs the maintenance at once and then every minute. When space is available again, it runs
+# once more after a minute, to remove incomplete downloads.
 hour=720
 minute=13
 checks_left=1

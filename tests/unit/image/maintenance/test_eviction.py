@@ -24,7 +24,7 @@ HOUR = 3600
         (90, 10 * HOUR, ["oldest", "old", "new", "newest"]),
     ],
 )
-def test_the_least_recently_used_files_are_evicted_first(maintenance, size, age, evicted):
+def test_evict_least_recently_used(maintenance, size, age, evicted):
     used = {"new": 2, "oldest": 11, "newest": 1, "old": 6}
     files = [maintenance.data_directory.StoredFile(name, 100, 1e6 - hours * HOUR) for name, hours in used.items()]
     assert [file.path for file in maintenance.eviction.select_evicted(files, size, age, 1e6)] == evicted

@@ -34,3 +34,8 @@ def test_the_state_of_an_earlier_release_is_used(maintenance):
     (maintenance.config.DATA / "caretaker.json").write_text(json.dumps({"problems": ["The disk is full."]}))
     assert module.read_state()["problems"] == ["The disk is full."]
     assert module.read_state()["problems"] == ["The disk is full."]
+
+
+def test_damaged_files_of_an_earlier_release_have_the_new_key(maintenance):
+    maintenance.state.STATE.write_text(json.dumps({"damaged": [{"file": "a", "found": 1, "mended": False}]}))
+    assert maintenance.state.read_state()["damaged"] == [{"file": "a", "found": 1, "is_downloadable": False}]

@@ -3,11 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
+from ansible_collections.devpi import mirror
 from ansible_collections.devpi.mirror.plugins.filter.invalid_values import FilterModule
 
 invalid_values = FilterModule().filters()["invalid_values"]
-SIZE = {"name": "devpi_server_memory", "pattern": "[0-9]+[bkmg]?", "expected": "a size, such as 768m"}
+SIZE = {"name": "devpi_server_memory", "pattern": "[0-9]+[bkmgBKMG]?", "expected": "a size, such as 768m"}
 URL = {"name": "devpi_server_http_proxy", "pattern": "(https?://[a-z.:0-9]+)?", "expected": "a URL"}
 
 
@@ -51,3 +55,14 @@ def test_credentials_are_masked(value, shown):
 def test_each_pattern_needs_a_value():
     with pytest.raises(ValueError, match="2 patterns and 1 values"):
         invalid_values([SIZE, URL], ["1m"])
+
+
+@pytest.mark.parametrize("name", ["devpi_server_memory", "devpi_server_log_size"])
+@pytest.mark.parametrize(
+    ("value", "is_valid"), [("768m", True), ("768M", True), ("2G", True), (1000, True), ("768mb", False)]
+)
+def test_the_units_of_the_roles_sizes_may_be_in_upper_case(name, value, is_valid):
+    file = Path(mirror.__path__[0]) / "roles" / "devpi_server" / "vars" / "main" / "validation.yml"
+    patterns = yaml.safe_load(file.read_text())["__devpi_server_value_patterns"]
+    (entry,) = [entry for entry in patterns if entry["name"] == name]
+    assert (invalid_values([entry], [value]) == []) == is_valid

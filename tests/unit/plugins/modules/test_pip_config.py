@@ -280,7 +280,7 @@ def test_failure_of_one_user_does_not_affect_others(run_module, accounts, errors
     assert ended.result["changed"]
     assert ("bob", "pip", "failed") in actions(ended.result)
     if ended.failed:
-        assert f"Could not configure 1 files or users: bob: {bad} was not changed" in ended.result["msg"]
+        assert f"Could not configure: bob: {bad} was not changed" in ended.result["msg"]
     assert good.exists()
     assert last.exists()
     assert bad.read_text() == "[broken\n"

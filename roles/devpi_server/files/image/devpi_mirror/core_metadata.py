@@ -102,7 +102,9 @@ def open_wheel(upstream: Upstream, url: str, folder: Path) -> BinaryIO:
                 raise UpstreamError("the upstream does not send the size of a wheel")
             return io.BufferedReader(RemoteFile(upstream, url, int(size), tail), PART)
         if response.status_code != 200:
-            raise UpstreamError(f"the upstream answers {response.status_code} to a request for a part of a wheel")
+            raise UpstreamError(
+                f"could not download a part of a wheel: the upstream responded with status {response.status_code}"
+            )
         # On the disk, as a wheel can have any size.
         whole = opened.enter_context(tempfile.TemporaryFile(dir=folder))
         for piece in response.iter_raw(PIECE):

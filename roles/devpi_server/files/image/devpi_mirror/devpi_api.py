@@ -18,7 +18,7 @@ class StatusError(OSError):
     """devpi responds with an error. ``status`` is the HTTP status."""
 
     def __init__(self, method: str, path: str, status: int) -> None:
-        super().__init__(f"devpi answers {status} to {method} {path}")
+        super().__init__(f"devpi responded with status {status} to {method} {path}")
         self.status = status
 
 

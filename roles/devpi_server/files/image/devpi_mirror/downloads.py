@@ -122,7 +122,7 @@ class Download:
         except Exception as exc:
             error = exc if isinstance(exc, (UpstreamError, DiskFullError)) else UpstreamError(self.description_of(exc))
             self.finish(error)
-            print(f"Could not download a file: {error}", flush=True)
+            print(f"Error: {error}", flush=True)
         else:
             self.finish()
         finally:
@@ -145,7 +145,10 @@ class Download:
 
     def description_of(self, error: Exception) -> str:
         """Return one line about an error. The errors of a database list the stored values in further lines."""
-        return f"{': '.join([type(error).__name__, *str(error).splitlines()[:1]])}, getting {self.name}"
+        return self.failure(": ".join([type(error).__name__, *str(error).splitlines()[:1]]))
+
+    def failure(self, reason: str) -> str:
+        return f"could not download {self.name}: {reason}"
 
     def receive(self) -> None:
         """Write the file to the disk, in as many responses as it takes. Raises UpstreamError and DiskFullError."""
@@ -156,7 +159,7 @@ class Download:
                 self.source.link.request(self.receive_part)
                 if self.size is None or self.received >= self.size:
                     return
-                raise UpstreamError(f"the upstream sent {self.received} of {self.size} bytes, getting {self.name}")
+                raise UpstreamError(self.failure(f"the upstream sent {self.received} of {self.size} bytes"))
             except UpstreamError as exc:
                 failures = 0 if self.received > before else failures + 1
                 if (
@@ -176,7 +179,7 @@ class Download:
             headers["If-Range"] = self.validator
         with self.upstream.stream(file["url"], headers, is_file=True) as response:
             if response.status_code not in (200, 206):
-                raise UpstreamError(f"the upstream answers {response.status_code}, getting {self.name}")
+                raise UpstreamError(self.failure(f"the upstream responded with status {response.status_code}"))
             skipped = self.begin(response)
             for piece in response.iter_raw():
                 part = piece[skipped:]
@@ -189,9 +192,9 @@ class Download:
         self.require_file(response)
         size = self.size_of(response)
         if self.is_responding and (size != self.size or self.has_other_validators(response)):
-            raise UnusableResponseError(f"the file has changed at the upstream, getting {self.name}")
+            raise UnusableResponseError(self.failure("the file has changed at the upstream"))
         if self.source.size is not None and size is not None and size != self.source.size:
-            raise UnusableResponseError(f"the file has {size} bytes instead of {self.source.size}, getting {self.name}")
+            raise UnusableResponseError(self.failure(f"the file has {size} bytes instead of {self.source.size}"))
         if not self.received:
             self.validators = validators_of(response)
         if not self.is_responding:
@@ -207,11 +210,11 @@ class Download:
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         # For example the page of a proxy that requires a login.
         if not self.listed and content_type == "text/html":
-            raise UnusableResponseError(f"the upstream sends an HTML page instead of a file, getting {self.name}")
+            raise UnusableResponseError(self.failure("the upstream sends an HTML page instead of a file"))
         # Some upstreams send an archive that is compressed with gzip as an encoding. The hash shows whether it is the file.
         encodings = ("", "identity", "gzip", "x-gzip") if self.listed else ("", "identity")
         if response.headers.get("Content-Encoding", "").lower() not in encodings:
-            raise UnusableResponseError(f"the upstream sends an encoding that was not requested, getting {self.name}")
+            raise UnusableResponseError(self.failure("the upstream sends an encoding that was not requested"))
 
     def size_of(self, response: httpx.Response) -> int | None:
         """Return the size of the file in bytes, or None if the response does not have it. Raises UnusableResponseError."""
@@ -220,7 +223,7 @@ class Download:
             return int(length) if length.isdecimal() else None
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if not found or int(found[1]) != self.received:
-            raise UnusableResponseError(f"the upstream sends another part than was requested, getting {self.name}")
+            raise UnusableResponseError(self.failure("the upstream sends another part than was requested"))
         return None if found[2] == "*" else int(found[2])
 
     @property
@@ -249,7 +252,7 @@ class Download:
         if self.size is None:
             self.require_space(len(piece))
         elif self.received + len(piece) > self.size:
-            raise UnusableResponseError(f"the upstream sends more than {self.size} bytes, getting {self.name}")
+            raise UnusableResponseError(self.failure(f"the upstream sends more than {self.size} bytes"))
         self.stream.write(piece)
         self.stream.flush()
         for running in self.hashes.values():
@@ -269,19 +272,15 @@ class Download:
         """Raise UnusableResponseError if the page lists a digest that no file can have."""
         for algorithm, digest in self.listed.items():
             if not is_digest(algorithm, digest):
-                raise UnusableResponseError(
-                    f"the upstream's page lists an invalid {algorithm} digest, getting {self.name}"
-                )
+                raise UnusableResponseError(self.failure(f"the upstream's page lists an invalid {algorithm} digest"))
 
     def verify(self) -> None:
         if self.source.size is not None and self.received != self.source.size:
-            raise UpstreamError(
-                f"the file has {self.received} bytes instead of {self.source.size}, getting {self.name}"
-            )
+            raise UpstreamError(self.failure(f"the file has {self.received} bytes instead of {self.source.size}"))
         for algorithm, listed in self.listed.items():
             digest = self.hashes[algorithm].hexdigest()
             if digest != listed.lower():
-                raise UpstreamError(f"the file has the {algorithm} {digest} instead of {listed}, getting {self.name}")
+                raise UpstreamError(self.failure(f"the file has the {algorithm} {digest} instead of {listed}"))
 
     def await_progress(self, is_reached: Callable[[], bool], limit: float = math.inf) -> None:
         """Wait until a condition holds, the download ends or ``limit`` seconds have passed. Call it while ``changed`` is held.
@@ -295,7 +294,7 @@ class Download:
                 return
             has_changed = self.changed.wait(min(left, config.BYTE_TIMEOUT))
             if not has_changed and self.received == before and left > config.BYTE_TIMEOUT:
-                raise UpstreamError(f"no byte has arrived for {config.BYTE_TIMEOUT:.0f} s, getting {self.name}")
+                raise UpstreamError(self.failure(f"no byte has arrived for {config.BYTE_TIMEOUT:.0f} s"))
 
     def await_response(self) -> None:
         """Wait until the upstream responds. Raises the download's error, and UpstreamError if no byte arrives for too long."""

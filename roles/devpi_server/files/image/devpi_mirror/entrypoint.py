@@ -52,7 +52,7 @@ SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
 START_TIMEOUT = 120.0
 
 
-def settle_environment(environ: MutableMapping[str, str]) -> None:
+def set_default_options(environ: MutableMapping[str, str]) -> None:
     """Set the collection's defaults of devpi's options. Options that the operator has set take precedence."""
     # The names of options differ between releases of devpi.
     chosen = {name: environ.pop(name) for name in list(environ) if name.startswith("DEVPISERVER_")}
@@ -195,7 +195,7 @@ class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
 
 def main() -> None:
     os.umask(0o077)
-    settle_environment(os.environ)
+    set_default_options(os.environ)
     limit_no_proxy(os.environ)
     configure_nginx(os.environ)
     if (DATA / "incoming").exists():

@@ -245,7 +245,9 @@ class PageCache:
                 stored.confirm(self.clock())
                 return cached_page(stored, self.freshness)
             if response.status != 200:
-                raise UpstreamError(f"the upstream answers {response.status} to a request for the page of {project}")
+                raise UpstreamError(
+                    f"could not download the page of {project}: the upstream responded with status {response.status}"
+                )
             # A response that is no page must not replace a stored page.
             form, listing = self.convert(project, response)
         except UpstreamError as exc:
@@ -255,7 +257,7 @@ class PageCache:
         except Exception as exc:
             # An unexpected response must not make the stored page unavailable.
             reason = str(exc) if isinstance(exc, (pages.PageError, OSError)) else f"{type(exc).__name__}: {exc}"
-            return self.without_upstream(stored, UpstreamError(f"{reason}, getting the page of {project}"))
+            return self.without_upstream(stored, UpstreamError(f"could not download the page of {project}: {reason}"))
         header = header_of(response, form, listing)
         self.forget_errors(project)
         written = self.store.write(project, header, form, listing)

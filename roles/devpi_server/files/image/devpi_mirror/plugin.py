@@ -25,7 +25,7 @@ from .downloads import DiskFullError, Downloads, Job, Source
 from .links import Link
 from .mirror import Mirror
 from .page_cache import Served, one_if_large
-from .prefetch import INSTALLERS, Unrequested, likely_wheel
+from .prefetch import INSTALLERS, PrefetchedMetadata, likely_wheel
 from .responses import (
     error_response,
     file_response,
@@ -83,7 +83,7 @@ class Service:
         self.mirrors: dict[tuple[str, str], Mirror] = {}
         self.lock = threading.Lock()
         self.downloads = Downloads(config.TEMPORARY)
-        self.unrequested = Unrequested()
+        self.prefetched_metadata = PrefetchedMetadata()
 
     def respond(self, request: Any) -> Any:
         """Return the response to a request, or None if devpi has to respond."""
@@ -268,13 +268,13 @@ class Service:
         prefetches = request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or "")
         is_first = prefetches and mirror.prefetcher.is_first_request(project)
         link = mirror.link(project, path, file)
-        content = self.unrequested.take((mirror.upstream.url, path)) or self.get_metadata(mirror, path, link)
+        content = self.prefetched_metadata.pop((mirror.upstream.url, path)) or self.get_metadata(mirror, path, link)
         if prefetches:
             prefetch_file = None
             if is_first:
                 job = self.download_job(mirror, path, project, link)
                 prefetch_file = partial(self.downloads.start_missing, job, prefetch=True)
-            mirror.prefetcher.metadata_is_sent(content, prefetch_file)
+            mirror.prefetcher.prefetch_after_metadata(content, prefetch_file)
         return metadata_response(content)
 
     def get_metadata(self, mirror: Mirror, path: str, link: Link, *, prefetch: bool = False) -> bytes:
@@ -283,7 +283,7 @@ class Service:
         def get() -> bytes:
             content = link.request(lambda file: get_core_metadata(mirror.upstream, file, mirror.stored(path)))
             if prefetch:
-                self.unrequested.put((mirror.upstream.url, path), content)
+                self.prefetched_metadata.add((mirror.upstream.url, path), content)
             return content
 
         try:

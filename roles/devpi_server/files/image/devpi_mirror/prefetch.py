@@ -35,7 +35,7 @@ REQUIREMENTS = 200
 QUEUED_PROJECTS = 1000
 QUEUED_RELEASES = 200
 # Bytes of prefetched metadata that no client has requested yet.
-UNREQUESTED = 4_000_000
+PREFETCHED_LIMIT = 4_000_000
 
 
 def required(headers: bytes) -> list[str]:
@@ -71,21 +71,21 @@ def likely_wheel(listing: Listing) -> tuple[str, File] | None:
     return None
 
 
-class Unrequested:
+class PrefetchedMetadata:
     """Prefetched core metadata that no client has requested yet. Beyond ``limit`` bytes, the oldest is dropped."""
 
-    def __init__(self, limit: int = UNREQUESTED) -> None:
+    def __init__(self, limit: int = PREFETCHED_LIMIT) -> None:
         self.limit = limit
         self.lock = threading.Lock()
         self.contents: OrderedDict[Hashable, bytes] = OrderedDict()
 
-    def put(self, key: Hashable, content: bytes) -> None:
+    def add(self, key: Hashable, content: bytes) -> None:
         with self.lock:
             self.contents[key] = content
             while sum(map(len, self.contents.values())) > self.limit:
                 self.contents.popitem(last=False)
 
-    def take(self, key: Hashable) -> bytes | None:
+    def pop(self, key: Hashable) -> bytes | None:
         with self.lock:
             return self.contents.pop(key, None)
 
@@ -133,7 +133,7 @@ class Prefetcher:
         if free.acquire(blocking=False):
             pool.submit(task, *arguments).add_done_callback(lambda _done: free.release())
 
-    def metadata_is_sent(self, metadata: bytes, prefetch_file: Callable[[], Any] | None) -> None:
+    def prefetch_after_metadata(self, metadata: bytes, prefetch_file: Callable[[], Any] | None) -> None:
         """Prefetch what installers request after the metadata of a release. Returns at once."""
         headers = headers_of(metadata)
         if len(headers) < HEADERS_LIMIT:

@@ -174,7 +174,8 @@ class Upstream:
         try:
             if response.status_code not in (200, 206, 304, 416):
                 raise UpstreamError(
-                    f"the upstream answers {response.status_code} {response.reason_phrase} to {without_secrets(response.url)}",
+                    f"could not download {without_secrets(response.url)}: the upstream responded with status "
+                    f"{response.status_code} {response.reason_phrase}",
                     response.status_code if response.status_code in PASSED_ON else 503,
                     retry_after(response.headers.get("Retry-After", "")),
                 )
@@ -228,7 +229,7 @@ class Upstream:
         try:
             yield from expanded(in_time(response.iter_raw()), encoding, limit)
         except ValueError as exc:
-            raise UpstreamError(f"{exc}, getting {without_secrets(response.url)}") from exc
+            raise UpstreamError(f"could not download {without_secrets(response.url)}: {exc}") from exc
 
 
 def retry_after(value: str) -> str:
@@ -239,11 +240,12 @@ def retry_after(value: str) -> str:
 def failure(exc: Exception, url: str) -> UpstreamError:
     name = without_secrets(httpx.URL(url))
     if isinstance(exc, httpx.PoolTimeout):
-        return UpstreamError(f"all connections to the upstream are in use, getting {name}")
+        return UpstreamError(f"could not download {name}: all connections to the upstream are in use")
     # Other errors, such as a redirect loop, do not affect other pages.
     is_outage = isinstance(
         exc, (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
     )
     return UpstreamError(
-        f"the upstream can't be reached ({str(exc) or type(exc).__name__}), getting {name}", is_outage=is_outage
+        f"could not download {name}: the upstream can't be reached ({str(exc) or type(exc).__name__})",
+        is_outage=is_outage,
     )

@@ -32,7 +32,7 @@ def quarantine(state: State, names: Iterable[str], mirrors: set[str]) -> None:
     for name in names:
         is_mirrored = FILE_PATH.fullmatch(name)[1] in mirrors  # type: ignore[index]
         state["damaged"] = [item for item in state["damaged"] if item["file"] != name][-19:]
-        state["damaged"].append({"file": name, "found": time.time(), "mended": is_mirrored})
+        state["damaged"].append({"file": name, "found": time.time(), "is_downloadable": is_mirrored})
         consequence = "it is downloaded again" if is_mirrored else "it can only be restored from a backup"
         print(f"DAMAGED: {name}: {consequence}", flush=True)
         if not is_mirrored:

@@ -30,6 +30,10 @@ def read_state() -> State:
     state: State = read if isinstance(read, dict) else {}
     state.setdefault("problems", [])
     state.setdefault("damaged", [])
+    # The key's name in earlier releases of the collection.
+    for item in state["damaged"]:
+        if "mended" in item:
+            item["is_downloadable"] = item.pop("mended")
     state.setdefault("unchecked", [])
     state.setdefault("scrub", None)
     state.setdefault("compacted", None)

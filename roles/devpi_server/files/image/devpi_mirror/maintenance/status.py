@@ -31,7 +31,7 @@ def find_problems(state: State) -> list[str]:
         f"{item['file']} is damaged and can't be downloaded again: restore a backup (devpi.mirror.restore)."
         for item in state["damaged"]
         # An administrator may have repaired it since.
-        if not item["mended"] and not is_intact(item["file"])
+        if not item["is_downloadable"] and not is_intact(item["file"])
     ]
     scrub = state["scrub"] or {"lost": [], "error": ""}
     problems += [

@@ -29,7 +29,7 @@ FORMAT = 1
 # What makes login tokens and passwords of a backup valid after a restore.
 SECRETS = ("secret", "root-password")
 # Also in a backup: the settings of the mirror index that the entrypoint has applied.
-BESIDE = (*SECRETS, "settings-applied")
+EXTRA_FILES = (*SECRETS, "settings-applied")
 
 
 def list_files(server: Path, excluded: set[str]) -> Iterator[Path]:
@@ -49,7 +49,7 @@ def back_up(has_mirrored_files: bool) -> None:
     for name in (".nodeinfo", ".serverversion", ".event_serial"):
         if (STORE / name).exists():
             shutil.copy2(STORE / name, folder / "server" / name)
-    for name in BESIDE:
+    for name in EXTRA_FILES:
         if (DATA / name).exists():
             shutil.copy2(DATA / name, folder / name)
     database.copy(STORE, folder / "server" / DATABASE)

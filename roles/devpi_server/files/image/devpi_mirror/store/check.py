@@ -17,11 +17,11 @@ from .errors import StoreError
 
 def check() -> Manifest:
     """Check the backup from standard input in this container's empty volume, and return its manifest. Raises StoreError."""
-    from ..entrypoint import SERVER, await_server, settle_environment
+    from ..entrypoint import SERVER, await_server, set_default_options
 
     manifest = unpack(DATA)
     environ = dict(os.environ)
-    settle_environment(environ)
+    set_default_options(environ)
     TEMPORARY.mkdir(exist_ok=True)
     commands.run("devpi-fsck found errors in the backup", environ, "devpi-fsck")
     process = subprocess.Popen(SERVER, env=environ, stdout=sys.stderr)

@@ -40,12 +40,12 @@ def exported_mirrors(folder: Path) -> list[str]:
 
 def import_earlier(earlier: Path) -> None:
     """Fill this container's empty volume from the volume of an earlier release, which has an export. Raises StoreError."""
-    from ..entrypoint import settle_environment
+    from ..entrypoint import set_default_options
 
     for name in SECRETS:
         shutil.copy2(earlier / name, DATA / name)
     environ = dict(os.environ)
-    settle_environment(environ)
+    set_default_options(environ)
     TEMPORARY.mkdir(exist_ok=True)
     commands.run("devpi-import failed", environ, "devpi-import", "--no-events", str(earlier / "export"))
     if (earlier / PAGES.name).exists():

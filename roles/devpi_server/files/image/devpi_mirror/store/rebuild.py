@@ -94,7 +94,7 @@ def replace(mirrors: set[str]) -> None:
     finally:
         freeze.supervise("startProcess")
     if await_users() != read_export(COMPACT / "compacted")["users"].keys():
-        raise OSError("it has other users")
+        raise OSError("its users differ from the exported ones")
     shutil.rmtree(REPLACED)
 
 

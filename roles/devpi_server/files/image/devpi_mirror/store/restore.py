@@ -80,7 +80,7 @@ def restore(force: bool) -> bool:
         loss = describe_loss(manifest)
         if loss and not force:
             made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(manifest["made"]))
-            raise ForceRequiredError(f"the backup was made at {made} (serial {manifest['serial']}), and {loss}")
+            raise ForceRequiredError(f"the backup was created at {made} (serial {manifest['serial']}), and {loss}")
         # Mirrored files that exist need not be downloaded again.
         for index in manifest["mirrors"]:
             link_missing(index, STORE, unpacked / "server")
