@@ -14,6 +14,8 @@ from typing import Any, Callable
 
 FOLDER = Path(__file__).parents[2] / "roles" / "devpi_server" / "files" / "image"
 HASH_LENGTH = 16
+# In seconds. The build creates a wheel, which can have no time before 1980.
+MODIFIED = 1_000_000_000
 
 
 def is_cache(path: Path) -> bool:
@@ -41,6 +43,7 @@ def image_context(release: str) -> str:
             # Owner, mode and time do not depend on the controller's files.
             member = tarfile.TarInfo(name)
             member.size = len(content)
+            member.mtime = MODIFIED
             archive.addfile(member, io.BytesIO(content))
     return base64.b64encode(buffer.getvalue()).decode()
 
