@@ -118,5 +118,5 @@ def test_a_rebuild_that_fails_leaves_the_mirror_running() -> None:
         on_host(OFFLINE.format("--delete"))
     print(f"The play took {time.monotonic() - started:.0f} s offline", flush=True)
     assert "WARNING: Could not build the image" in output
-    assert f"The mirror uses the image {before[0].split()[1]}" in output
+    assert f"The mirror runs the image {before[0].split()[1]}" in output
     assert (on_host(RUNNING), on_host(IMAGES)) == before
