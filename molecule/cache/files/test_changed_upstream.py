@@ -7,9 +7,6 @@ The first test changes the upstream, and the mirror then has the new one.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
 from typing import Any
 
 import pytest
@@ -25,8 +22,8 @@ from harness import (
     set_upstream_mode,
     upstream_requests,
 )
+from plays import succeed
 
-PLAY = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "devpi.mirror.site"]
 CHANGED = {
     "devpi_server_upstream_url": f"http://{UPSTREAM_ADDRESS}:{UPSTREAM_PORT}/other/",
     # The pages of the previous upstream would still be fresh.
@@ -75,9 +72,7 @@ def previous() -> dict[str, dict[str, Any]]:
     ):
         assert mirror.ask(path).status == 200
 
-    extra = ["--extra-vars", json.dumps(CHANGED)]
-    done = subprocess.run([*PLAY, *extra], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeed("devpi.mirror.site", variables=CHANGED)
     return files
 
 

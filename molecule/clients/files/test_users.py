@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import ON_HOST, on_host
+from harness import HOST, ON_HOST, on_host
+from plays import run_as_json
 from user_commands import INDEX, PYTHON, exists, read_file, read_lines, run_as
 
 ACCOUNTS = yaml.safe_load((Path(__file__).parents[1] / "vars" / "main.yml").read_text())["accounts"]
@@ -51,14 +51,8 @@ def run_pip_config(folder: Path, task: dict[str, Any], **arguments: Any) -> dict
     play = {"hosts": "all", "gather_facts": False, "tasks": [{"devpi.mirror.pip_config": arguments, **task}]}
     playbook = folder / "playbook.yml"
     playbook.write_text(json.dumps([play]))
-    env = dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
-    # It would print among the JSON.
-    env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
-    command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], str(playbook)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert "{" in done.stdout, done.stderr
-    report = json.loads(done.stdout[done.stdout.index("{") :])
-    result: dict[str, Any] = report["plays"][0]["tasks"][0]["hosts"][os.environ["HOST"]]
+    report = run_as_json(str(playbook))
+    result: dict[str, Any] = report["plays"][0]["tasks"][0]["hosts"][HOST]
     return result
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from harness import Mirror, await_upstream, boot, cut_power, on_host, set_upstream_mode
+from plays import run_play, succeed
 
-PLAY = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "devpi.mirror.site"]
+SITE = "devpi.mirror.site"
 # More than the number of tasks to kill.
 MAX_PLAYS = 80
 POWER_CUT_EVERY = 4
@@ -59,15 +59,15 @@ def kill_workers(marker: str) -> None:
 def test_killed_at_every_task(tmp_path: Path) -> None:
     set_upstream_mode("normal")
     killed = tmp_path / "killed"
-    env = dict(os.environ, KILLED_TASKS=str(killed), ANSIBLE_CALLBACK_PLUGINS=str(Path(__file__).parent / "callback"))
+    env = {"KILLED_TASKS": str(killed), "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback")}
     for play in range(MAX_PLAYS):
         started = time.monotonic()
-        done = subprocess.run(PLAY, env=env, capture_output=True, text=True, check=False, start_new_session=True)
-        if ADVICE in done.stderr:
+        done = run_play(SITE, env=env)
+        if ADVICE in done.output:
             print(f"The play advises: {ADVICE}", flush=True)
             on_host("systemctl restart docker")
             continue
-        if done.returncode != -signal.SIGKILL:
+        if done.status != -signal.SIGKILL:
             break
         print(f"{time.monotonic() - started:4.0f} s, killed at: {killed.read_text().splitlines()[-1]}", flush=True)
         if play % POWER_CUT_EVERY == POWER_CUT_EVERY - 1:
@@ -76,9 +76,8 @@ def test_killed_at_every_task(tmp_path: Path) -> None:
             await_upstream()
         kill_workers(f"KILLED_TASKS={killed}")
         on_host(CHECK_FILES)
-    assert done.returncode == 0, done.stdout + done.stderr
-    again = subprocess.run(PLAY, capture_output=True, text=True, check=False)
-    assert " changed=0 " in again.stdout, again.stdout + again.stderr
+    assert done.status == 0, done.output
+    assert succeed(SITE).changed == []
     assert Mirror().page("alpha").status == 200
     tasks = killed.read_text().splitlines()
     assert len(tasks) == len(set(tasks))

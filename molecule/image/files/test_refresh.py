@@ -6,8 +6,6 @@ Each test relies on those before it.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import time
@@ -15,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness import ON_HOST, on_host
+from plays import succeed
 
 VARIABLES = {
     "devpi_server_image_source": "build",
@@ -57,11 +56,8 @@ print(longest)
 
 def play(refresh: str, *options: str, playbook: str = "devpi.mirror.site") -> str:
     """Run a playbook with a refresh value, and return its output."""
-    variables = json.dumps({**VARIABLES, "devpi_server_image_refresh": refresh})
-    command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], "--extra-vars", variables]
-    done = subprocess.run([*command, *options, playbook], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return " ".join(done.stdout.split())
+    outcome = succeed(playbook, *options, variables={**VARIABLES, "devpi_server_image_refresh": refresh})
+    return " ".join(outcome.output.split())
 
 
 @contextmanager

@@ -117,17 +117,23 @@ def await_upstream() -> None:
 
 
 def on_host(command: str) -> str:
-    """Run a command on the test host."""
-    return subprocess.run([*ON_HOST, "sh", "-c", command], check=True, capture_output=True, text=True).stdout
+    """Run a command on the test host, and return what it prints. Raises AssertionError with the output if it fails."""
+    done = subprocess.run([*ON_HOST, "sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def until(condition: Callable[[], Any], failure: str, limit: float = LIMIT) -> None:
     """Wait until ``condition()`` is true. Raises AssertionError after ``limit`` seconds."""
     deadline = time.monotonic() + limit
+    started = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        ended = time.monotonic()
+        if ended > deadline:
             raise AssertionError(failure)
-        time.sleep(0.1)
+        # A condition that takes long would use the processor that other tests need.
+        time.sleep(max(0.1, 2 * (ended - started)))
+        started = time.monotonic()
 
 
 def cut_power() -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HOST = os.environ["HOST"]
+from harness import on_host
+
 # The connection plugin to the test host is part of a collection that only the environment of the tests has.
 COLLECTIONS = sysconfig.get_path("purelib")
 REMOVE_ALL = {"devpi_server_remove_data": True}
@@ -39,12 +40,28 @@ class Outcome:
     output: str
 
 
-def playbook_command(release: str | None) -> str:
+def ansible_playbook(release: str | None) -> str:
     """Return the ``ansible-playbook`` of a release of ansible-core, that of the tests by default."""
     if release is None:
         return "ansible-playbook"
     environments = Path(os.environ["DEVPI_MIRROR_TEST_CACHE"]).parent / ".venv"
     return str(environments / f"ansible-{release}" / "bin" / "ansible-playbook")
+
+
+def command(
+    playbook: str, *options: str, release: str | None = None, variables: dict[str, Any] | None = None
+) -> list[str]:
+    """Return the command that runs a playbook on the test host, by its name or path, with extra variables."""
+    inventory = ["--inventory", os.environ["MOLECULE_INVENTORY_FILE"]]
+    return [ansible_playbook(release), *inventory, "--extra-vars", json.dumps(variables or {}), *options, playbook]
+
+
+def environment(env: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a play, in which nothing but the play's own output is printed."""
+    variables = dict(os.environ, **(env or {}))
+    variables.pop("ANSIBLE_CALLBACKS_ENABLED", None)
+    variables["ANSIBLE_COLLECTIONS_PATH"] += f":{COLLECTIONS}"
+    return variables
 
 
 def run_play(
@@ -54,16 +71,24 @@ def run_play(
     env: dict[str, str] | None = None,
     variables: dict[str, Any] | None = None,
 ) -> Outcome:
-    """Run a playbook on the test host, by its name or path, with extra variables."""
-    command = [playbook_command(release), "--inventory", os.environ["MOLECULE_INVENTORY_FILE"]]
-    command += ["--extra-vars", json.dumps(variables or {}), *options, playbook]
-    environment = dict(os.environ, **(env or {}))
-    # Its plugins are not part of ansible-core.
-    environment.pop("ANSIBLE_CALLBACKS_ENABLED", None)
-    environment["ANSIBLE_COLLECTIONS_PATH"] += f":{COLLECTIONS}"
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    """Run a playbook, and return how it ended. The arguments are those of ``command`` and ``environment``."""
+    done = subprocess.run(
+        command(playbook, *options, release=release, variables=variables),
+        env=environment(env), capture_output=True, text=True, check=False,
+    )  # fmt: skip
     changed = re.findall(r"^TASK \[(.*)\] \*+\n(?:(?!TASK \[|PLAY ).*\n)*?changed: ", done.stdout, re.MULTILINE)
     return Outcome(done.returncode, changed, done.stdout + done.stderr)
+
+
+def run_as_json(playbook: str, *options: str, **settings: Any) -> dict[str, Any]:
+    """Run a playbook, and return the report of its tasks and hosts."""
+    done = subprocess.run(
+        command(playbook, *options, **settings),
+        env=environment({"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "{" in done.stdout, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return report
 
 
 def succeed(playbook: str, *options: str, **settings: Any) -> Outcome:
@@ -73,35 +98,6 @@ def succeed(playbook: str, *options: str, **settings: Any) -> Outcome:
     return outcome
 
 
-def on_host(script: str, user: str = "root") -> str:
-    """Return what a shell script prints on the test host."""
-    command = ["docker", "exec", "--user", user, HOST, "sh", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def state() -> list[str]:
     """Return what the mirror consists of on the host."""
     return on_host(LIST_STATE).splitlines()
-
-
-@dataclass(frozen=True)
-class Life:
-    """What happens to a host from the deployment of a mirror to its removal, and its state in between and at the end."""
-
-    deployed: list[str]
-    state: list[str]
-    removed: list[str]
-    state_after: list[str]
-
-
-def live(release: str | None = None, playbook: str = "devpi.mirror.site", env: dict[str, str] | None = None) -> Life:
-    """Deploy the mirror, check that a second run changes nothing, and remove it."""
-    try:
-        deployed = succeed(playbook, release=release, env=env)
-        found = state()
-        assert succeed(playbook, release=release, env=env).changed == []
-    finally:
-        removed = succeed("devpi.mirror.remove", release=release, variables=REMOVE_ALL)
-    return Life(deployed.changed, found, removed.changed, state())
