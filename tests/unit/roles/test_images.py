@@ -31,6 +31,10 @@ def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str
         "images": [{"name": name, "is_used_by_others": name in others} for name in images],
         "engine": {},
         "existing_paths": [],
+        "mirrors": [
+            {"name": "devpi", "image": "devpi-mirror:of-this-mirror"},
+            {"name": "other", "image": "devpi-mirror:of-another"},
+        ],
     }
 
 
@@ -60,7 +64,6 @@ CASES: dict[str, dict[str, Any]] = {
             "devpi-mirror:earlier",
             "devpi-mirror:of-this-mirror",
             "devpi-mirror:of-another",
-            "devpi-mirror:quoted",
             "devpi-mirror:in-use",
             "devpi-mirror-base:trixie-2026-11",
             "devpi-mirror-base:trixie-2026-10",
