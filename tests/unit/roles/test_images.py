@@ -73,6 +73,8 @@ CASES: dict[str, dict[str, Any]] = {
             others=("devpi-mirror:in-use",),
         ),
     },
+    "has-tar-alone": {"__devpi_server_host": {**host(), "existing_paths": ["/bin/tar", "/usr/bin/tar"]}},
+    "has-tools": {"__devpi_server_host": {**host(), "existing_paths": ["/bin/tar", "/usr/bin/base64"]}},
     "runs-none": {"__devpi_server_host": host("devpi-mirror:fedc-2026-12", f"{FAMILY}-2026-11", f"{FAMILY}-2026-10")},
     "runs-one-of-other-inputs": {
         "__devpi_server_host": host("devpi-mirror:fedc-2026-11", f"{FAMILY}0", runs="devpi-mirror:fedc-2026-11")
@@ -162,6 +164,13 @@ def test_the_image_of_an_archive_is_used_whatever_its_refresh_value(chosen):
 )
 def test_the_fallback_has_the_same_inputs(chosen, case, fallback):
     assert chosen[case]["fallback"] == fallback
+
+
+@pytest.mark.parametrize(
+    ("case", "missing"), [("runs-none", ["base64", "tar"]), ("has-tar-alone", ["base64"]), ("has-tools", [])]
+)
+def test_the_commands_that_a_build_needs(chosen, case, missing):
+    assert chosen[case]["missing_tools"] == missing
 
 
 def test_images_that_no_mirror_uses_are_removed(chosen):
