@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import subprocess
-from typing import Any, Mapping, Sequence
+from typing import Any, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _command
@@ -21,27 +21,24 @@ from ansible_collections.devpi.mirror.plugins.module_utils import _command
 DOCKER_FOLDERS = ["/usr/local/bin", "/opt/homebrew/bin"]
 # Seconds per command. A daemon that hangs accepts connections and never responds.
 TIMEOUT = 60.0
-# The host's own daemon, which root's Docker context can differ from.
-DAEMON = "unix:///var/run/docker.sock"
-# Variables that select another daemon, and how to connect to it.
-DAEMON_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+# The host's own daemon. DOCKER_HOST takes precedence over Docker contexts. The other variables select TLS.
+DAEMON_VARIABLES = {"DOCKER_HOST": "unix:///var/run/docker.sock", "DOCKER_TLS": "", "DOCKER_TLS_VERIFY": ""}
 
 
-def command_environment(environ: Mapping[str, str], system: str) -> dict[str, str]:
-    """Return the environment of ``docker`` commands. ``system`` is what ``platform.system()`` returns.
+def daemon_environment(system: str) -> dict[str, str]:
+    """Return the variables with which ``docker`` commands use the daemon of the host. ``system`` is ``platform.system()``.
 
-    The service that runs the mirror uses the daemon of the host, so on Linux, commands use no other one. On macOS, the daemon
-    belongs to a user, and DOCKER_HOST is how the playbook finds it.
+    The service that runs the mirror uses that daemon, so on Linux, commands use no other one. On macOS, the daemon belongs to a
+    user, and DOCKER_HOST is how the playbook finds it.
     """
-    if system == "Darwin":
-        return dict(environ)
-    return {**{name: value for name, value in environ.items() if name not in DAEMON_VARIABLES}, "DOCKER_HOST": DAEMON}
+    return {} if system == "Darwin" else dict(DAEMON_VARIABLES)
 
 
 def execute(command: Sequence[str], timeout: float = TIMEOUT) -> tuple[int, str, str]:
     """Return the exit code, the output and the errors of a command, which is killed after ``timeout`` seconds."""
     try:
-        return _command.execute(command, command_environment(os.environ, platform.system()), timeout)
+        environment = {**os.environ, **daemon_environment(platform.system())}
+        return _command.execute(command, environment, timeout)
     except subprocess.TimeoutExpired:
         return 1, "", f"no response within {timeout:g} s"
 
@@ -74,6 +71,7 @@ class Docker:
             "version": info.get("ServerVersion") or "",
             "error": "" if running else "; ".join(errors),
             "command": self._path or "",
+            "environment": daemon_environment(platform.system()),
             "root": info.get("DockerRootDir") or "/var/lib/docker",
             "remaps_users": any("userns" in name or "rootless" in name for name in info.get("SecurityOptions") or []),
             "containers": info.get("Containers") or 0,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -23,6 +24,10 @@ LOOPBACK = ("127.0.0.1", "::1")
 # The names of init systems' processes, by the name of the init system if the collection supports it, else by their own.
 INIT_PROCESSES = {"systemd": "systemd", "runit": "runit", "runit-init": "runit", "openrc-init": "openrc"}
 INIT_PROCESSES.update({name: name for name in ("dinit", "finit", "procd", "s6-svscan", "shepherd")})
+# The scripts of mirrors. A user's own script can match the pattern, but does not have the label of the role's containers.
+SCRIPTS = "etc/*-mirror.sh"
+SCRIPT_LABEL = "devpi.mirror.role=devpi_server"
+SCRIPT_IMAGE = re.compile(r"^image='?([^'\s]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -136,20 +141,33 @@ def file_contents(patterns: list[str]) -> dict[str, str]:
 
 
 def file_stats(paths: list[str]) -> dict[str, dict[str, Any]]:
-    """Return ``mode`` ("0644"), ``owner`` (a UID) and ``sha256`` of files by path, without those that do not exist."""
+    """Return ``mode`` ("0644"), ``owner`` (UID), ``group`` (GID) and ``sha256`` of the existing files, by path."""
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         if os.path.isfile(path):
             status = os.lstat(path)
             with open(path, "rb") as stream:
                 digest = hashlib.sha256(stream.read()).hexdigest()
-            found[path] = {"mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner": status.st_uid, "sha256": digest}
+            mode = f"{stat.S_IMODE(status.st_mode):04o}"
+            found[path] = {"mode": mode, "owner": status.st_uid, "group": status.st_gid, "sha256": digest}
     return found
 
 
 def existing_paths(patterns: list[str]) -> list[str]:
     """Return those of the paths that exist. They can be glob patterns. A dangling symbolic link exists too."""
     return sorted({path for pattern in patterns for path in glob.glob(pattern)})
+
+
+def mirrors(root: str = "/") -> list[dict[str, str]]:
+    """Return the ``name`` and the ``image`` of each mirror on this host, from the scripts of the role devpi_server."""
+    found = []
+    for path in existing_paths([os.path.join(root, SCRIPTS)]):
+        text = _text(root, path)
+        if SCRIPT_LABEL in text:
+            image = SCRIPT_IMAGE.search(text)
+            name = os.path.basename(path)[: -len("-mirror.sh")]
+            found.append({"name": name, "image": image.group(1) if image else ""})
+    return found
 
 
 def disk_free(path: str) -> int:

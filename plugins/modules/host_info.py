@@ -65,7 +65,7 @@ options:
     default: []
   file_stats:
     description:
-      - The paths of small files. The module returns their owner, mode and checksum.
+      - The paths of small files. The module returns their owner, group, mode and checksum.
     type: list
     elements: path
     default: []
@@ -117,6 +117,9 @@ engine:
     command:
       description: The path of the C(docker) command, empty if it is not installed.
       type: str
+    environment:
+      description: The environment variables with which C(docker) commands use this daemon. Empty on macOS.
+      type: dict
     root:
       description: The directory that has the data of the daemon.
       type: str
@@ -170,7 +173,20 @@ file_stats:
   description: The files of O(file_stats) that exist, by path.
   returned: always
   type: dict
-  sample: {"/etc/devpi-mirror.sh": {"mode": "0644", "owner": 0, "sha256": "0f3c..."}}
+  sample: {"/etc/devpi-mirror.sh": {"mode": "0644", "owner": 0, "group": 0, "sha256": "0f3c..."}}
+mirrors:
+  description: The mirrors that the role P(devpi.mirror.devpi_server#role) has deployed on the host.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the mirror's container.
+      type: str
+    image:
+      description: The name of its image.
+      type: str
+  sample: [{"name": "devpi", "image": "devpi-mirror:0f3c-2026-11"}]
 disk_free:
   description: The free bytes of the file system that has O(path).
   returned: always
@@ -272,6 +288,7 @@ def gather(params: dict[str, Any], docker: Docker) -> dict[str, Any]:
         "existing_paths": _host.existing_paths(params["existing_paths"]),
         "file_contents": _host.file_contents(params["file_contents"]),
         "file_stats": _host.file_stats(params["file_stats"]),
+        "mirrors": _host.mirrors(),
         "volumes": docker.volumes(params["volumes"]) if engine["running"] and params["volumes"] else [],
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }

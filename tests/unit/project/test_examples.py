@@ -15,7 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md")])
-ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+# The role managed_host is internal.
+ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
 BLOCK = re.compile(r"^```ya?ml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The hosts of the playbooks.
 PLAYBOOK_VARIABLES = {"devpi_mirror_hosts"}

@@ -62,7 +62,8 @@ def included(tasks: Path) -> list[tuple[Path, str]]:
 def entry_points(role: str) -> set[str]:
     """Return the task files that playbooks and other roles can start at."""
     specs = ROOT / "roles" / role / "meta" / "argument_specs.yml"
-    found = {"main", *yaml.safe_load(specs.read_text())["argument_specs"]}
+    # The internal role has none.
+    found = {*yaml.safe_load(specs.read_text())["argument_specs"]} if specs.exists() else set()
     for path in PLAYBOOKS:
         for task in mappings(yaml.safe_load(path.read_text())):
             for name in ROLE_INCLUDES & set(task):

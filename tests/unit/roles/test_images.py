@@ -31,6 +31,10 @@ def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str
         "images": [{"name": name, "is_used_by_others": name in others} for name in images],
         "engine": {},
         "existing_paths": [],
+        "mirrors": [
+            {"name": "devpi", "image": "devpi-mirror:of-this-mirror"},
+            {"name": "other", "image": "devpi-mirror:of-another"},
+        ],
     }
 
 
@@ -60,7 +64,6 @@ CASES: dict[str, dict[str, Any]] = {
             "devpi-mirror:earlier",
             "devpi-mirror:of-this-mirror",
             "devpi-mirror:of-another",
-            "devpi-mirror:quoted",
             "devpi-mirror:in-use",
             "devpi-mirror-base:trixie-2026-11",
             "devpi-mirror-base:trixie-2026-10",
@@ -70,6 +73,8 @@ CASES: dict[str, dict[str, Any]] = {
             others=("devpi-mirror:in-use",),
         ),
     },
+    "has-tar-alone": {"__devpi_server_host": {**host(), "existing_paths": ["/bin/tar", "/usr/bin/tar"]}},
+    "has-tools": {"__devpi_server_host": {**host(), "existing_paths": ["/bin/tar", "/usr/bin/base64"]}},
     "runs-none": {"__devpi_server_host": host("devpi-mirror:fedc-2026-12", f"{FAMILY}-2026-11", f"{FAMILY}-2026-10")},
     "runs-one-of-other-inputs": {
         "__devpi_server_host": host("devpi-mirror:fedc-2026-11", f"{FAMILY}0", runs="devpi-mirror:fedc-2026-11")
@@ -159,6 +164,13 @@ def test_the_image_of_an_archive_is_used_whatever_its_refresh_value(chosen):
 )
 def test_the_fallback_has_the_same_inputs(chosen, case, fallback):
     assert chosen[case]["fallback"] == fallback
+
+
+@pytest.mark.parametrize(
+    ("case", "missing"), [("runs-none", ["base64", "tar"]), ("has-tar-alone", ["base64"]), ("has-tools", [])]
+)
+def test_the_commands_that_a_build_needs(chosen, case, missing):
+    assert chosen[case]["missing_tools"] == missing
 
 
 def test_images_that_no_mirror_uses_are_removed(chosen):

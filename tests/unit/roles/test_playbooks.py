@@ -84,14 +84,14 @@ def inventory(tmp_path):
     return write_json(tmp_path / "inventory.json", {"all": {"hosts": hosts, "vars": variables}})
 
 
-@pytest.mark.parametrize("role", ["docker_engine", "pip_client"])
+@pytest.mark.parametrize("role", ["devpi_server", "docker_engine", "pip_client"])
 def test_tasks_without_root_privileges_fail_with_the_reason(inventory, tmp_path, role):
     include = {"ansible.builtin.include_role": {"name": f"devpi.mirror.{role}", "tasks_from": "check"}}
     play = {"hosts": "all", "gather_facts": False, "ignore_unreachable": True, "tasks": [include]}
     report = run(write_json(tmp_path / "play.json", [play]), inventory)
     errors = last_errors(report)
     assert sorted(errors) == ["no-sudo", "other-user", "unreachable"]
-    assert f"The role {role} needs root privileges" in errors["no-sudo"]
+    assert "needs root privileges" in errors["no-sudo"]
     assert "ada is not in the sudoers file" in errors["no-sudo"]
     assert errors["other-user"].endswith(" 1000")
     assert "This host is unreachable" in errors["unreachable"]
@@ -117,11 +117,9 @@ def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_p
 def evaluated(tmp_path_factory):
     """Return the variables of the roles on a host that nothing is known about, and on one with several mirrors."""
     folder = tmp_path_factory.mktemp("variables")
-    marker = "--label devpi.mirror.role=devpi_server"
-    contents = {"/etc/devpi-mirror.sh": marker, "/etc/b-mirror.sh": marker, "/etc/debian-mirror.sh": "rsync --archive"}
     hosts: dict[str, Any] = {
         "unknown": {},
-        "mirrors": {"__workstation_host": {"file_contents": contents, "init": "runit"}},
+        "mirrors": {"__devpi_server_host": {"mirrors": [{"name": "b"}, {"name": "devpi"}], "init": "runit"}},
     }
     for host in hosts.values():
         host.update(ansible_connection="local", ansible_python_interpreter=sys.executable)
@@ -151,8 +149,8 @@ def test_variables_of_a_role_can_be_printed_outside_of_it(evaluated):
     assert unknown["__workstation_mirrors"] == []
 
 
-def test_scripts_of_other_mirrors_are_recognized(evaluated):
-    assert evaluated["mirrors"]["__workstation_mirrors"] == ["devpi", "b"]
+def test_other_mirrors_are_recognized(evaluated):
+    assert evaluated["mirrors"]["__workstation_mirrors"] == ["b", "devpi"]
     assert evaluated["mirrors"]["__workstation_init"] == "runit"
 
 

@@ -95,19 +95,19 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     # A result is then in one line, with the name of its host.
     env["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "json"
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "--check", "--inventory", str(inventory)]
-    command += ["--extra-vars", f"role={ROOT / 'roles' / 'devpi_server'}", str(HERE / "privileges.yml")]
+    command.append(str(HERE / "privileges.yml"))
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return {name: "\n".join(line for line in lines if f"[{name}]" in line) for name in SUDO}
 
 
 def test_root_passes_the_check(output: dict[str, str]) -> None:
-    assert output["root"].startswith("ok: [root]")
+    assert "ok: [root]" in output["root"]
     assert "fatal" not in output["root"]
 
 
 @pytest.mark.parametrize(
-    ("name", "cause"), [("other", "Cause: tasks run with user ID 1001"), ("denied", "ada is not in the sudoers file.")]
+    ("name", "cause"), [("other", "Cause: tasks run with UID 1001"), ("denied", "ada is not in the sudoers file.")]
 )
 def test_missing_privileges_are_reported_with_the_connecting_user(
     output: dict[str, str], name: str, cause: str

@@ -25,8 +25,9 @@ import yaml
 HERE = Path(__file__).parent
 ROLE = HERE.parents[2] / "roles" / "devpi_server"
 GOLDEN = HERE / "golden"
+DAEMON = {"DOCKER_HOST": "unix:///var/run/docker.sock", "DOCKER_TLS": "", "DOCKER_TLS_VERIFY": ""}
 HOST = {
-    "engine": {"command": "/usr/bin/docker", "running": True, "root": "/var/lib/docker", "version": "18.06.3-ce"},
+    "engine": {"command": "/usr/bin/docker", "environment": DAEMON, "running": True, "version": "18.06.3-ce"},
     "container": None,
     "image_present": True,
     "existing_paths": ["/etc/ssl/certs/ca-certificates.crt"],
@@ -52,11 +53,13 @@ def rendered(tmp_path_factory):
     """Return a folder with the units of each variant, rendered with the real templating in one run, as each takes seconds."""
     folder = tmp_path_factory.mktemp("rendered")
     engine = {**HOST["engine"], "command": str(folder / "docker")}
+    # On a Mac, commands use the daemon of a user.
+    mac = {**HOST, "init": "launchd", "engine": {**HOST["engine"], "environment": {}}}
     variants = {
         "upstart": {"__devpi_server_host": {**HOST, "init": "upstart"}},
-        "launchd": {"__devpi_server_host": {**HOST, "init": "launchd"}},
+        "launchd": {"__devpi_server_host": mac},
         "upstart-with-test-docker": {"__devpi_server_host": {**HOST, "init": "upstart", "engine": engine}},
-        "launchd-with-test-docker": {"__devpi_server_host": {**HOST, "init": "launchd", "engine": engine}},
+        "launchd-with-test-docker": {"__devpi_server_host": {**mac, "engine": {**engine, "environment": {}}}},
         "pull": {"__devpi_server_host": {**HOST, "init": "upstart"}, "devpi_server_image_source": "pull"},
     }
     for name, variables in variants.items():

@@ -20,17 +20,19 @@ def test_command_that_hangs_is_killed():
 
 
 @pytest.mark.parametrize(
-    ("system", "daemon"),
-    [("Linux", _docker.DAEMON), ("FreeBSD", _docker.DAEMON), ("Darwin", "unix:///home/ada/docker.sock")],
+    ("system", "daemon", "verify"),
+    [
+        ("Linux", "unix:///var/run/docker.sock", ""),
+        ("FreeBSD", "unix:///var/run/docker.sock", ""),
+        ("Darwin", "unix:///home/ada/docker.sock", "1"),
+    ],
 )
-def test_daemon_that_variables_select_is_used_on_macos_only(monkeypatch, tmp_path, system, daemon):
+def test_daemon_that_variables_select_is_used_on_macos_only(monkeypatch, tmp_path, system, daemon, verify):
     docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\necho "$DOCKER_HOST ${DOCKER_CONTEXT-none} ${DOCKER_TLS_VERIFY-none} $HOME"\n')
+    docker.write_text('#!/bin/sh\necho "$DOCKER_HOST [$DOCKER_TLS_VERIFY] $HOME"\n')
     docker.chmod(0o755)
     monkeypatch.setattr(_docker.platform, "system", lambda: system)
     monkeypatch.setenv("DOCKER_HOST", "unix:///home/ada/docker.sock")
-    monkeypatch.setenv("DOCKER_CONTEXT", "remote")
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("HOME", "/root")
-    others = "remote 1" if system == "Darwin" else "none none"
-    assert _docker.execute([str(docker), "info"]) == (0, f"{daemon} {others} /root\n", "")
+    assert _docker.execute([str(docker), "info"]) == (0, f"{daemon} [{verify}] /root\n", "")

@@ -122,5 +122,20 @@ def test_existing_paths_and_patterns(tmp_path):
     assert _host.existing_paths(wanted) == [str(tmp_path / "K01devpi"), str(tmp_path / "S01devpi")]
 
 
+def test_mirrors_of_a_host(root):
+    label = "--label devpi.mirror.role=devpi_server"
+    scripts = {
+        "etc/devpi-mirror.sh": f"name=devpi\nimage=devpi-mirror:0f3c\nnetwork=devpi-mirror\n{label}\n",
+        "etc/b-mirror.sh": f"image='example.com/devpi:1'\n{label}\n",
+        "etc/old-mirror.sh": label,
+        "etc/debian-mirror.sh": "image=debian\nrsync --archive\n",
+    }
+    assert _host.mirrors(root(scripts)) == [
+        {"name": "b", "image": "example.com/devpi:1"},
+        {"name": "devpi", "image": "devpi-mirror:0f3c"},
+        {"name": "old", "image": ""},
+    ]
+
+
 def test_free_space_of_a_path_that_does_not_exist(tmp_path):
     assert _host.disk_free(str(tmp_path / "a" / "b" / "c")) > 0
