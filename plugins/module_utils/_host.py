@@ -12,10 +12,9 @@ import glob
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Iterator, Sequence
+from typing import Iterator, Sequence
 
 # The state of a socket that listens, in /proc/net/tcp.
 LISTEN = "0A"
@@ -140,16 +139,12 @@ def file_contents(patterns: list[str]) -> dict[str, str]:
     return {path: _text("/", path) for path in existing_paths(patterns) if os.path.isfile(path)}
 
 
-def file_stats(paths: list[str]) -> dict[str, dict[str, Any]]:
-    """Return ``mode`` ("0644"), ``owner`` (UID), ``group`` (GID) and ``sha256`` of the existing files, by path."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        if os.path.isfile(path):
-            status = os.lstat(path)
-            with open(path, "rb") as stream:
-                digest = hashlib.sha256(stream.read()).hexdigest()
-            mode = f"{stat.S_IMODE(status.st_mode):04o}"
-            found[path] = {"mode": mode, "owner": status.st_uid, "group": status.st_gid, "sha256": digest}
+def file_checksums(paths: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of those of the files that exist, by path."""
+    found = {}
+    for path in filter(os.path.isfile, paths):
+        with open(path, "rb") as stream:
+            found[path] = hashlib.sha256(stream.read()).hexdigest()
     return found
 
 

@@ -18,35 +18,23 @@ extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
-  files:
+  contents:
     description:
-      - The files, in the order in which they are written. Their directories must exist.
-    type: list
-    elements: dict
+      - The texts of the files, by absolute path, in the order in which they are written. Their directories must exist.
+    type: dict
     required: true
-    suboptions:
-      path:
-        description:
-          - The absolute path of the file.
-        type: path
-        required: true
-      content:
-        description:
-          - The text of the file.
-        type: str
-        required: true
-      mode:
-        description:
-          - The permissions of the file, as an octal number in quotes.
-        type: str
-        default: "0644"
-      validate:
-        description:
-          - A command that fails if the file is invalid, run without a shell. V(%s) is replaced by the path of a copy of the
-            file.
-          - The copies of all files are in one temporary directory, with the same relative paths and names.
-          - Not run in check mode, as the command can need what an earlier task would install.
-        type: str
+  modes:
+    description:
+      - The permissions of files, by path, as octal numbers in quotes. By default, they are V(0644).
+    type: dict
+    default: {}
+  validate:
+    description:
+      - Commands that fail if a file is invalid, by path, run without a shell. V(%s) is replaced by the path of a copy of the
+        file. The copies of all files are in one temporary directory, with the same relative paths and names.
+      - Not run in check mode, as a command can need what an earlier task would install.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -60,12 +48,11 @@ attributes:
 EXAMPLES = r"""
 - name: Write the units of a service
   devpi.mirror.config_files:
-    files:
-      - path: /etc/systemd/system/example.service
-        content: "{{ lookup('ansible.builtin.template', 'example.service.j2') }}"
-        validate: systemd-analyze verify %s
-      - path: /etc/systemd/system/example.socket
-        content: "{{ lookup('ansible.builtin.template', 'example.socket.j2') }}"
+    contents:
+      /etc/systemd/system/example.service: "{{ lookup('ansible.builtin.template', 'example.service.j2') }}"
+      /etc/systemd/system/example.socket: "{{ lookup('ansible.builtin.template', 'example.socket.j2') }}"
+    validate:
+      /etc/systemd/system/example.service: systemd-analyze verify %s
   become: true
 """
 
@@ -179,29 +166,27 @@ def replace(module: AnsibleModule, files: dict[str, File]) -> None:
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Write the files, and return the result of the module. Raises OSError."""
+    params = module.params
     wanted = {
-        file["path"]: File(file["content"].encode(), OWNER, GROUP, int(file["mode"], 8))
-        for file in module.params["files"]
+        path: File(text.encode(), OWNER, GROUP, int(str(params["modes"].get(path, "0644")), 8))
+        for path, text in params["contents"].items()
     }
     found = {path: read(path) for path in wanted}
     changed = {path: file for path, file in wanted.items() if found[path] != file}
     if changed and not module.check_mode:
-        commands = {file["path"]: file["validate"] for file in module.params["files"] if file["validate"]}
-        validate(module, wanted, commands)
+        validate(module, wanted, params["validate"])
         replace(module, changed)
     diff = [entry for path, file in changed.items() for entry in differences(path, found[path], file)]
     return {"changed": bool(changed), "paths": list(changed), "diff": diff}
 
 
 def main() -> None:
-    file_spec = {
-        "path": {"type": "path", "required": True},
-        "content": {"type": "str", "required": True},
-        "mode": {"type": "str", "default": "0644"},
-        "validate": {"type": "str"},
-    }
     module = AnsibleModule(
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True, "options": file_spec}},
+        argument_spec={
+            "contents": {"type": "dict", "required": True},
+            "modes": {"type": "dict", "default": {}},
+            "validate": {"type": "dict", "default": {}},
+        },
         supports_check_mode=True,
     )
     try:

@@ -63,9 +63,9 @@ options:
     type: list
     elements: path
     default: []
-  file_stats:
+  file_checksums:
     description:
-      - The paths of small files. The module returns their owner, group, mode and checksum.
+      - The paths of small files. The module returns their checksums.
     type: list
     elements: path
     default: []
@@ -169,11 +169,11 @@ file_contents:
   returned: always
   type: dict
   sample: {"/etc/systemd/system/devpi.service": "[Unit]..."}
-file_stats:
-  description: The files of O(file_stats) that exist, by path.
+file_checksums:
+  description: The SHA-256 of the files of O(file_checksums) that exist, by path.
   returned: always
   type: dict
-  sample: {"/etc/devpi-mirror.sh": {"mode": "0644", "owner": 0, "group": 0, "sha256": "0f3c..."}}
+  sample: {"/etc/ssl/certs/ca-certificates.crt": "0f3c..."}
 mirrors:
   description: The mirrors that the role P(devpi.mirror.devpi_server#role) has deployed on the host.
   returned: always
@@ -287,7 +287,7 @@ def gather(params: dict[str, Any], docker: Docker) -> dict[str, Any]:
         "engine": engine,
         "existing_paths": _host.existing_paths(params["existing_paths"]),
         "file_contents": _host.file_contents(params["file_contents"]),
-        "file_stats": _host.file_stats(params["file_stats"]),
+        "file_checksums": _host.file_checksums(params["file_checksums"]),
         "mirrors": _host.mirrors(),
         "volumes": docker.volumes(params["volumes"]) if engine["running"] and params["volumes"] else [],
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
@@ -319,7 +319,7 @@ def main() -> None:
             "image_label": {"type": "str"},
             "volumes": {"type": "list", "elements": "str", "default": []},
             "file_contents": {"type": "list", "elements": "path", "default": []},
-            "file_stats": {"type": "list", "elements": "path", "default": []},
+            "file_checksums": {"type": "list", "elements": "path", "default": []},
             "existing_paths": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,

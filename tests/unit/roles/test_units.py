@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import plistlib
-import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 
 HERE = Path(__file__).parent
 ROLE = HERE.parents[2] / "roles" / "devpi_server"
@@ -218,21 +216,3 @@ def test_a_signal_ends_it_while_it_waits(script, tmp_path):
 def test_a_pulled_image_that_is_missing_is_pulled_again(rendered):
     text = (rendered / "pull" / "devpi-mirror.sh").read_text()
     assert 'docker image inspect "$image" || "$docker" pull "$image"' in text
-
-
-def test_a_unit_of_systemd_is_verified_without_a_file_left_behind(tmp_path):
-    # Ansible 2.16 and earlier validate a file without a suffix, which systemd-analyze rejects.
-    command = yaml.safe_load((ROLE / "vars" / "main" / "service.yml").read_text())["__devpi_server_systemd_verify"]
-    tool = tmp_path / "bin" / "systemd-analyze"
-    tool.parent.mkdir()
-    tool.write_text('#!/bin/sh\ncase "$1 $2" in "verify "*.service) grep -q Unit "$2" ;; *) exit 9 ;; esac\n')
-    tool.chmod(0o755)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", "TMPDIR": str(temporary)}
-    unit = tmp_path / "ansible-4242"
-    for text, code in (("[Unit]\n", 0), ("nonsense\n", 1)):
-        unit.write_text(text)
-        arguments = shlex.split(command.replace("%s", str(unit)))
-        assert subprocess.run(arguments, env=env, check=False).returncode == code
-    assert list(temporary.iterdir()) == []

@@ -25,87 +25,91 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_files_are_written_and_then_unchanged(run_module, tmp_path):
-    files = [
-        {"path": str(tmp_path / "run"), "content": "#!/bin/sh\n", "mode": "0755", "validate": "sh -n %s"},
-        {"path": str(tmp_path / "env"), "content": "A=é\n", "mode": "0600"},
-    ]
-    first = run_module(config_files, {"files": files})
-    assert (first.failed, first.result["changed"], first.result["paths"]) == (False, True, [f["path"] for f in files])
-    assert (tmp_path / "env").read_bytes() == "A=é\n".encode()
-    assert (mode(tmp_path / "run"), mode(tmp_path / "env")) == (0o755, 0o600)
+@pytest.fixture
+def write(run_module):
+    """Return a function that runs the module with texts by path."""
+
+    def run(contents, check_mode=False, **options):
+        arguments = {"contents": {str(path): text for path, text in contents.items()}}
+        arguments.update(
+            {name: {str(path): value for path, value in by_path.items()} for name, by_path in options.items()}
+        )
+        return run_module(config_files, arguments, check_mode=check_mode, diff=check_mode)
+
+    return run
+
+
+def test_files_are_written_and_then_unchanged(write, tmp_path):
+    script, env = tmp_path / "run", tmp_path / "env"
+    arguments = {
+        "contents": {script: "#!/bin/sh\n", env: "A=é\n"},
+        "modes": {script: "0755", env: "0600"},
+        "validate": {script: "sh -n %s"},
+    }
+    first = write(**arguments)
+    assert (first.failed, first.result["changed"], first.result["paths"]) == (False, True, [str(script), str(env)])
+    assert env.read_bytes() == "A=é\n".encode()
+    assert (mode(script), mode(env)) == (0o755, 0o600)
     assert names(tmp_path) == ["env", "run"]
-    second = run_module(config_files, {"files": files})
-    assert second.result == {"changed": False, "paths": [], "diff": []}
+    assert write(**arguments).result == {"changed": False, "paths": [], "diff": []}
 
 
-def test_a_changed_file_alone_is_written(run_module, tmp_path):
-    (tmp_path / "a").write_text("old\n")
-    (tmp_path / "b").write_text("same\n")
-    (tmp_path / "a").chmod(0o644)
-    (tmp_path / "b").chmod(0o644)
-    inode = (tmp_path / "b").stat().st_ino
-    files = [{"path": str(tmp_path / "a"), "content": "new\n"}, {"path": str(tmp_path / "b"), "content": "same\n"}]
-    result = run_module(config_files, {"files": files}).result
-    assert result["paths"] == [str(tmp_path / "a")]
+def test_a_changed_file_alone_is_written(write, tmp_path):
+    changed, same = tmp_path / "changed", tmp_path / "same"
+    for path in (changed, same):
+        path.write_text("old\n")
+        path.chmod(0o644)
+    inode = same.stat().st_ino
+    result = write({changed: "new\n", same: "old\n"}).result
+    assert result["paths"] == [str(changed)]
     (entry,) = result["diff"]
     assert (entry["before"], entry["after"]) == ("old\n", "new\n")
-    assert (tmp_path / "b").stat().st_ino == inode
+    assert same.stat().st_ino == inode
 
 
-def test_a_wrong_mode_is_corrected(run_module, tmp_path):
-    (tmp_path / "env").write_text("secret\n")
-    (tmp_path / "env").chmod(0o644)
-    files = [{"path": str(tmp_path / "env"), "content": "secret\n", "mode": "0600"}]
-    (entry,) = run_module(config_files, {"files": files}).result["diff"]
+def test_a_wrong_mode_is_corrected(write, tmp_path):
+    env = tmp_path / "env"
+    env.write_text("secret\n")
+    env.chmod(0o644)
+    (entry,) = write({env: "secret\n"}, modes={env: "0600"}).result["diff"]
     assert ("mode 0644" in entry["before"], "mode 0600" in entry["after"]) == (True, True)
-    assert mode(tmp_path / "env") == 0o600
+    assert mode(env) == 0o600
 
 
-def test_an_invalid_file_leaves_all_files(run_module, tmp_path):
-    (tmp_path / "first").write_text("old\n")
-    files = [
-        {"path": str(tmp_path / "first"), "content": "new\n"},
-        {"path": str(tmp_path / "second"), "content": "if\n", "validate": "sh -n %s"},
-    ]
-    outcome = run_module(config_files, {"files": files})
+def test_an_invalid_file_leaves_all_files(write, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("old\n")
+    outcome = write({first: "new\n", second: "if\n"}, validate={second: "sh -n %s"})
     assert outcome.failed
-    assert str(tmp_path / "second") in outcome.result["msg"]
-    assert (tmp_path / "first").read_text() == "old\n"
+    assert str(second) in outcome.result["msg"]
+    assert first.read_text() == "old\n"
     assert names(tmp_path) == ["first"]
 
 
-def test_files_are_validated_beside_each_other(run_module, tmp_path):
-    files = [
-        {"path": str(tmp_path / "one"), "content": "1\n", "validate": 'sh -c \'cat "$(dirname "$0")/two"\' %s'},
-        {"path": str(tmp_path / "two"), "content": "2\n"},
-    ]
-    assert not run_module(config_files, {"files": files}).failed
+def test_files_are_validated_beside_each_other(write, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert not write({one: "1\n", two: "2\n"}, validate={one: 'sh -c \'cat "$(dirname "$0")/two"\' %s'}).failed
 
 
-def test_a_file_that_can_not_be_replaced_leaves_all_files(run_module, tmp_path):
-    (tmp_path / "first").write_text("old\n")
-    files = [
-        {"path": str(tmp_path / "first"), "content": "new\n"},
-        {"path": str(tmp_path / "missing" / "second"), "content": "new\n"},
-    ]
-    outcome = run_module(config_files, {"files": files})
+def test_a_file_that_can_not_be_written_leaves_all_files(write, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "missing" / "second"
+    first.write_text("old\n")
+    outcome = write({first: "new\n", second: "new\n"})
     assert outcome.failed
     assert "missing/second" in outcome.result["msg"]
-    assert (tmp_path / "first").read_text() == "old\n"
+    assert first.read_text() == "old\n"
     assert names(tmp_path) == ["first"]
 
 
-def test_a_directory_is_not_replaced(run_module, tmp_path):
-    (tmp_path / "folder").mkdir()
-    outcome = run_module(config_files, {"files": [{"path": str(tmp_path / "folder"), "content": ""}]})
+def test_a_directory_is_not_replaced(write, tmp_path):
+    outcome = write({tmp_path: ""})
     assert outcome.failed
-    assert str(tmp_path / "folder") in outcome.result["msg"]
+    assert str(tmp_path) in outcome.result["msg"]
 
 
-def test_check_mode_changes_nothing(run_module, tmp_path):
-    files = [{"path": str(tmp_path / "unit"), "content": "text\n", "validate": "no-such-command %s"}]
-    result = run_module(config_files, {"files": files}, check_mode=True, diff=True).result
-    assert (result["changed"], result["paths"]) == (True, [str(tmp_path / "unit")])
+def test_check_mode_changes_nothing(write, tmp_path):
+    unit = tmp_path / "unit"
+    result = write({unit: "text\n"}, check_mode=True, validate={unit: "no-such-command %s"}).result
+    assert (result["changed"], result["paths"]) == (True, [str(unit)])
     assert (result["diff"][0]["before"], result["diff"][0]["after"]) == ("", "text\n")
     assert names(tmp_path) == []

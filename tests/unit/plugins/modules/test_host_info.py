@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 
 import pytest
@@ -150,14 +149,11 @@ def test_contents_of_files(run_module, docker, tmp_path):
     }
 
 
-def test_owner_group_mode_and_checksum_of_files(run_module, docker, tmp_path):
+def test_checksums_of_files(run_module, docker, tmp_path):
     (tmp_path / "unit").write_text("[Unit]")
-    (tmp_path / "unit").chmod(0o640)
-    paths = [str(tmp_path / "unit"), str(tmp_path / "none")]
-    found = run_module(host_info, {"file_stats": paths}).result["file_stats"]
-    digest = hashlib.sha256(b"[Unit]").hexdigest()
-    group = (tmp_path / "unit").stat().st_gid
-    assert found == {paths[0]: {"mode": "0640", "owner": os.getuid(), "group": group, "sha256": digest}}
+    paths = [str(tmp_path / "unit"), str(tmp_path / "none"), str(tmp_path)]
+    found = run_module(host_info, {"file_checksums": paths}).result["file_checksums"]
+    assert found == {paths[0]: hashlib.sha256(b"[Unit]").hexdigest()}
 
 
 def test_python_version(run_module, docker):
