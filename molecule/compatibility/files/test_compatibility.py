@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from harness import on_host
-from plays import run_play, state, succeed
+from plays import REMOVE_ALL, run_play, state, succeed
 
 RELEASES = ("2.15", "2.16", "2.18", "2.19", "2.20", "2.21")
 SITE = "devpi.mirror.site"
-REMOVE_ALL = {"devpi_server_remove_data": True}
 FOLDER = Path(__file__).parent
 WORKSTATION = FOLDER.parents[2] / "roles" / "workstation" / "tasks" / "main.yml"
 BOBS_CONFIGURATION = "cat /home/bob/.config/pip/pip.conf"

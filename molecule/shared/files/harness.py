@@ -141,6 +141,12 @@ def cut_power() -> None:
     address.cache_clear()
 
 
+def shut_down() -> None:
+    """Stop the test host as its init system does."""
+    subprocess.run(["docker", "stop", "--time", "60", HOST], check=True, capture_output=True)
+    address.cache_clear()
+
+
 def boot() -> None:
     """Start the test host, whose init system is systemd, and return when it has booted."""
     subprocess.run(["docker", "start", HOST], check=True, capture_output=True)

@@ -329,7 +329,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_path(*self.path.strip("/").split("/"))
 
     def answer_path(self, folder: str, *parts: str) -> None:
-        if folder in ("simple", "other") and len(parts) == 1:
+        if folder == "simple" and not parts:
+            projects = {"meta": {"api-version": "1.0"}, "projects": [{"name": name} for name in RELEASES]}
+            self.answer(200, json.dumps(projects).encode(), PAGE_TYPE)
+        elif folder in ("simple", "other") and len(parts) == 1:
             self.answer_page(folder, parts[0])
         elif folder in ("files", "other-files") and len(parts) == 4:
             if parts[0] == "large":

@@ -168,7 +168,7 @@ MIRROR = {
     "image": "devpi-mirror:0f3c",
     "image_created": "2026-09-01T00:00:00Z",
     "image_age_days": 62,
-    "upstream": {"url": "https://pypi.org/simple/", "reachable": False},
+    "upstream": {"url": "https://packages.example.com/simple/", "reachable": False},
     "cache": {"files": 312, "bytes": 812_400_000},
     "limits": {"size": 20_000_000_000, "age": 0, "database": 1_000_000_000},
     "hit_rate": 0.926,
@@ -199,7 +199,7 @@ REPORT = """\
 State: degraded, up since 2026-11-02T08:00:12Z
 Versions: devpi-server 6.20.3, devpi-web 5.0
 Image: devpi-mirror:0f3c, 62 days old (2026-09-01T00:00:00Z)
-Upstream: https://pypi.org/simple/, unreachable
+Upstream: https://packages.example.com/simple/, unreachable
 Cache: 312 files, 812 MB of at most 20000 MB
 Cache hit rate since the start: 93 %
 Disk: 5000 MB free of 50000 MB
