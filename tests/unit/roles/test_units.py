@@ -171,7 +171,7 @@ def test_an_engine_that_hangs_does_not_block_a_stop(rendered, tmp_path, monkeypa
     text = (rendered / "upstart-with-test-docker" / "devpi-mirror.sh").read_text()
     assert "\nlimit=10\n" in text
     path = tmp_path / "devpi-mirror.sh"
-    path.write_text(text.replace("\nlimit=10\n", "\nlimit=0.1\n"))
+    path.write_text(text.replace("\nlimit=10\n", "\nlimit=1\n"))
     subprocess.run(["/bin/sh", str(path), "stop"], check=True, timeout=60)
     assert (tmp_path / "calls").read_text().startswith("container ls")
 
