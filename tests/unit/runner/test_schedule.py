@@ -31,14 +31,14 @@ def step(name, needs=(), lock="", seconds=1.0, code=0, script="", folder="/"):
 
 
 def test_a_step_runs_after_its_prerequisites(run):
-    report, record = run([step("scenario", needs=("host",)), step("host", needs=("engine",)), step("engine")])
-    assert [line for line in record if "starts" in line] == ["engine starts", "host starts", "scenario starts"]
+    report, record = run([step("scenario", needs=("host",)), step("host", needs=("docker",)), step("docker")])
+    assert [line for line in record if "starts" in line] == ["docker starts", "host starts", "scenario starts"]
     assert (report.passed, report.failed) == (3, 0)
 
 
 def test_a_step_whose_prerequisite_fails_does_not_run_and_counts_as_failed(run):
     report, record = run(
-        [step("engine", code=3), step("host", needs=("engine",)), step("scenario", needs=("host",)), step("lint")]
+        [step("docker", code=3), step("host", needs=("docker",)), step("scenario", needs=("host",)), step("lint")]
     )
     assert not [line for line in record if line.startswith(("host", "scenario"))]
     assert (report.passed, report.failed) == (1, 3)
