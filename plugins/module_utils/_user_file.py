@@ -11,6 +11,9 @@ NAME.devpi-mirror.json, the record of the changes. They are written before the f
 - The file has the recorded ``original`` digest: it was not changed yet, or it was just restored.
 - Otherwise its owner has edited it: the original is this file, with each applied value that it still has replaced by the
   previous one.
+
+A record in the home directory, at the path CONFIG_HOMES, names the directories of settings that have configured files. They are
+in it from before their first file is written until their last one is restored.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
 BACKUP = ".before-devpi-mirror"
 RECORD = ".devpi-mirror.json"
 TEMPORARY = ".devpi-mirror-new"
+# The record of directories, relative to the home directory.
+CONFIG_HOMES = ".local/state/devpi-mirror.json"
 _MAX_SIZE = 1 << 20
 
 
@@ -169,6 +174,59 @@ def restore(path: str, file_format: Format, check_mode: bool) -> Outcome:
 def original_text(path: str, file_format: Format) -> str | None:
     """Return the original text of a file. Raises OperationError or ParseError."""
     return _original(path, read(path), _read_record(path), file_format)
+
+
+def is_configured(path: str) -> bool:
+    """Return whether a file has a record, or can have one that is inaccessible now."""
+    try:
+        os.lstat(path + RECORD)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def read_config_homes(home: str) -> list[str]:
+    """Return the recorded directories of settings of a user. Raises OperationError if the record is invalid."""
+    return list(_read_config_homes(home)["config_homes"])
+
+
+def record_config_homes(home: str, config_homes: list[str], check_mode: bool) -> None:
+    """Replace the recorded directories, and remove an empty record. Raises OperationError if that is not possible."""
+    known = _read_config_homes(home)
+    if known["config_homes"] == config_homes:
+        return
+    path = os.path.join(home, CONFIG_HOMES)
+    _check_writable(path)
+    if check_mode:
+        return
+    if not config_homes:
+        os.unlink(path)
+        _remove_folders(known["folders"])
+        return
+    folders = _create_folders(path)
+    content = {"version": 1, "config_homes": config_homes, "folders": folders + known["folders"]}
+    try:
+        _write(path, json.dumps(content, indent=2, sort_keys=True) + "\n", 0o600)
+    except BaseException:
+        _remove_folders(folders)
+        raise
+
+
+def _read_config_homes(home: str) -> dict[str, list[str]]:
+    path = os.path.join(home, CONFIG_HOMES)
+    text = read(path)
+    if text is None:
+        return {"config_homes": [], "folders": []}
+    try:
+        found = json.loads(text)
+        names = ("config_homes", "folders")
+        if found["version"] == 1 and all(os.path.isabs(item) for name in names for item in found[name]):
+            return {name: list(found[name]) for name in names}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise OperationError(f"{path} is not a valid record: restore or remove it")
 
 
 def _original(path: str, current: str | None, record: Record | None, file_format: Format) -> str | None:
@@ -345,6 +403,11 @@ def _remove_leftovers(path: str, folders: list[str]) -> None:
     for leftover in (path + BACKUP, path + RECORD):
         if os.path.lexists(leftover):
             os.unlink(leftover)
+    _remove_folders(folders)
+
+
+def _remove_folders(folders: list[str]) -> None:
+    """Remove directories that were created, the deepest first, until one has other files."""
     for folder in folders:
         try:
             os.rmdir(folder)

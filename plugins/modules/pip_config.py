@@ -19,6 +19,8 @@ description:
   - Files are replaced atomically. The original of C(NAME), which is what it would contain without these settings, is saved
     beside it in C(NAME.before-devpi-mirror), and a record of the changes in C(NAME.devpi-mirror.json). O(state=absent) needs
     these two files, and removes them.
+  - If the files of a user are in another directory than C(~/.config), C(~/.local/state/devpi-mirror.json) names that directory
+    until they are restored, so that they are found after C(XDG_CONFIG_HOME) has changed.
   - Settings that an earlier call has applied to files of a user, and that this call does not include (a tool, a scope or a
     directory that is no longer used), are removed. See O(whole_host) for the files of the whole machine.
 extends_documentation_fragment: action_common_attributes
@@ -200,8 +202,11 @@ from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
     Outcome,
     apply,
     created_folders,
+    is_configured,
     original_text,
     read,
+    read_config_homes,
+    record_config_homes,
     restore,
 )
 
@@ -259,6 +264,17 @@ def user_places(home: str, config: str, system: str) -> list[Place]:
     ]
 
 
+def earlier_places(home: str, config_homes: list[str], system: str) -> list[Place]:
+    """Return the files that earlier calls can have configured in these directories of settings."""
+    places = [place for folder in config_homes for place in user_places(home, folder, system)]
+    # On macOS, the file of pip is here until pip has a directory of its own.
+    return [*places, Place("pip", os.path.join(home, ".config", "pip", "pip.conf"), INI)]
+
+
+def has_configured_files(home: str, config: str, system: str) -> bool:
+    return any(is_configured(place.path) for place in user_places(home, config, system))
+
+
 def with_overrides(content: str, overrides: dict[str, Any]) -> str:
     """Return the text of a pip.conf with the settings of one user. Raises ParseError."""
     changes = {
@@ -300,21 +316,29 @@ def configure_user(
     legacy = Place("pip", os.path.join(user.pw_dir, ".pip", "pip.conf"), INI)
     contents = wanted_contents(params, user.pw_name)
     pip = legacy if params["legacy"] == "use" else places[0]
-    migrates = params["legacy"] == "migrate" and "pip" in contents
+    migrates = params["legacy"] == "migrate" and "pip" in contents and not is_same_file(legacy.path, pip.path)
     wanted = {place.path: contents[place.tool] for place in [pip, *places[1:]] if place.tool in contents}
-    # The files that an earlier call with other directories or tools can have configured.
-    others = [*places, legacy, *user_places(user.pw_dir, os.path.join(user.pw_dir, ".config"), system)]
-    unwanted = {
-        place.path: place for place in others if place.path not in wanted and not (migrates and place is legacy)
-    }
+    default = os.path.join(user.pw_dir, ".config")
+    recorded = read_config_homes(user.pw_dir)
+    if wanted and config not in [default, *recorded]:
+        recorded.append(config)
+        record_config_homes(user.pw_dir, recorded, params["check_mode"])
+    others = [*places, legacy, *earlier_places(user.pw_dir, [default, *recorded], system)]
+    locations = {location(path) for path in [*wanted, *([legacy.path] if migrates else [])]}
+    unwanted = {place.path: place for place in others if location(place.path) not in locations}
+    # If two files are links to the same one, only its first backup is the original.
+    targets = {os.path.realpath(path) for path in wanted}
+    linked = [path for path in unwanted if os.path.realpath(path) in targets]
+    restored = restore_files([unwanted.pop(path) for path in linked], params)
     results: list[dict[str, Any]] = []
     for place in [pip, *places[1:]]:
         if place.path in wanted:
             folders = created_folders(other.path for other in others)
             migrated = legacy if place is pip else None
             results += apply_to_file(place, wanted[place.path], params, folders, migrated, migrates)
-    for place in unwanted.values():
-        results += restore_file(place, params)
+    results += restored + restore_files(list(unwanted.values()), params)
+    configured = [folder for folder in recorded if has_configured_files(user.pw_dir, folder, system)]
+    record_config_homes(user.pw_dir, configured, params["check_mode"])
     if "pip" in contents:
         precedence = {places[0].path: "it takes precedence in pip 6 and later", legacy.path: OURS_PRECEDES}
         other_files = {path: text for path, text in precedence.items() if not is_same_file(path, pip.path)}
@@ -326,6 +350,12 @@ def configure_user(
         if message:
             results.append(dict(Outcome(pip.path, "unchanged", message=message).as_dict(), tool="pip"))
     return results
+
+
+def location(path: str) -> str:
+    """Return a path without links to directories. A link to the file itself has a backup of its own."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def is_same_file(path: str, other: str) -> bool:
@@ -374,6 +404,10 @@ def restore_file(place: Place, params: dict[str, Any]) -> list[dict[str, Any]]:
     """Restore the original of one file, and return the results, none if it was not configured."""
     results = results_of(place, lambda: [restore(place.path, place.file_format, params["check_mode"])])
     return [result for result in results if result["action"] != "unchanged"]
+
+
+def restore_files(places: list[Place], params: dict[str, Any]) -> list[dict[str, Any]]:
+    return [result for place in places for result in restore_file(place, params)]
 
 
 def results_of(place: Place, work: Callable[[], list[Outcome]]) -> list[dict[str, Any]]:

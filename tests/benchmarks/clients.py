@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from runner.engine import engine_left_as_found
+from runner.docker_daemon import docker_daemon_left_as_found
 from runner.environment import CACHE, TREE, environment, lay_out
 from runner.prerequisites import build_test_hosts
 
@@ -74,7 +74,7 @@ def main() -> None:
     env = environment()
     # The usual ways are as fast as they can be.
     env.update(ANSIBLE_PIPELINING="true", ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3")
-    with engine_left_as_found():
+    with docker_daemon_left_as_found():
         build_test_hosts("bare:bookworm")
         docker("run", "--detach", "--rm", "--network", "none", "--name", HOST, IMAGE, "sleep", "infinity")
         try:

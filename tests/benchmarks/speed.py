@@ -29,7 +29,7 @@ import recording
 import resolving
 import servers
 from pygal.style import LightGreenStyle  # type: ignore[import-not-found]
-from runner.engine import engine_left_as_found
+from runner.docker_daemon import docker_daemon_left_as_found
 from runner.environment import BIN as TEST_BIN
 from runner.environment import CACHE, ROOT, TREE, environment, lay_out
 from runner.prerequisites import build_test_hosts
@@ -447,7 +447,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     results = FOLDER / "speed.json"
     found = json.loads(results.read_text()) if results.exists() else {}
-    with engine_left_as_found(), ExitStack() as stack:
+    with docker_daemon_left_as_found(), ExitStack() as stack:
         build_test_hosts("bare:bookworm", "bench:bookworm")
         recording.record(RECORDING, PYTHON)
         # "Loaded image: NAME". The engine can have images of other releases too.

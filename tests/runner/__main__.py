@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .catalog import scenarios
-from .engine import engine_left_as_found
+from .docker_daemon import docker_daemon_left_as_found
 from .environment import CACHE, LOGS, environment, lay_out
 from .report import Report
 from .schedule import Schedule
@@ -73,7 +73,7 @@ def run(options: Options, jobs: int) -> Report:
             report.skip(
                 f"unit: modules on Python {version}", "it is not installed on this machine; pyenv can install it"
             )
-    with engine_left_as_found(keep=options.keep):
+    with docker_daemon_left_as_found(keep=options.keep):
         schedule.run(jobs)
     report.print_summary(time.monotonic() - started, LOGS)
     return report

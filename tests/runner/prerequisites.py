@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prerequisites of the scenarios: an engine, archives of the mirror's images, and the images of the test hosts."""
+"""Prerequisites of the scenarios: a Docker daemon, archives of the mirror's images, and the images of the test hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from .environment import CACHE, environment
 from .step import Step
 
-ENGINE = "engine"
+DOCKER_DAEMON = "Docker daemon"
 IMAGE = "image of the mirror"
 IMAGE_7 = "image of the mirror, devpi 7"
 # The role prunes dangling images, which a concurrent build would need.
@@ -22,7 +22,7 @@ def test_host(image: str) -> str:
 
 
 def prerequisite_steps(test_images: list[str], with_image_7: bool = False) -> list[Step]:
-    """Return the steps that provide the engine, the mirror's images, and those of the test hosts."""
+    """Return the steps that provide a Docker daemon, the mirror's images, and those of the test hosts."""
 
     def play(name: str, playbook: str, needs: tuple[str, ...], seconds: float, **variables: str) -> Step:
         command = ["ansible-playbook", f"tests/prerequisites/{playbook}.yml", "--extra-vars", json.dumps(variables)]
@@ -31,7 +31,7 @@ def prerequisite_steps(test_images: list[str], with_image_7: bool = False) -> li
     def image(name: str, release: str, file: str, needs: str) -> Step:
         return play(name, "mirror_image", (needs,), 50, devpi_server_release=release, file=str(CACHE / file))
 
-    steps = [play(ENGINE, "engine", (), 40), image(IMAGE, "6", "devpi.tar", ENGINE)]
+    steps = [play(DOCKER_DAEMON, "docker_daemon", (), 40), image(IMAGE, "6", "devpi.tar", DOCKER_DAEMON)]
     if with_image_7:
         steps.append(image(IMAGE_7, "7", "devpi-7.tar", IMAGE))
     for test_image in sorted(set(test_images)):

@@ -75,3 +75,9 @@ class TestMigratedLegacyFile:
         lines = read_lines("/home/legacy/.config/pip/pip.conf")
         assert "timeout = 9" in lines
         assert f"index-url = {INDEX}" in lines
+
+
+class TestChangedConfigHome:
+    def test_files_in_the_previous_directory_are_removed(self) -> None:
+        assert exists("/home/xdg/.other/pip/pip.conf")
+        assert not exists("/home/xdg/.settings")

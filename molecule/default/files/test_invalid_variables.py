@@ -90,6 +90,10 @@ CASES = {
     "archive-without-image": Case(
         {"devpi_server_image_archive": "/etc/hostname"}, ["/etc/hostname contains no image, and not devpi-mirror:"]
     ),
+    "backup-folder-in-home": Case(
+        {"devpi_server_backup_folder": "~/backups"},
+        ["devpi_server_backup_folder is '~/backups'", "the absolute path of a folder"],
+    ),
     "refresh-no-tag": Case(
         {"devpi_server_image_refresh": "2026/11"}, ["devpi_server_image_refresh is '2026/11'", "such as 2026-11"]
     ),

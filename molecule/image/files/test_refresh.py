@@ -52,6 +52,24 @@ while not os.path.exists("/run/probe-stop"):
     time.sleep(0.02)
 print(longest)
 """
+# The password of an index. Proxies are arguments of the build, as the index is.
+PASSWORD = "s3cret"
+INDEX = f"https://ada:{PASSWORD}@packages.example.com/simple/"
+# Prints the command lines of builds, and those with the password, of all processes until it is stopped.
+SAMPLE = f"""
+import json, os, pathlib, time
+found = set()
+while not os.path.exists("/run/sample-stop"):
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if path.parent.name != str(os.getpid()) and ("--build-arg" in line or "{PASSWORD}" in line):
+            found.add(line)
+    time.sleep(0.02)
+print(json.dumps(sorted(found)))
+"""
 
 
 def play(refresh: str, *options: str, playbook: str = "devpi.mirror.site") -> str:
@@ -70,6 +88,19 @@ def probing() -> Iterator[None]:
         finally:
             on_host("touch /run/probe-stop")
             print(f"Cached pages were unavailable for {float(probe.communicate()[0]):.2f} s", flush=True)
+
+
+@contextmanager
+def sampling() -> Iterator[list[str]]:
+    """Collect the command lines of builds, and those with the password. The list is complete at the end."""
+    lines: list[str] = []
+    on_host("rm -f /run/sample-stop")
+    with subprocess.Popen([*ON_HOST, "python3", "-c", SAMPLE], stdout=subprocess.PIPE, text=True) as sample:
+        try:
+            yield lines
+        finally:
+            on_host("touch /run/sample-stop")
+            lines += json.loads(sample.communicate()[0])
 
 
 def test_check_mode_reports_a_rebuild() -> None:
@@ -103,16 +134,19 @@ def test_doctor_reports_the_age() -> None:
     assert ", 0 days old (" in play("2026-10", playbook="devpi.mirror.doctor")
 
 
-def test_a_rebuild_that_fails_leaves_the_mirror_running() -> None:
+def test_a_rebuild_that_fails_leaves_the_mirror_running_and_shows_no_password() -> None:
     before = on_host(RUNNING), on_host(IMAGES)
     on_host(OFFLINE.format("--insert"))
     started = time.monotonic()
     try:
-        with probing():
-            output = play("2026-11")
+        with probing(), sampling() as lines:
+            output = play("2026-11", "--extra-vars", json.dumps({"devpi_server_build_index_url": INDEX}))
     finally:
         on_host(OFFLINE.format("--delete"))
     print(f"The play took {time.monotonic() - started:.0f} s offline", flush=True)
     assert "WARNING: Could not build the image" in output
     assert f"The mirror runs the image {before[0].split()[1]}" in output
     assert (on_host(RUNNING), on_host(IMAGES)) == before
+    assert [line for line in lines if " build " in line and "--build-arg=PIP_INDEX_URL" in line]
+    assert PASSWORD not in output
+    assert [line for line in lines if PASSWORD in line] == []

@@ -453,8 +453,7 @@ def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, 
         ({}, "has a link that is no URL"),
     ],
 )
-def test_a_link_that_is_no_url_is_reported(mirror, monkeypatch, capsys, hashes, reason):
-    monkeypatch.setattr(config, "BYTE_TIMEOUT", 1)
+def test_a_link_that_is_no_url_is_reported(mirror, capsys, hashes, reason):
     download = mirror.start(Source(link_to("http://user:secret@upstream:port/a.whl"), None, hashes))
     with pytest.raises(UpstreamError, match=reason):
         download.await_end()

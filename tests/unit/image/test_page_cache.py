@@ -265,10 +265,10 @@ def test_a_page_that_another_request_has_stored_is_revalidated(mirror):
 
 
 def test_a_client_that_waits_too_long_gets_the_stale_page(mirror, monkeypatch):
-    for name in ("PAGE_TIMEOUT", "REVALIDATION_TIMEOUT"):
-        monkeypatch.setattr(config, name, 0.05)
     is_released = threading.Event()
     mirror.cache.get("alpha")
+    for name in ("PAGE_TIMEOUT", "REVALIDATION_TIMEOUT"):
+        monkeypatch.setattr(config, name, 0)
     answer = mirror.server.answer
     mirror.server.answer = lambda handler: (is_released.wait(30), answer(handler))
     mirror.now += FRESHNESS

@@ -245,14 +245,15 @@ def test_connections_are_reused(client, monkeypatch, direct, proxy, no_proxy):
 
 @pytest.mark.parametrize("no_proxy", ["", "127.0.0.0/8"])
 def test_connections_are_limited(client, monkeypatch, no_proxy):
-    monkeypatch.setattr(upstream.config, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(upstream.config, "CONNECTIONS", 1)
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server:
         monkeypatch.setenv("http_proxy", address(server))
         monkeypatch.setenv("no_proxy", no_proxy)
         own = client(server.url)
-        with own.stream(server.url), pytest.raises(UpstreamError, match="all connections to the upstream"):
-            own.get(server.url)
+        with own.stream(server.url):
+            own.client.timeout = httpx.Timeout(0.01)
+            with pytest.raises(UpstreamError, match="all connections to the upstream"):
+                own.get(server.url)
 
 
 @pytest.mark.parametrize("password", ["s3cret", "s3@cret"])

@@ -71,8 +71,7 @@ def test_connections_are_reused(client):
         assert len(server.connections) == 1
 
 
-def test_pages_do_not_wait_for_files(client, monkeypatch):
-    monkeypatch.setattr(upstream.config, "READ_TIMEOUT", 1)
+def test_pages_do_not_wait_for_files(client):
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server, ExitStack() as files:
         own = client(server)
         for _file in range(upstream.config.FILE_CONNECTIONS):
@@ -81,12 +80,13 @@ def test_pages_do_not_wait_for_files(client, monkeypatch):
 
 
 def test_more_requests_than_connections_are_no_outage(client, monkeypatch):
-    monkeypatch.setattr(upstream.config, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(upstream.config, "CONNECTIONS", 1)
     with serving(lambda handler: handler.send(200, b"x" * 10_000_000)) as server:
         own = client(server)
-        with own.stream(server.url), pytest.raises(UpstreamError, match="all connections to the upstream") as caught:
-            own.get(server.url)
+        with own.stream(server.url):
+            own.client.timeout = httpx.Timeout(0.01)
+            with pytest.raises(UpstreamError, match="all connections to the upstream") as caught:
+                own.get(server.url)
     assert (caught.value.status, caught.value.is_outage) == (503, False)
 
 

@@ -113,6 +113,46 @@ def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_p
     assert report["stats"]["root"]["changed"] == 0
 
 
+def test_paths_on_the_controller_can_begin_with_a_tilde(inventory, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    for name, text in (("devpi.tar", ""), ("backup.tar", ""), ("requirements.txt", "numpy\n")):
+        (home / name).write_text(text)
+    monkeypatch.setenv("HOME", str(home))
+    role = ROLES / "devpi_server"
+    variables = {
+        "devpi_server_image_archive": "~/devpi.tar",
+        "devpi_server_restore_file": "~/backup.tar",
+        "devpi_server_restore_from": "controller",
+        "devpi_server_prewarm": ["attrs", "-r ~/requirements.txt"],
+    }
+    conditions = [
+        "__devpi_server_image_archive is file",
+        "__devpi_server_restore_source is file",
+        "__devpi_server_prewarm_files | reject('file') | length == 0",
+        "__devpi_server_prewarm_lines == ['attrs', 'numpy']",
+    ]
+    play = {
+        "hosts": "root",
+        "gather_facts": False,
+        "vars_files": [str(role / "defaults" / "main.yml"), *map(str, (role / "vars" / "main").glob("*.yml"))],
+        "tasks": [{"ansible.builtin.assert": {"that": conditions}, "vars": variables}],
+    }
+    assert last_errors(run(write_json(tmp_path / "play.json", [play]), inventory)) == {}
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "variable"),
+    [("archive", "devpi_server_image_archive"), ("restore", "devpi_server_restore_file")],
+)
+def test_paths_on_the_host_that_begin_with_a_tilde_are_rejected(inventory, tmp_path, entry_point, variable):
+    include = {"ansible.builtin.include_role": {"name": "devpi.mirror.devpi_server", "tasks_from": entry_point}}
+    play = {"hosts": "root", "gather_facts": False, "vars": {variable: "~/file.tar"}, "tasks": [include]}
+    report = run(write_json(tmp_path / "play.json", [play]), inventory)
+    assert f"{variable} is '~/file.tar'" in last_errors(report)["root"]
+    assert "Nothing was changed" in last_errors(report)["root"]
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     """Return the variables of the roles on a host that nothing is known about, and on one with several mirrors."""

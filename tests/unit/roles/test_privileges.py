@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,53 @@ def test_tasks_that_write_a_file_set_owner_group_and_mode() -> None:
         if options is not None and not {"owner", "group", "mode"} <= set(options)
     ]
     assert wrong == []
+
+
+def controller_tasks() -> Iterator[dict[str, Any]]:
+    """Yield the tasks of the roles that write on the controller."""
+    for path in sorted(ROOT.glob("roles/*/tasks/**/*.yml")):
+        for task in tasks(yaml.safe_load(path.read_text()) or []):
+            if "delegate_to" in task or "ansible.builtin.fetch" in task:
+                yield task
+
+
+def test_module_defaults_of_the_play_do_not_apply_on_the_controller(tmp_path: Path) -> None:
+    """The role's own tasks run here with defaults that would change their result, in a play without the tasks on the host."""
+    backup = tmp_path / "devpi.tar"
+    backup.write_text("backup")
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "module_defaults": {
+            "ansible.builtin.file": {"owner": "12345", "group": "12345", "attributes": "none", "access_time": "none"},
+            "ansible.builtin.fetch": {"validate_checksum": "none"},
+        },
+        "vars": {
+            "ansible_python_interpreter": sys.executable,
+            "devpi_server_name": "devpi",
+            "__devpi_server_to_controller": True,
+            # The tasks are sorted by their file, and the removal of old backups is the first one.
+            "__devpi_server_backup_count": 0,
+            "__devpi_server_backup_name": "devpi-20261101T030000Z.tar",
+            "__devpi_server_backup_part": str(backup),
+            "__devpi_server_backup_target": str(tmp_path / "backups" / "host"),
+        },
+        "tasks": list(controller_tasks()),
+    }
+    playbook = tmp_path / "play.json"
+    playbook.write_text(json.dumps([play]))
+    (tmp_path / "backups" / "host").mkdir(parents=True)
+    outdated = tmp_path / "backups" / "host" / "devpi-20261031T030000Z.tar"
+    outdated.write_text("outdated")
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--connection", "local", str(playbook)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = [outdated.parent, outdated.with_name("devpi-20261101T030000Z.tar")]
+    assert [(oct(path.stat().st_mode)[-3:], path.stat().st_uid) for path in written] == [
+        ("700", os.geteuid()),
+        ("600", os.geteuid()),
+    ]
+    assert not outdated.exists()
 
 
 @pytest.fixture(scope="module")

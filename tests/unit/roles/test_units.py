@@ -150,7 +150,7 @@ def wait_for(condition, limit=30.0):
         time.sleep(0.02)
 
 
-def test_it_waits_for_the_engine_and_for_the_image_and_reports_each_once(script, tmp_path):
+def test_it_waits_for_the_docker_daemon_and_for_the_image_and_reports_each_once(script, tmp_path):
     log = tmp_path / "log"
     with script() as process:
         wait_for(lambda: "Waiting for the Docker daemon" in log.read_text())
@@ -166,13 +166,13 @@ def test_it_waits_for_the_engine_and_for_the_image_and_reports_each_once(script,
     assert calls[-1].endswith(" devpi-mirror:0123456789abcdef")
 
 
-def test_an_engine_that_hangs_does_not_block_a_stop(rendered, tmp_path, monkeypatch):
+def test_a_docker_daemon_that_hangs_does_not_block_a_stop(rendered, tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
     (tmp_path / "hang").touch()
     text = (rendered / "upstart-with-test-docker" / "devpi-mirror.sh").read_text()
     assert "\nlimit=10\n" in text
     path = tmp_path / "devpi-mirror.sh"
-    path.write_text(text.replace("\nlimit=10\n", "\nlimit=0.1\n"))
+    path.write_text(text.replace("\nlimit=10\n", "\nlimit=1\n"))
     subprocess.run(["/bin/sh", str(path), "stop"], check=True, timeout=60)
     assert (tmp_path / "calls").read_text().startswith("container ls")
 

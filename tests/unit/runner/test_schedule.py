@@ -31,14 +31,14 @@ def step(name, needs=(), lock="", seconds=1.0, code=0, script="", folder="/"):
 
 
 def test_a_step_runs_after_its_prerequisites(run):
-    report, record = run([step("scenario", needs=("host",)), step("host", needs=("engine",)), step("engine")])
-    assert [line for line in record if "starts" in line] == ["engine starts", "host starts", "scenario starts"]
+    report, record = run([step("scenario", needs=("host",)), step("host", needs=("docker",)), step("docker")])
+    assert [line for line in record if "starts" in line] == ["docker starts", "host starts", "scenario starts"]
     assert (report.passed, report.failed) == (3, 0)
 
 
 def test_a_step_whose_prerequisite_fails_does_not_run_and_counts_as_failed(run):
     report, record = run(
-        [step("engine", code=3), step("host", needs=("engine",)), step("scenario", needs=("host",)), step("lint")]
+        [step("docker", code=3), step("host", needs=("docker",)), step("scenario", needs=("host",)), step("lint")]
     )
     assert not [line for line in record if line.startswith(("host", "scenario"))]
     assert (report.passed, report.failed) == (1, 3)
@@ -80,4 +80,5 @@ def test_two_steps_with_the_same_name_are_rejected(run):
 def test_a_step_that_hangs_is_terminated(run, monkeypatch):
     monkeypatch.setattr("runner.schedule.STEP_LIMIT", 0.5)
     report, record = run([step("hangs", script="sleep 600;")])
-    assert (report.failed, record) == (1, ["hangs starts"])
+    assert report.failed == 1
+    assert "hangs ends" not in record

@@ -192,6 +192,125 @@ def test_user_with_xdg_config_home(run_module, accounts, tmp_path):
     assert not listed.exists()
 
 
+RECORD = "ada/.local/state/devpi-mirror.json"
+
+
+@pytest.mark.parametrize("theirs", [None, THEIRS])
+def test_files_are_found_after_xdg_config_home_has_changed(run_module, accounts, tmp_path, theirs):
+    accounts("ada")
+    first, second = (tmp_path / "ada" / name / "pip/pip.conf" for name in (".first", ".second"))
+    if theirs:
+        write(first, theirs)
+    for folder in (".first", ".second"):
+        write(tmp_path / "ada/.profile", f"export XDG_CONFIG_HOME=$HOME/{folder}\n")
+        run_all(run_module)
+    assert (first.read_text() if theirs else first.exists()) == (theirs or False)
+    assert second.read_text() == CONTENT
+    assert not run_all(run_module).result["changed"]
+    assert (tmp_path / RECORD).stat().st_mode & 0o777 == 0o600
+    # The next change is noticed by the removal only.
+    (tmp_path / "ada/.profile").unlink()
+    assert actions(run_all(run_module, state="absent").result) == [("ada", "pip", "removed")]
+    assert sorted(path.name for path in (tmp_path / "ada").iterdir()) == ([".first"] if theirs else [])
+    assert [path.name for path in (tmp_path / "ada").rglob("*") if path.is_file()] == (["pip.conf"] if theirs else [])
+
+
+def test_check_mode_records_no_directory(run_module, accounts, tmp_path):
+    accounts("ada")
+    homes = {"ada": str(tmp_path / "ada/conf")}
+    assert actions(run_all(run_module, config_homes=homes, check_mode=True).result) == [("ada", "pip", "created")]
+    assert list((tmp_path / "ada").iterdir()) == []
+    run_all(run_module, config_homes=homes)
+    record = (tmp_path / RECORD).read_text()
+    result = run_all(run_module, config_homes={"ada": str(tmp_path / "ada/other")}, check_mode=True).result
+    assert actions(result) == [("ada", "pip", "created"), ("ada", "pip", "removed")]
+    assert (tmp_path / RECORD).read_text() == record
+
+
+def test_directory_is_recorded_until_its_files_are_restored(run_module, accounts, tmp_path):
+    accounts("ada")
+    file = tmp_path / "ada/conf/pip/pip.conf"
+    run_all(run_module, config_homes={"ada": str(tmp_path / "ada/conf")})
+    write(file, "[broken\n")
+    assert actions(run_all(run_module, state="absent", errors="warn").result) == [("ada", "pip", "failed")]
+    assert file.read_text() == "[broken\n"
+    write(file, CONTENT)
+    assert actions(run_all(run_module, state="absent").result) == [("ada", "pip", "removed")]
+    assert list((tmp_path / "ada").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "{}", '{"version": 1, "config_homes": ["x"], "folders": []}', "[" * 100_000]
+)
+def test_invalid_record_of_directories(run_module, accounts, tmp_path, record):
+    file = accounts("ada")
+    write(tmp_path / RECORD, record)
+    ended = run_all(run_module)
+    assert ended.failed
+    assert f"ada: {tmp_path / RECORD} is not a valid record: restore or remove it" in ended.result["msg"]
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("links", [{".config": ".settings"}, {".settings": ".config"}])
+def test_linked_directories_of_settings(run_module, accounts, tmp_path, links):
+    accounts("ada")
+    for name, target in links.items():
+        (tmp_path / "ada" / target).mkdir()
+        (tmp_path / "ada" / name).symlink_to(target)
+    write(tmp_path / "ada/.profile", "export XDG_CONFIG_HOME=$HOME/.settings\n")
+    assert actions(run_all(run_module).result) == [("ada", "pip", "created")]
+    assert (tmp_path / "ada/.settings/pip/pip.conf").read_text() == CONTENT
+    assert not run_all(run_module).result["changed"]
+    assert actions(run_all(run_module, state="absent").result) == [("ada", "pip", "removed")]
+    assert sorted(path.name for path in (tmp_path / "ada").rglob("*")) == [".config", ".profile", ".settings"]
+
+
+def test_original_of_a_file_with_two_links_is_restored(run_module, accounts, tmp_path):
+    accounts("ada")
+    dotfile = tmp_path / "ada/dotfiles/pip.conf"
+    write(dotfile, THEIRS)
+    for folder in (".first", ".second"):
+        (tmp_path / "ada" / folder / "pip").mkdir(parents=True)
+        (tmp_path / "ada" / folder / "pip/pip.conf").symlink_to(dotfile)
+    run_all(run_module, config_homes={"ada": str(tmp_path / "ada/.first")})
+    other = CONTENT.replace("localhost", "127.0.0.1")
+    arguments = {"contents": {"pip": other}, "config_homes": {"ada": str(tmp_path / "ada/.second")}}
+    run_all(run_module, **arguments)
+    assert "127.0.0.1" in dotfile.read_text()
+    assert not run_all(run_module, **arguments).result["changed"]
+    run_all(run_module, state="absent")
+    assert dotfile.read_text() == THEIRS
+    assert len([path for path in (tmp_path / "ada").rglob("*") if path.is_file()]) == 3
+
+
+@pytest.mark.parametrize("link", [".pip", ".pip/pip.conf"])
+def test_legacy_file_that_is_a_link_to_the_current_one_is_not_migrated(run_module, accounts, tmp_path, link):
+    file = accounts("ada")
+    write(file, THEIRS)
+    path = tmp_path / "ada" / link
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(file if link.endswith("conf") else file.parent)
+    assert actions(run_all(run_module, legacy="migrate").result) == [("ada", "pip", "updated")]
+    assert INDEX in file.read_text()
+    assert not run_all(run_module, legacy="migrate").result["changed"]
+    run_all(run_module, state="absent")
+    assert file.read_text() == THEIRS
+    assert path.is_symlink()
+
+
+def test_pip_gets_a_directory_of_its_own_on_macos(run_module, accounts, tmp_path, monkeypatch):
+    file = accounts("ada")
+    monkeypatch.setattr(pip_config.platform, "system", lambda: "Darwin")
+    run_all(run_module)
+    support = tmp_path / "ada/Library/Application Support/pip/pip.conf"
+    support.parent.mkdir(parents=True)
+    result = run_all(run_module).result
+    assert [(one["path"], one["action"]) for one in result["users"]] == [
+        (str(support), "created"),
+        (str(file), "removed"),
+    ]
+
+
 def test_legacy_file_that_contradicts_is_reported(run_module, accounts, tmp_path):
     accounts("ada")
     legacy = tmp_path / "ada/.pip/pip.conf"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Docker engine of the machine that runs the tests."""
+"""The Docker daemon of the machine that runs the tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 STOP_SECONDS = 60
 
 
-def engine_pid() -> int | None:
-    """Return the process ID of this machine's Docker engine, None if it does not run."""
+def docker_daemon_pid() -> int | None:
+    """Return the process ID of this machine's Docker daemon, None if it does not run."""
     try:
         pid = int(Path("/run/docker.pid").read_text())
         # After a power cut, the file can contain the ID of another program's process.
@@ -23,25 +23,25 @@ def engine_pid() -> int | None:
         return None
 
 
-def stop_engine() -> None:
-    """Stop the engine and wait until it has ended. Raises TimeoutError if it does not end."""
-    pid = engine_pid()
+def stop_docker_daemon() -> None:
+    """Stop the daemon and wait until it has ended. Raises TimeoutError if it does not end."""
+    pid = docker_daemon_pid()
     if pid is None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while engine_pid() == pid:
+    while docker_daemon_pid() == pid:
         if time.monotonic() > deadline:
             raise TimeoutError(f"dockerd (process {pid}) does not stop")
         time.sleep(0.1)
 
 
 @contextmanager
-def engine_left_as_found(keep: bool = False) -> Iterator[None]:
-    """Afterwards stop an engine that did not run before, unless ``keep`` is true."""
-    was_running = engine_pid() is not None
+def docker_daemon_left_as_found(keep: bool = False) -> Iterator[None]:
+    """Afterwards stop a daemon that did not run before, unless ``keep`` is true."""
+    was_running = docker_daemon_pid() is not None
     try:
         yield
     finally:
         if not was_running and not keep:
-            stop_engine()
+            stop_docker_daemon()
