@@ -6,6 +6,7 @@ Each test relies on those before it.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
