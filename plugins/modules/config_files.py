@@ -21,6 +21,7 @@ options:
   contents:
     description:
       - The texts of the files, by absolute path, in the order in which they are written. Their directories must exist.
+      - The text of a file that not all users can read is neither logged nor printed.
     type: dict
     required: true
   modes:
@@ -68,6 +69,7 @@ paths:
 import contextlib
 import os
 import shlex
+import shutil
 import stat
 import tempfile
 from typing import Any, NamedTuple
@@ -77,6 +79,15 @@ from ansible.module_utils.basic import AnsibleModule
 OWNER = 0
 # Its name differs between Linux and macOS.
 GROUP = 0
+HIDDEN = "(not shown, as not all users can read this file)\n"
+
+
+class OptionError(Exception):
+    """An option is invalid. The message names it and a valid value."""
+
+
+class WriteError(Exception):
+    """A file can't be written, and no file has changed. The message names the file and the cause."""
 
 
 class File(NamedTuple):
@@ -87,25 +98,72 @@ class File(NamedTuple):
     group: int
     mode: int
 
+    def is_private(self) -> bool:
+        return not self.mode & stat.S_IROTH
+
+    def text(self) -> str:
+        return (self.content or b"").decode("utf-8", "replace")
+
     def attributes(self) -> str:
         return "" if self.content is None else f"owner {self.owner}, group {self.group}, mode {self.mode:04o}\n"
 
 
+def wanted_files(params: dict[str, Any]) -> dict[str, File]:
+    """Return the files to write, by path. Raises OptionError."""
+    contents, modes, commands = params["contents"], params["modes"], params["validate"]
+    for option in ("modes", "validate"):
+        for path in set(params[option]) - set(contents):
+            raise OptionError(
+                f"{option} has the path {path}, which contents does not have: add the file, or remove the path"
+            )
+    for path, command in commands.items():
+        if not isinstance(command, str) or "%s" not in command:
+            raise OptionError(
+                f"validate has {command!r} for {path}: set it to a command that contains %s, such as sh -n %s"
+            )
+    files = {}
+    for path, text in contents.items():
+        if not os.path.isabs(path) or os.path.normpath(path) != path:
+            raise OptionError(f"contents has the path {path}: set it to an absolute path, such as /etc/example.conf")
+        if not isinstance(text, str):
+            raise OptionError(f"contents has {text!r} for {path}: set it to a text")
+        files[path] = File(
+            text.encode("utf-8", "surrogateescape"), OWNER, GROUP, file_mode(path, modes.get(path, "0644"))
+        )
+    return files
+
+
+def file_mode(path: str, mode: str | int) -> int:
+    """Return a mode as a number. Raises OptionError."""
+    try:
+        # In YAML, an octal number without quotes is an integer.
+        number = mode if isinstance(mode, int) else int(mode, 8)
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number <= 0o777:
+        raise OptionError(f"modes has {mode!r} for {path}: set it to an octal number in quotes, such as '0644'")
+    return number
+
+
 def read(path: str) -> File:
-    """Return a file as it is. Raises OSError if it can't be read."""
+    """Return a file as it is. Raises WriteError if it can't be read."""
     try:
         with open(path, "rb") as stream:
             status = os.fstat(stream.fileno())
             return File(stream.read(), status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
     except FileNotFoundError:
         return File(None, 0, 0, 0)
+    except OSError as exc:
+        raise WriteError(f"{path} can't be read: {exc.strerror}. No file was changed.") from exc
 
 
 def differences(path: str, before: File, after: File) -> list[dict[str, str]]:
     """Return what Ansible prints with ``--diff``."""
-    texts = [(file.content or b"").decode("utf-8", "replace") for file in (before, after)]
     found = []
     if before.content != after.content:
+        texts = (before.text(), after.text())
+        if after.is_private() or (before.content is not None and before.is_private()):
+            texts = ("" if before.content is None else HIDDEN, HIDDEN + "changed\n")
         found.append({"before_header": path, "after_header": path, "before": texts[0], "after": texts[1]})
     if before.content is not None and before[1:] != after[1:]:
         header = f"{path} (attributes)"
@@ -120,6 +178,11 @@ def differences(path: str, before: File, after: File) -> list[dict[str, str]]:
     return found
 
 
+def temporary(path: str) -> str:
+    """Return the path of a file before it replaces ``path``. Programs that read all files of a directory ignore its name."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.devpi-mirror~")
+
+
 def write_new(path: str, file: File) -> None:
     """Create a file that does not exist, with its attributes. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -131,59 +194,83 @@ def write_new(path: str, file: File) -> None:
         os.fsync(descriptor)
 
 
-def validate(module: AnsibleModule, wanted: dict[str, File], commands: dict[str, str]) -> None:
-    """Run the commands on copies of the files. Fails the module if one of them fails."""
+def validate(module: AnsibleModule, files: dict[str, File], commands: dict[str, str]) -> None:
+    """Run the commands on copies of the files. Raises WriteError if one of them fails."""
+    if not commands:
+        return
     folder = tempfile.mkdtemp(dir=module.tmpdir)
-    copies = {path: os.path.join(folder, path.lstrip("/")) for path in wanted}
-    for path, copy in copies.items():
-        os.makedirs(os.path.dirname(copy), exist_ok=True)
-        write_new(copy, wanted[path])
-    for path, command in commands.items():
-        code, output, errors = module.run_command([word.replace("%s", copies[path]) for word in shlex.split(command)])
-        if code:
-            reason = (errors or output).replace(folder, "").strip()
-            module.fail_json(msg=f"{path} would be invalid, so no file was changed: {reason}")
-
-
-def replace(module: AnsibleModule, files: dict[str, File]) -> None:
-    """Replace files. Raises OSError, before the first one is replaced if one of them can't be written."""
-    new_paths = {path: f"{path}.devpi-mirror-new" for path in files}
     try:
-        for path, new in new_paths.items():
-            with contextlib.suppress(FileNotFoundError):
-                # From a crash.
-                os.unlink(new)
-            write_new(new, files[path])
-            if module.selinux_enabled():
-                module.set_context_if_different(new, module.selinux_default_context(path), False)
-        for path, new in new_paths.items():
-            os.replace(new, path)
+        copies = {path: folder + path for path in files}
+        for path, copy in copies.items():
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            write_new(copy, files[path])
+        for path, command in commands.items():
+            words = [word.replace("%s", copies[path]) for word in shlex.split(command)]
+            if shutil.which(words[0]) is None:
+                raise WriteError(
+                    f"{path} can't be validated, as this host has no command {words[0]}. No file was changed."
+                )
+            code, output, errors = module.run_command(words)
+            if code:
+                cause = (errors or output).replace(folder, "").strip()
+                raise WriteError(f"{path} would be invalid, so no file was changed: {cause}")
     finally:
-        for new in new_paths.values():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
+        shutil.rmtree(folder)
+
+
+def replace(module: AnsibleModule, path: str, file: File) -> None:
+    """Replace a file atomically. Raises WriteError, and then it has not changed."""
+    new = temporary(path)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            # From a crash.
+            os.unlink(new)
+        write_new(new, file)
+        if module.selinux_enabled():
+            module.set_context_if_different(new, module.selinux_default_context(path), False)
+        os.replace(new, path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise WriteError(f"{path} can't be written: {exc.strerror}. No file was changed.") from exc
+
+
+def replace_all(module: AnsibleModule, files: dict[str, File], found: dict[str, File]) -> None:
+    """Replace files. Raises WriteError, after it has restored those that were already replaced."""
+    replaced = []
+    try:
+        for path, file in files.items():
+            replace(module, path, file)
+            replaced.append(path)
+    except WriteError:
+        for path in replaced:
+            if found[path].content is None:
+                os.unlink(path)
+            else:
+                replace(module, path, found[path])
+        raise
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    """Write the files, and return the result of the module. Raises OSError."""
-    params = module.params
-    wanted = {
-        path: File(text.encode(), OWNER, GROUP, int(str(params["modes"].get(path, "0644")), 8))
-        for path, text in params["contents"].items()
-    }
+    """Write the files, and return the result of the module. Raises OptionError or WriteError."""
+    wanted = wanted_files(module.params)
+    # All texts are protected while the module starts. Those of files that all users can read are not secret.
+    module.no_log_values = {file.text() for file in wanted.values() if file.is_private() and file.content}
     found = {path: read(path) for path in wanted}
     changed = {path: file for path, file in wanted.items() if found[path] != file}
     if changed and not module.check_mode:
-        validate(module, wanted, params["validate"])
-        replace(module, changed)
-    diff = [entry for path, file in changed.items() for entry in differences(path, found[path], file)]
-    return {"changed": bool(changed), "paths": list(changed), "diff": diff}
+        validate(module, wanted, module.params["validate"])
+        replace_all(module, changed, found)
+    result: dict[str, Any] = {"changed": bool(changed), "paths": list(changed)}
+    if module._diff:
+        result["diff"] = [entry for path, file in changed.items() for entry in differences(path, found[path], file)]
+    return result
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "contents": {"type": "dict", "required": True},
+            "contents": {"type": "dict", "required": True, "no_log": True},
             "modes": {"type": "dict", "default": {}},
             "validate": {"type": "dict", "default": {}},
         },
@@ -191,8 +278,8 @@ def main() -> None:
     )
     try:
         result = run(module)
-    except OSError as exc:
-        module.fail_json(msg=f"Could not write {exc.filename}: {exc.strerror}")
+    except (OptionError, WriteError) as exc:
+        module.fail_json(msg=str(exc))
     module.exit_json(**result)
 
 
