@@ -10,8 +10,8 @@ from typing import Any, Callable
 
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
-# What Ansible reports for each failed command.
-NO_MESSAGE = "non-zero return code"
+# How the messages begin with which Ansible refers to the output of a failed command or module.
+NO_CAUSE = ("non-zero return code", "MODULE FAILURE")
 # Docker's warning about its builder, with its indented lines.
 BUILDER_WARNING = re.compile(r"DEPRECATED: The legacy builder.*\n(?:[ ].*\n|\n)*")
 # The text of a command of the Dockerfile, which can have many lines.
@@ -23,11 +23,20 @@ END = 1000
 
 
 def failure_cause(result: dict[str, Any]) -> str:
-    """Return why a task failed, from its result, without credentials."""
-    message = str(result.get("msg") or "")
-    texts = ["" if message == NO_MESSAGE else message, str(result.get("stderr") or "")]
-    text = BUILDER_WARNING.sub("", ": ".join(filter(None, texts)))
-    text = mask(COMMAND_TEXT.sub("The command returned", text).strip())
+    """Return why a task failed, from its result, without credentials. Of a loop, the first failed item counts."""
+    # Package managers return texts as results.
+    items = [item for item in result.get("results") or [] if isinstance(item, dict) and item.get("failed")]
+    source = items[0] if items else result
+
+    def text_of(key: str) -> str:
+        return BUILDER_WARNING.sub("", str(source.get(key) or "")).strip()
+
+    message = text_of("msg")
+    # With a terminal, a module's error is in its standard output.
+    keys = ("stderr", "module_stderr", "module_stdout")
+    texts = ["" if message.startswith(NO_CAUSE) else message, *map(text_of, keys)]
+    text = ": ".join(filter(None, texts)) or text_of("stdout") or message
+    text = mask(COMMAND_TEXT.sub("The command returned", text))
     return text if len(text) < LIMIT else f"{text[:BEGINNING]} ... {text[-END:]}"
 
 

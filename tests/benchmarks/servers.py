@@ -75,7 +75,7 @@ class Server:
         if self.volume:
             deadline = time.monotonic() + LIMIT
             volume = self.volume.split(":", maxsplit=1)[0]
-            # The engine releases it a moment after the container.
+            # The Docker daemon releases it a moment after the container.
             while volume in docker("volume", "ls", "--quiet").splitlines():
                 try:
                     docker("volume", "rm", volume)

@@ -450,7 +450,7 @@ def main() -> None:
     with docker_daemon_left_as_found(), ExitStack() as stack:
         build_test_hosts("bare:bookworm", "bench:bookworm")
         recording.record(RECORDING, PYTHON)
-        # "Loaded image: NAME". The engine can have images of other releases too.
+        # "Loaded image: NAME". The Docker daemon can have images of other releases too.
         image = servers.docker("load", "--input", str(CACHE / "devpi.tar")).split()[-1]
         install_proxpi(image)
         stage = Stage(stack, image, env)

@@ -18,6 +18,8 @@ COMMAND = """\
 The command '/bin/sh -c set -e;     apt-get update;
     echo 'a' returned' returned a non-zero code: 100
 """
+MODULE_FAILURE = "MODULE FAILURE\nSee stdout/stderr for the exact error"
+FAILED_ITEM = {"failed": True, "msg": "non-zero return code", "stderr": "denied"}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,18 @@ The command '/bin/sh -c set -e;     apt-get update;
         ({"msg": "non-zero return code", "stderr": BUILDER + "E: no network\n"}, "E: no network"),
         ({"msg": BUILDER + "E: no network"}, "E: no network"),
         ({"stderr": "E: 1\n" + COMMAND}, "E: 1\nThe command returned a non-zero code: 100"),
+        ({"msg": "non-zero return code", "stderr": "", "stdout": "E: denied\n"}, "E: denied"),
+        ({"msg": "non-zero return code", "stderr": BUILDER, "stdout": "E: denied"}, "E: denied"),
+        ({"msg": "non-zero return code", "stderr": "denied", "stdout": "Pulling"}, "denied"),
+        ({"msg": "non-zero return code", "stderr": "", "stdout": ""}, "non-zero return code"),
+        ({"msg": MODULE_FAILURE, "module_stderr": "MemoryError\n", "module_stdout": ""}, "MemoryError"),
+        (
+            {"msg": MODULE_FAILURE, "module_stderr": "Closed.\n", "module_stdout": "MemoryError\n"},
+            "Closed.: MemoryError",
+        ),
+        ({"msg": MODULE_FAILURE}, MODULE_FAILURE),
+        ({"msg": "All items completed", "results": [{"failed": False}, FAILED_ITEM, {"failed": True}]}, "denied"),
+        ({"msg": "No package", "results": ["Removed"]}, "No package"),
         ({"stderr": "GET https://ada:secret@example.com/ failed"}, "GET https://***@example.com/ failed"),
     ],
 )
