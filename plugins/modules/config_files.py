@@ -12,7 +12,7 @@ short_description: Write several configuration files, all or none
 description:
   - Writes files that belong together, such as the units of a service. All of them are validated before the first one is
     replaced, so an invalid file leaves the previous ones.
-  - Needs one round trip to the host, where M(ansible.builtin.template) needs several for each file.
+  - Needs one round trip to the host, where C(ansible.builtin.template) needs several for each file.
   - The files belong to root and to group 0. Each is replaced atomically.
 extends_documentation_fragment: action_common_attributes
 author:
