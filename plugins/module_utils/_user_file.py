@@ -13,7 +13,8 @@ NAME.devpi-mirror.json, the record of the changes. They are written before the f
   previous one.
 
 A record in the home directory, at the path CONFIG_HOMES, names the directories of settings that have configured files. They are
-in it from before their first file is written until their last one is restored.
+in it from before their first file is written until their last one is restored, and while they do not exist (as on a file system
+that is not mounted).
 """
 
 from __future__ import annotations
@@ -195,8 +196,6 @@ def read_config_homes(home: str) -> list[str]:
 def record_config_homes(home: str, config_homes: list[str], check_mode: bool) -> None:
     """Replace the recorded directories, and remove an empty record. Raises OperationError if that is not possible."""
     known = _read_config_homes(home)
-    if known["config_homes"] == config_homes:
-        return
     path = os.path.join(home, CONFIG_HOMES)
     _check_writable(path)
     if check_mode:

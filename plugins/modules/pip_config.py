@@ -20,7 +20,8 @@ description:
     beside it in C(NAME.before-devpi-mirror), and a record of the changes in C(NAME.devpi-mirror.json). O(state=absent) needs
     these two files, and removes them.
   - If the files of a user are in another directory than C(~/.config), C(~/.local/state/devpi-mirror.json) names that directory
-    until they are restored, so that they are found after C(XDG_CONFIG_HOME) has changed.
+    until they are restored, so that they are found after C(XDG_CONFIG_HOME) has changed. It also names that directory while it
+    does not exist, as it can be on a file system that is not mounted.
   - Settings that an earlier call has applied to files of a user, and that this call does not include (a tool, a scope or a
     directory that is no longer used), are removed. See O(whole_host) for the files of the whole machine.
 extends_documentation_fragment: action_common_attributes
@@ -127,6 +128,9 @@ attributes:
   platform:
     platforms: posix
     support: full
+notes:
+  - Changes to C(~/.local/state/devpi-mirror.json) alone are not reported as changes. The module makes them if that file does
+    not name a directory of configured files yet (as after an update of the collection), or names one whose files were removed.
 seealso:
   - module: devpi.mirror.pip_info
 """
@@ -165,7 +169,9 @@ users:
       description: The name of the user, V(all users) for a file of the whole machine.
       type: str
     tool:
-      description: The tool that reads the file. Empty if the user could not be configured at all.
+      description:
+        - The tool that reads the file. Empty if the user could not be configured at all, and for
+          C(~/.local/state/devpi-mirror.json), which is only returned if it can't be read or written.
       type: str
     path:
       description: The path of the file. Empty if the user could not be configured at all.
@@ -199,6 +205,7 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     pip_name,
 )
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
+    CONFIG_HOMES,
     Outcome,
     apply,
     created_folders,
@@ -317,36 +324,80 @@ def configure_user(
     contents = wanted_contents(params, user.pw_name)
     pip = legacy if params["legacy"] == "use" else places[0]
     migrates = params["legacy"] == "migrate" and "pip" in contents and not is_same_file(legacy.path, pip.path)
-    wanted = {place.path: contents[place.tool] for place in [pip, *places[1:]] if place.tool in contents}
+    wanted = [place for place in [pip, *places[1:]] if place.tool in contents]
     default = os.path.join(user.pw_dir, ".config")
-    recorded = read_config_homes(user.pw_dir)
-    if wanted and config not in [default, *recorded]:
-        recorded.append(config)
-        record_config_homes(user.pw_dir, recorded, params["check_mode"])
+    recorded, problems = recorded_config_homes(user.pw_dir)
+    # A directory that is not mounted now can have configured files.
+    missing = [folder for folder in recorded if not os.path.exists(folder)]
     others = [*places, legacy, *earlier_places(user.pw_dir, [default, *recorded], system)]
-    locations = {location(path) for path in [*wanted, *([legacy.path] if migrates else [])]}
+    locations = {location(path) for path in [*(place.path for place in wanted), *([legacy.path] if migrates else [])]}
     unwanted = {place.path: place for place in others if location(place.path) not in locations}
     # If two files are links to the same one, only its first backup is the original.
-    targets = {os.path.realpath(path) for path in wanted}
+    targets = {os.path.realpath(place.path) for place in wanted}
     linked = [path for path in unwanted if os.path.realpath(path) in targets]
     restored = restore_files([unwanted.pop(path) for path in linked], params)
-    results: list[dict[str, Any]] = []
-    for place in [pip, *places[1:]]:
-        if place.path in wanted:
-            folders = created_folders(other.path for other in others)
-            migrated = legacy if place is pip else None
-            results += apply_to_file(place, wanted[place.path], params, folders, migrated, migrates)
+
+    def apply_to(place: Place, check_mode: bool) -> list[dict[str, Any]]:
+        folders = created_folders(other.path for other in others)
+        settings = dict(params, check_mode=check_mode)
+        return apply_to_file(place, contents[place.tool], settings, folders, legacy if place is pip else None, migrates)
+
+    def has_record(place: Place) -> bool:
+        """Return whether a file of the current directory has a record, or gets one now."""
+        return is_configured(place.path) or apply_to(place, True)[0]["action"] in ("created", "updated")
+
+    if not problems and config not in [default, *recorded] and any(has_record(one) for one in wanted if one in places):
+        consequence = f"the files in {config} are not found after XDG_CONFIG_HOME has changed"
+        problems = record(user.pw_dir, [*recorded, config], params["check_mode"], "unchanged", consequence)
+        recorded += [] if problems else [config]
+    results = [result for place in wanted for result in apply_to(place, params["check_mode"])]
     results += restored + restore_files(list(unwanted.values()), params)
-    configured = [folder for folder in recorded if has_configured_files(user.pw_dir, folder, system)]
-    record_config_homes(user.pw_dir, configured, params["check_mode"])
+    remaining = [one for one in recorded if one in missing or has_configured_files(user.pw_dir, one, system)]
+    if remaining != recorded:
+        consequence = "it still names a directory without configured files"
+        problems += record(user.pw_dir, remaining, params["check_mode"], "failed", consequence)
+    return add_warnings(results, contents, params, pip, [places[0].path, legacy.path], warning) + problems
+
+
+def recorded_config_homes(home: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the recorded directories of settings and, if the record is inaccessible, a result with a warning."""
+    try:
+        return read_config_homes(home), []
+    except OSError as exc:
+        consequence = "files in an earlier XDG_CONFIG_HOME are not found"
+        return [], [record_result(home, "unchanged", f"could not be read: {consequence}: {reason(exc)}")]
+
+
+def record(home: str, config_homes: list[str], check_mode: bool, action: str, consequence: str) -> list[dict[str, Any]]:
+    """Record the directories of settings. If that fails, return a result with this action."""
+    try:
+        record_config_homes(home, config_homes, check_mode)
+    except (OperationError, OSError) as exc:
+        return [record_result(home, action, f"could not be written: {consequence}: {reason(exc)}")]
+    return []
+
+
+def record_result(home: str, action: str, message: str) -> dict[str, Any]:
+    path = os.path.join(home, CONFIG_HOMES)
+    return dict(Outcome(path, action, message=f"{path} {message}").as_dict(), tool="")
+
+
+def add_warnings(
+    results: list[dict[str, Any]],
+    contents: dict[str, str],
+    params: dict[str, Any],
+    pip: Place,
+    others: list[str],
+    warning: str,
+) -> list[dict[str, Any]]:
+    """Return the results with a warning if a file of pip contradicts the settings. ``others`` are its two possible paths."""
+    current, legacy = others
     if "pip" in contents:
-        precedence = {places[0].path: "it takes precedence in pip 6 and later", legacy.path: OURS_PRECEDES}
+        precedence = {current: "it takes precedence in pip 6 and later", legacy: OURS_PRECEDES}
         other_files = {path: text for path, text in precedence.items() if not is_same_file(path, pip.path)}
         results[0]["message"] = results[0]["message"] or warning or contradiction(contents["pip"], other_files)
     elif "pip" in params["contents"]:
-        message = contradiction(
-            params["contents"]["pip"], {places[0].path: THEIRS_PRECEDES, legacy.path: THEIRS_PRECEDES}
-        )
+        message = contradiction(params["contents"]["pip"], {current: THEIRS_PRECEDES, legacy: THEIRS_PRECEDES})
         if message:
             results.append(dict(Outcome(pip.path, "unchanged", message=message).as_dict(), tool="pip"))
     return results

@@ -239,6 +239,106 @@ def test_directory_is_recorded_until_its_files_are_restored(run_module, accounts
     assert list((tmp_path / "ada").iterdir()) == []
 
 
+def states(home):
+    """Return what changes if a file below this directory is written, created or removed."""
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in [home, *home.rglob("*")]}
+
+
+@pytest.mark.parametrize(("legacy", "folder"), [("report", "conf"), ("use", ".pip"), ("migrate", "conf")])
+def test_directory_without_changes_is_not_recorded(run_module, accounts, tmp_path, legacy, folder):
+    accounts("ada")
+    write(tmp_path / "ada/.profile", "export XDG_CONFIG_HOME=$HOME/conf\n")
+    write(tmp_path / "ada" / folder / ("pip/pip.conf" if folder == "conf" else "pip.conf"), CONTENT)
+    before = states(tmp_path / "ada")
+    assert actions(run_all(run_module, legacy=legacy).result) == [("ada", "pip", "unchanged")]
+    assert states(tmp_path / "ada") == before
+
+
+def test_directory_of_configured_files_is_recorded_again(run_module, accounts, tmp_path):
+    accounts("ada")
+    homes = {"ada": str(tmp_path / "ada/conf")}
+    run_all(run_module, config_homes=homes)
+    record = (tmp_path / RECORD).read_text()
+    before = states(tmp_path / "ada")
+    assert not run_all(run_module, config_homes=homes).result["changed"]
+    assert states(tmp_path / "ada") == before
+    (tmp_path / RECORD).unlink()
+    assert not run_all(run_module, config_homes=homes).result["changed"]
+    assert json.loads((tmp_path / RECORD).read_text())["config_homes"] == json.loads(record)["config_homes"]
+
+
+@pytest.fixture
+def unwritable(monkeypatch):
+    """Return a function that makes a directory unwritable, also for root."""
+
+    def deny(folder):
+        access = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: path != str(folder) and access(path, mode))
+
+    return deny
+
+
+@pytest.mark.parametrize("legacy", ["report", "use"])
+def test_user_whose_directory_cannot_be_recorded_is_configured(run_module, accounts, tmp_path, unwritable, legacy):
+    accounts("ada")
+    (tmp_path / "ada/.local").mkdir()
+    unwritable(tmp_path / "ada/.local")
+    for action in ("created", "unchanged"):
+        ended = run_all(run_module, config_homes={"ada": str(tmp_path / "ada/conf")}, legacy=legacy)
+        assert not ended.failed
+        expected = [("ada", "pip", action)] + ([] if legacy == "use" else [("ada", "", "unchanged")])
+        assert actions(ended.result) == expected
+    assert (tmp_path / "ada" / (".pip/pip.conf" if legacy == "use" else "conf/pip/pip.conf")).read_text() == CONTENT
+    assert legacy == "use" or ended.result["users"][1]["message"] == (
+        f"{tmp_path / RECORD} could not be written: the files in {tmp_path / 'ada/conf'} are not found after "
+        f"XDG_CONFIG_HOME has changed: {tmp_path / 'ada/.local'} is not writable by its user: change its owner or mode, "
+        "or exclude this user"
+    )
+
+
+def test_user_whose_record_of_directories_is_inaccessible_is_configured(run_module, accounts, tmp_path):
+    accounts("ada")
+    write(tmp_path / "ada/.local", "")
+    result = run_all(run_module, config_homes={"ada": str(tmp_path / "ada/conf")}).result
+    assert actions(result) == [("ada", "pip", "created"), ("ada", "", "unchanged")]
+    assert result["users"][1]["message"] == (
+        f"{tmp_path / RECORD} could not be read: files in an earlier XDG_CONFIG_HOME are not found: "
+        f"{tmp_path / RECORD}: Not a directory"
+    )
+
+
+def test_results_are_returned_if_the_record_of_directories_cannot_be_removed(
+    run_module, accounts, tmp_path, unwritable
+):
+    accounts("ada")
+    run_all(run_module, config_homes={"ada": str(tmp_path / "ada/conf")})
+    unwritable(tmp_path / "ada/.local/state")
+    ended = run_all(run_module, state="absent", diff=True)
+    assert ended.failed
+    assert actions(ended.result) == [("ada", "pip", "removed"), ("ada", "", "failed")]
+    assert ended.result["changed"]
+    assert [one["before"] for one in ended.result["diff"]] == [CONTENT]
+    assert f"{tmp_path / RECORD} could not be written" in ended.result["msg"]
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_directory_that_is_not_mounted_remains_recorded(run_module, accounts, tmp_path, is_link):
+    accounts("ada")
+    mounted, unmounted = tmp_path / "mounted", tmp_path / "unmounted"
+    mounted.mkdir()
+    config = tmp_path / "ada/conf" if is_link else mounted / "conf"
+    if is_link:
+        config.symlink_to(mounted)
+    run_all(run_module, config_homes={"ada": str(config)})
+    record = (tmp_path / RECORD).read_text()
+    mounted.rename(unmounted)
+    run_all(run_module, state="absent")
+    assert (tmp_path / RECORD).read_text() == record
+    unmounted.rename(mounted)
+    assert actions(run_all(run_module, state="absent").result) == [("ada", "pip", "removed")]
+    assert not (tmp_path / "ada/.local").exists()
+
+
 @pytest.mark.parametrize(
     "record", ["", "[]", "{}", '{"version": 1, "config_homes": ["x"], "folders": []}', "[" * 100_000]
 )
