@@ -18,6 +18,7 @@ from harness import on_host
 COLLECTIONS = sysconfig.get_path("purelib")
 REMOVE_ALL = {"devpi_server_remove_data": True}
 # What the mirror consists of on a host, except its data: files with owner and mode, contents, and Docker's objects.
+# Docker lists images of the same second in random order.
 LIST_STATE = """
 find /etc /home /root /run /usr/local /var/lib/devpi-mirror \\( -name '*devpi*' -o -path '*/pip/*' \\) 2>/dev/null |
     grep -v '\\.sock$' | sort | while read -r path; do
@@ -25,7 +26,7 @@ find /etc /home /root /run /usr/local /var/lib/devpi-mirror \\( -name '*devpi*' 
     if [ -f "$path" ]; then sha256sum <"$path"; fi
 done
 docker ps --all --format '{{.Names}} {{.Image}} {{.Label "devpi.mirror.config"}}'
-docker image ls --format '{{.Repository}}:{{.Tag}}'
+docker image ls --format '{{.Repository}}:{{.Tag}}' | sort
 docker network ls --format '{{.Name}}'
 docker volume ls --format '{{.Name}}' | sed '/^[0-9a-f]*$/d'
 """
