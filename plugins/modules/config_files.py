@@ -79,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 OWNER = 0
 # Its name differs between Linux and macOS.
 GROUP = 0
+NO_CHANGE = "No file was changed."
 HIDDEN = "(not shown, as not all users can read this file)\n"
 
 
@@ -87,7 +88,7 @@ class OptionError(Exception):
 
 
 class WriteError(Exception):
-    """A file can't be written, and no file has changed. The message names the file and the cause."""
+    """A file can't be written. The message names it, the cause, and which files have changed."""
 
 
 class File(NamedTuple):
@@ -117,7 +118,7 @@ def wanted_files(params: dict[str, Any]) -> dict[str, File]:
                 f"{option} has the path {path}, which contents does not have: add the file, or remove the path"
             )
     for path, command in commands.items():
-        if not isinstance(command, str) or "%s" not in command:
+        if not is_validation(command):
             raise OptionError(
                 f"validate has {command!r} for {path}: set it to a command that contains %s, such as sh -n %s"
             )
@@ -131,6 +132,15 @@ def wanted_files(params: dict[str, Any]) -> dict[str, File]:
             text.encode("utf-8", "surrogateescape"), OWNER, GROUP, file_mode(path, modes.get(path, "0644"))
         )
     return files
+
+
+def is_validation(command: Any) -> bool:
+    """Return whether a command can be run, and on a file."""
+    try:
+        return isinstance(command, str) and any("%s" in word for word in shlex.split(command)[1:])
+    except ValueError:
+        # A quotation mark lacks its counterpart.
+        return False
 
 
 def file_mode(path: str, mode: str | int) -> int:
@@ -154,7 +164,7 @@ def read(path: str) -> File:
     except FileNotFoundError:
         return File(None, 0, 0, 0)
     except OSError as exc:
-        raise WriteError(f"{path} can't be read: {exc.strerror}. No file was changed.") from exc
+        raise WriteError(f"{path} can't be read: {exc.strerror}. {NO_CHANGE}") from exc
 
 
 def differences(path: str, before: File, after: File) -> list[dict[str, str]]:
@@ -207,9 +217,7 @@ def validate(module: AnsibleModule, files: dict[str, File], commands: dict[str, 
         for path, command in commands.items():
             words = [word.replace("%s", copies[path]) for word in shlex.split(command)]
             if shutil.which(words[0]) is None:
-                raise WriteError(
-                    f"{path} can't be validated, as this host has no command {words[0]}. No file was changed."
-                )
+                raise WriteError(f"{path} can't be validated, as this host has no command {words[0]}. {NO_CHANGE}")
             code, output, errors = module.run_command(words)
             if code:
                 cause = (errors or output).replace(folder, "").strip()
@@ -219,7 +227,7 @@ def validate(module: AnsibleModule, files: dict[str, File], commands: dict[str, 
 
 
 def replace(module: AnsibleModule, path: str, file: File) -> None:
-    """Replace a file atomically. Raises WriteError, and then it has not changed."""
+    """Replace a file atomically. Raises OSError, and then it has not changed."""
     new = temporary(path)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -229,26 +237,35 @@ def replace(module: AnsibleModule, path: str, file: File) -> None:
         if module.selinux_enabled():
             module.set_context_if_different(new, module.selinux_default_context(path), False)
         os.replace(new, path)
-    except OSError as exc:
+    except OSError:
         with contextlib.suppress(OSError):
             os.unlink(new)
-        raise WriteError(f"{path} can't be written: {exc.strerror}. No file was changed.") from exc
+        raise
+
+
+def restore(module: AnsibleModule, path: str, found: File) -> bool:
+    """Undo the replacement of a file, and return whether that was possible."""
+    try:
+        if found.content is None:
+            os.unlink(path)
+        else:
+            replace(module, path, found)
+    except OSError:
+        return False
+    return True
 
 
 def replace_all(module: AnsibleModule, files: dict[str, File], found: dict[str, File]) -> None:
     """Replace files. Raises WriteError, after it has restored those that were already replaced."""
-    replaced = []
-    try:
-        for path, file in files.items():
+    replaced: list[str] = []
+    for path, file in files.items():
+        try:
             replace(module, path, file)
-            replaced.append(path)
-    except WriteError:
-        for path in replaced:
-            if found[path].content is None:
-                os.unlink(path)
-            else:
-                replace(module, path, found[path])
-        raise
+        except OSError as exc:
+            changed = [other for other in replaced if not restore(module, other, found[other])]
+            outcome = f"Already changed, and could not be restored: {', '.join(changed)}." if changed else NO_CHANGE
+            raise WriteError(f"{path} can't be written: {exc.strerror}. {outcome}") from exc
+        replaced.append(path)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

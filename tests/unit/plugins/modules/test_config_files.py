@@ -133,6 +133,20 @@ def test_a_file_that_can_not_be_written_leaves_all_files(write, tmp_path):
     assert names(tmp_path) == ["existing"]
 
 
+def test_the_message_names_files_that_can_not_be_restored(write, tmp_path, monkeypatch):
+    existing, new, missing = tmp_path / "existing", tmp_path / "new", tmp_path / "missing" / "file"
+    existing.write_text("old\n")
+
+    def is_lost(module, path, found):
+        return path != str(existing)
+
+    monkeypatch.setattr(config_files, "restore", is_lost)
+    outcome = write({existing: "new\n", new: "new\n", missing: "new\n"})
+    assert outcome.failed
+    assert str(missing) in outcome.result["msg"]
+    assert outcome.result["msg"].endswith(f": {existing}.")
+
+
 def test_what_a_crash_has_left_is_replaced(write, tmp_path):
     unit = tmp_path / "unit"
     Path(config_files.temporary(str(unit))).write_text("incomplete")
@@ -156,6 +170,8 @@ def test_a_directory_is_not_replaced(write, tmp_path):
         ({"contents": {"/etc/file": ""}, "modes": {"/etc/other": "0644"}}, "modes"),
         ({"contents": {"/etc/file": ""}, "validate": {"/etc/file": "sh -n"}}, "validate"),
         ({"contents": {"/etc/file": ""}, "validate": {"/etc/file": None}}, "validate"),
+        ({"contents": {"/etc/file": ""}, "validate": {"/etc/file": "%s"}}, "validate"),
+        ({"contents": {"/etc/file": ""}, "validate": {"/etc/file": "sh -n '%s"}}, "validate"),
     ],
 )
 def test_the_message_about_an_invalid_option_names_it(run_module, options, name):
