@@ -60,7 +60,8 @@ class Schedule:
     def _abort(self) -> None:
         with self._changed:
             self._waiting.clear()
-            for process in self._processes:
+            # Threads remove theirs when they end.
+            for process in list(self._processes):
                 terminate(process)
             self._changed.notify_all()
 
