@@ -41,7 +41,7 @@ _HOME = re.compile(r"(?:\$HOME|\$\{HOME\}|@\{HOME\}|~)(?=/|$)")
 
 
 def parse_uid_range(login_defs: str, system: str) -> tuple[int, int]:
-    """Return the lowest and the highest UID of regular users, from the text of login.defs(5), or the defaults of the system.
+    """Return the lowest and the highest UID of ordinary users, from the text of login.defs(5), or the defaults of the system.
 
     ``system`` is what ``platform.system()`` returns.
     """

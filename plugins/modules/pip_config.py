@@ -66,18 +66,18 @@ options:
     default: []
   find_users:
     description:
-      - Whether to also configure all regular users, which are those with a UID from O(uid_min) to O(uid_max), a login shell
+      - Whether to also configure all ordinary users, which are those with a UID from O(uid_min) to O(uid_max), a login shell
         and an existing home directory.
       - The users are those of the system's name service, which can include LDAP or SSSD users.
     type: bool
     default: false
   uid_min:
     description:
-      - The lowest UID of regular users. By default, that of C(/etc/login.defs), or V(1000) (V(501) on macOS) if it has none.
+      - The lowest UID of ordinary users. By default, that of C(/etc/login.defs), or V(1000) (V(501) on macOS) if it has none.
     type: int
   uid_max:
     description:
-      - The highest UID of regular users. By default, that of C(/etc/login.defs), or V(60000) if it has none.
+      - The highest UID of ordinary users. By default, that of C(/etc/login.defs), or V(60000) if it has none.
     type: int
   exclude:
     description:

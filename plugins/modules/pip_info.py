@@ -24,16 +24,16 @@ options:
     default: []
   find_users:
     description:
-      - Whether to also check all regular users, as in M(devpi.mirror.pip_config).
+      - Whether to also check all ordinary users, as in M(devpi.mirror.pip_config).
     type: bool
     default: false
   uid_min:
     description:
-      - The lowest UID of regular users. By default, that of C(/etc/login.defs), or V(1000) (V(501) on macOS) if it has none.
+      - The lowest UID of ordinary users. By default, that of C(/etc/login.defs), or V(1000) (V(501) on macOS) if it has none.
     type: int
   uid_max:
     description:
-      - The highest UID of regular users. By default, that of C(/etc/login.defs), or V(60000) if it has none.
+      - The highest UID of ordinary users. By default, that of C(/etc/login.defs), or V(60000) if it has none.
     type: int
   exclude:
     description:

@@ -23,7 +23,7 @@ MYPY_LOCK = "mypy"
 NEEDS_IMAGE_7 = ("backups",)
 NEEDS_ANSIBLE_RELEASES = ("compatibility",)
 # The supported releases of ansible-core that the tests run on, oldest first.
-ANSIBLE_RELEASES = ("2.15", "2.16", "2.18", "2.19", "2.20", "2.21")
+ANSIBLE_RELEASES = sorted(path.stem.removeprefix("ansible-") for path in (ROOT / "requirements").glob("ansible-*.in"))
 # Tests that run on the controller's Python alone, and tests that run on every Python that modules support.
 CONTROLLER_TESTS = ("tests/unit/project", "tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
 IMAGE_TESTS = "tests/unit/image"
@@ -49,7 +49,7 @@ SECONDS = {
 
 
 class UsageError(Exception):
-    """The options of a run are invalid. The message says what to do instead."""
+    """The options of a run are invalid. The message describes what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,13 @@ def sanity_steps() -> list[Step]:
 def all_steps(options: Options) -> list[Step]:
     """Return the steps of the chosen kinds. Raises UsageError for invalid options."""
     integration = [str(BIN / "ansible-test"), "integration", "devpi_wait"]
-    makers: dict[str, Callable[[], list[Step]]] = {
+    step_functions: dict[str, Callable[[], list[Step]]] = {
         "lint": lint_steps,
         "unit": lambda: unit_steps(shlex.split(options.tests)),
         "sanity": sanity_steps,
         "integration": lambda: [Step("integration", "devpi_wait", integration, lock=ANSIBLE_TEST_LOCK, seconds=60)],
         "molecule": lambda: molecule_steps(options),
     }
-    steps = [step for kind in options.kinds or KINDS for step in makers[kind]()]
+    steps = [step for kind in options.kinds or KINDS for step in step_functions[kind]()]
     # Several kinds need the same environments.
     return list({step.name: step for step in steps}.values())

@@ -14,15 +14,16 @@ import pytest
 from harness import on_host
 from plays import REMOVE_ALL, run_play, state, succeed
 
-RELEASES = ("2.15", "2.16", "2.18", "2.19", "2.20", "2.21")
 SITE = "devpi.mirror.site"
 FOLDER = Path(__file__).parent
-WORKSTATION = FOLDER.parents[2] / "roles" / "workstation" / "tasks" / "main.yml"
+PROJECT = FOLDER.parents[2]
+RELEASES = sorted(path.stem.removeprefix("ansible-") for path in (PROJECT / "requirements").glob("ansible-*.in"))
+WORKSTATION = PROJECT / "roles" / "workstation" / "tasks" / "main.yml"
 BOBS_CONFIGURATION = "cat /home/bob/.config/pip/pip.conf"
 
 
 @dataclass(frozen=True)
-class Life:
+class Lifecycle:
     """The tasks that change something when a mirror is deployed and removed, and the host's state after each."""
 
     deployed: list[str]
@@ -39,29 +40,29 @@ def deploy(playbook: str, release: str | None = None, env: dict[str, str] | None
     return deployed.changed, found
 
 
-def live(release: str) -> Life:
+def deploy_and_remove(release: str) -> Lifecycle:
     """Deploy and remove the mirror."""
     try:
         deployed, found = deploy(SITE, release)
     finally:
         removed = succeed("devpi.mirror.remove", release=release, variables=REMOVE_ALL)
-    return Life(deployed, found, removed.changed, state())
+    return Lifecycle(deployed, found, removed.changed, state())
 
 
 @pytest.fixture(scope="module")
-def newest() -> Life:
+def newest() -> Lifecycle:
     """Return what the newest release does."""
-    return live(RELEASES[-1])
+    return deploy_and_remove(RELEASES[-1])
 
 
 @pytest.mark.parametrize("release", RELEASES[:-1])
-def test_release(newest: Life, release: str) -> None:
-    life = live(release)
+def test_release(newest: Lifecycle, release: str) -> None:
+    lifecycle = deploy_and_remove(release)
     # Lists have more readable differences.
-    assert life.deployed == newest.deployed
-    assert life.state == newest.state
-    assert life.removed == newest.removed
-    assert life.state_after == newest.state_after
+    assert lifecycle.deployed == newest.deployed
+    assert lifecycle.state == newest.state
+    assert lifecycle.removed == newest.removed
+    assert lifecycle.state_after == newest.state_after
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def other_playbook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[st
     succeed("devpi.mirror.remove", variables=REMOVE_ALL)
 
 
-def test_same_mirror(newest: Life, other_playbook: list[str]) -> None:
+def test_same_mirror(newest: Lifecycle, other_playbook: list[str]) -> None:
     """The mirror is the same with module defaults, another user, interpreter, DOCKER_HOST, strategy and ansible_managed."""
     assert other_playbook == newest.state
 

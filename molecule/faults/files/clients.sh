@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Clients that never stop: "clients cached" downloads again and again what is cached, "clients new" what no client has requested
-# before. Each download is a line of their log, which says how it ended.
+# before. Each download is a line of their log, which records the result.
 log=$HOME/$1.log
 pip="$HOME/probe/bin/pip --disable-pip-version-check download --quiet --no-cache-dir --no-deps --retries 10"
 export UV_NO_CACHE=1 UV_HTTP_RETRIES=10 UV_DEFAULT_INDEX=http://127.0.0.1:3141/root/pypi/+simple/

@@ -42,7 +42,7 @@ def test_options_of_the_operator_take_precedence(entrypoint):
     # An option of devpi-server 6 means the same in 7.
     (name,) = compat.renamed({"DEVPISERVER_MIRROR_CACHE_EXPIRY": None})
     assert environ[name] == "60"
-    assert environ["DEVPISERVER_SERVERDIR"] == str(entrypoint.STORE)
+    assert environ["DEVPISERVER_SERVERDIR"] == str(entrypoint.SERVERDIR)
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
@@ -72,16 +72,16 @@ def test_a_secret_is_created_once_and_readable_by_its_owner_only(entrypoint, tmp
 def test_the_data_directory_is_created_once(entrypoint, monkeypatch):
     commands = []
     monkeypatch.setattr(entrypoint.subprocess, "run", lambda command, env, **_options: commands.append((command, env)))
-    environ = {"DEVPISERVER_SERVERDIR": str(entrypoint.STORE), "DEVPISERVER_THREADS": "7", "OTHER": "kept"}
+    environ = {"DEVPISERVER_SERVERDIR": str(entrypoint.SERVERDIR), "DEVPISERVER_THREADS": "7", "OTHER": "kept"}
     entrypoint.prepare_data(environ)
     ((command, env),) = commands
     assert command == [entrypoint.BIN / "devpi-init"]
     password = (entrypoint.DATA / "root-password").read_text()
     assert env == {
-        "DEVPISERVER_SERVERDIR": str(entrypoint.STORE), "DEVPISERVER_ROOT_PASSWD": password, "OTHER": "kept",
+        "DEVPISERVER_SERVERDIR": str(entrypoint.SERVERDIR), "DEVPISERVER_ROOT_PASSWD": password, "OTHER": "kept",
     }  # fmt: skip
-    entrypoint.STORE.mkdir()
-    (entrypoint.STORE / ".nodeinfo").touch()
+    entrypoint.SERVERDIR.mkdir()
+    (entrypoint.SERVERDIR / ".nodeinfo").touch()
     entrypoint.prepare_data(environ)
     assert len(commands) == 1
 

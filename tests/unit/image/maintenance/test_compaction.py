@@ -22,8 +22,8 @@ import pytest
 )
 def test_when_a_compaction_is_due(maintenance, monkeypatch, limit, size, last, is_due):
     monkeypatch.setenv("DEVPI_MIRROR_DATABASE_MAX_SIZE", limit)
-    (maintenance.config.STORE / ".sqlite").write_bytes(bytes(size - 10))
-    (maintenance.config.STORE / ".sqlite-wal").write_bytes(bytes(10))
+    (maintenance.config.SERVERDIR / ".sqlite").write_bytes(bytes(size - 10))
+    (maintenance.config.SERVERDIR / ".sqlite-wal").write_bytes(bytes(10))
     compacted = last and {**last, "at": time.time() + last["at"]}
     assert maintenance.compaction.is_due({"compacted": compacted}) == is_due
 

@@ -34,7 +34,7 @@ def test_a_backup_contains_mirrored_files_if_requested(write_backup):
 
 
 def test_an_unreadable_data_directory_is_an_error(store, write_backup):
-    with pytest.raises(store.errors.StoreError, match="could not copy the database"):
+    with pytest.raises(store.errors.DataError, match="could not copy the database"):
         write_backup()
 
 

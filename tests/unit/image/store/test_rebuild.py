@@ -64,7 +64,7 @@ def test_a_compacted_data_directory_has_the_mirrored_files(store, data, devpi):
 
 def test_what_was_modified_meanwhile_is_not_lost(store, data, devpi):
     devpi.users = lambda uuid: {"alice": {"indexes": {}}} | ({"bob": {}} if uuid == "one" else {})
-    with pytest.raises(store.errors.StoreError, match="modified during the compaction"):
+    with pytest.raises(store.errors.DataError, match="modified during the compaction"):
         store.rebuild.compact()
     assert uuid_of(data) == "one"
     assert devpi.supervised == ["stopProcess", "startProcess"]
@@ -73,7 +73,7 @@ def test_what_was_modified_meanwhile_is_not_lost(store, data, devpi):
 
 def test_the_previous_data_is_activated_again_if_devpi_does_not_respond(store, data, devpi):
     devpi.responds = False
-    with pytest.raises(store.errors.StoreError, match="Connection refused"):
+    with pytest.raises(store.errors.DataError, match="Connection refused"):
         store.rebuild.compact()
     assert uuid_of(data) == "one"
     assert devpi.supervised == ["stopProcess", "startProcess"] * 2
@@ -83,7 +83,7 @@ def test_the_previous_data_is_activated_again_if_devpi_does_not_respond(store, d
 @pytest.mark.parametrize("name", ["replaced", "frozen"])
 def test_a_restore_and_an_upgrade_prevent_a_compaction(store, data, devpi, name):
     (data / name).mkdir()
-    with pytest.raises(store.errors.StoreError):
+    with pytest.raises(store.errors.DataError):
         store.rebuild.compact()
     assert (uuid_of(data), devpi.supervised) == ("one", [])
     assert (data / name).exists()
@@ -96,7 +96,7 @@ def test_a_failed_compaction_does_not_activate_what_a_restore_replaced(store, da
     create(data / "replaced", "replaced", 3)
     os.utime(data / "replaced", (1, 1))
     monkeypatch.setattr(store.data_directory, "mirror_indexes", fail)
-    with pytest.raises(store.errors.StoreError):
+    with pytest.raises(store.errors.DataError):
         store.rebuild.compact()
     assert (uuid_of(data), devpi.supervised) == ("one", [])
     assert is_clean(data)
@@ -104,6 +104,6 @@ def test_a_failed_compaction_does_not_activate_what_a_restore_replaced(store, da
 
 def test_a_full_disk_prevents_a_compaction(store, data, devpi, monkeypatch):
     monkeypatch.setattr(store.data_directory, "disk_space", lambda: {"free": store.config.RESERVE})
-    with pytest.raises(store.errors.StoreError, match="needs 64 MB"):
+    with pytest.raises(store.errors.DataError, match="needs 64 MB"):
         store.rebuild.compact()
     assert (uuid_of(data), devpi.supervised) == ("one", [])

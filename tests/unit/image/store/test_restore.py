@@ -38,7 +38,7 @@ def test_a_staged_backup_is_discarded_by_undo(store, data, backup, restore):
     store.restore.undo()
     store.restore.activate()
     assert sorted(path.name for path in data.iterdir()) == ["secret", "server"]
-    with pytest.raises(store.errors.StoreError):
+    with pytest.raises(store.errors.DataError):
         store.restore.undo()
 
 
@@ -154,13 +154,13 @@ def test_data_of_a_new_mirror_is_replaced(store, data, create, backup, restore):
 
 def test_a_backup_of_another_release_is_refused(store, backup, restore, monkeypatch):
     monkeypatch.setattr(store.archive, "MAJOR", compat.MAJOR + 1)
-    with pytest.raises(store.errors.StoreError, match="set devpi_server_release to the release of the backup"):
+    with pytest.raises(store.errors.DataError, match="set devpi_server_release to the release of the backup"):
         restore(backup, force=True)
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
 def test_a_truncated_backup_is_refused(store, backup, restore, size):
-    with pytest.raises(store.errors.StoreError, match="not a mirror backup, or the archive is truncated"):
+    with pytest.raises(store.errors.DataError, match="not a mirror backup, or the archive is truncated"):
         restore(backup[:size], force=True)
     assert not store.restore.INCOMING.exists()
 
@@ -174,7 +174,7 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(store, restore, tmp_
         member = tarfile.TarInfo(name)
         member.type, member.linkname = kind, "/etc"
         archive.addfile(member)
-    with pytest.raises(store.errors.StoreError, match="which is not part of a backup"):
+    with pytest.raises(store.errors.DataError, match="which is not part of a backup"):
         restore(stream.getvalue(), force=True)
     assert not list(tmp_path.glob("**/outside"))
 

@@ -12,8 +12,8 @@ BIN = Path("/opt/devpi/bin")
 ETC = Path("/opt/devpi/etc")
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 # devpi's data directory, and the files in it.
-STORE = DATA / "server"
-FILES = STORE / "+files"
+SERVERDIR = DATA / "server"
+FILES = SERVERDIR / "+files"
 PAGES = DATA / "pages"
 TEMPORARY = DATA / "tmp"
 # The responses that nginx caches. Change the name in a release that must not serve the responses of earlier releases.

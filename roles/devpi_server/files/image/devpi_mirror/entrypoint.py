@@ -36,10 +36,10 @@ from .config import (
     INDEX,
     LISTEN_CONF,
     RESPONSES,
+    SERVERDIR,
     SETTINGS_FAILED,
     SOCKET,
     SOCKET_DIRECTORY,
-    STORE,
     TEMPORARY,
     THREADS,
     UPSTREAM_CONF,
@@ -70,7 +70,7 @@ def set_default_options(environ: MutableMapping[str, str]) -> None:
     own["DEVPISERVER_RESTRICT_MODIFY"] = "root"
     for name, value in renamed(own).items():
         environ.setdefault(name, value)
-    environ["DEVPISERVER_SERVERDIR"] = str(STORE)
+    environ["DEVPISERVER_SERVERDIR"] = str(SERVERDIR)
     environ["DEVPISERVER_SECRETFILE"] = str(DATA / "secret")
     # Not a port, which other processes in this container's network could connect to, or listen on while devpi restarts.
     environ["DEVPISERVER_UNIX_SOCKET"] = SOCKET
@@ -106,7 +106,7 @@ def prepare_data(environ: Mapping[str, str]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_random(DATA / "secret", 64)
     password = create_random(DATA / "root-password", 24)
-    if (STORE / ".nodeinfo").exists():
+    if (SERVERDIR / ".nodeinfo").exists():
         return
     # The password is in the environment, as all users of the machine can list command lines.
     init = {name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_")}

@@ -28,7 +28,7 @@ File = dict[str, Any]
 
 
 class PageError(ValueError):
-    """The upstream's response is no simple page. The message says why."""
+    """The upstream's response is no simple page. The message describes why."""
 
 
 def hash_of(file: File) -> tuple[str, str]:

@@ -84,7 +84,7 @@ def proxy_of(url: str) -> httpx.Proxy | None:
 
 
 class InvalidProxy(httpx.BaseTransport):
-    """Takes the place of a proxy with an invalid URL. Only requests that need the proxy fail, and cached pages are served."""
+    """Replaces a proxy with an invalid URL. Only requests that need the proxy fail, and cached pages are served."""
 
     def __init__(self, setting: str) -> None:
         self.setting = setting

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import devpi_api
-from ..config import DATA, FILES, MIRROR_TYPES, STORE
+from ..config import DATA, FILES, MIRROR_TYPES, SERVERDIR
 
 # The path of a file below devpi's files: user, index, and the first 16 digits of its hash.
 FILE_PATH = re.compile(r"([^/\s]+/[^/\s]+)/\+f/([0-9a-f]{3})/([0-9a-f]{13})/[^/\s]+")
@@ -75,7 +75,7 @@ def is_intact(name: str, path: Path | None = None) -> bool:
 
 def database_size() -> int:
     """Return the bytes of devpi's database."""
-    return sum(path.stat().st_size for path in STORE.glob(".sqlite*"))
+    return sum(path.stat().st_size for path in SERVERDIR.glob(".sqlite*"))
 
 
 def disk_space() -> dict[str, int]:

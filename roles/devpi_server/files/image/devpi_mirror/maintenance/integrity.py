@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from .. import devpi_api
-from ..config import BIN, DATA, FILES, NGINX_PID, SCRUB_REQUESTED, STORE
+from ..config import BIN, DATA, FILES, NGINX_PID, SCRUB_REQUESTED, SERVERDIR
 from . import data_directory
 from .data_directory import FILE_PATH, is_intact
 from .limits import time_limit
@@ -21,7 +21,7 @@ from .state import State
 QUARANTINE = DATA / "damaged"
 # How many damaged files are kept for inspection.
 MAX_QUARANTINED = 5
-FSCK = [str(BIN / "devpi-fsck"), "--serverdir", str(STORE)]
+FSCK = [str(BIN / "devpi-fsck"), "--serverdir", str(SERVERDIR)]
 
 
 def quarantine(state: State, names: Iterable[str], mirrors: set[str]) -> None:

@@ -13,9 +13,9 @@ import os
 import sys
 from pathlib import Path
 
-from ..config import STORE
+from ..config import SERVERDIR
 from . import backup, check, export, freeze, rebuild, restore
-from .errors import ForceRequiredError, StoreError
+from .errors import DataError, ForceRequiredError
 
 STATUS_ERROR = 1
 STATUS_FORCE_REQUIRED = 3
@@ -67,7 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def freeze_and_export(folder: Path) -> None:
     freeze.freeze()
-    export.export(STORE, folder)
+    export.export(SERVERDIR, folder)
 
 
 def main(arguments: list[str]) -> int:
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
     except ForceRequiredError as exc:
         print(exc, file=sys.stderr)
         return STATUS_FORCE_REQUIRED
-    except (StoreError, OSError, ValueError) as exc:
+    except (DataError, OSError, ValueError) as exc:
         print(exc, file=sys.stderr)
         return STATUS_ERROR
     return 0

@@ -21,7 +21,7 @@ from pathlib import Path
 from devpi_server import __version__
 
 from ..compat import DATABASE
-from ..config import DATA, STORE
+from ..config import DATA, SERVERDIR
 from ..maintenance import data_directory
 from . import database
 
@@ -40,19 +40,19 @@ def list_files(server: Path, excluded: set[str]) -> Iterator[Path]:
 
 
 def back_up(has_mirrored_files: bool) -> None:
-    """Write a backup to standard output. Raises StoreError, OSError and ValueError."""
+    """Write a backup to standard output. Raises DataError, OSError and ValueError."""
     # Not in the folder of temporary files, in which the maintenance removes old files.
     folder = DATA / "backup"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "server").mkdir(parents=True)
     # Before the database: devpi may repeat events to its plugins, but must not skip those that .event_serial is ahead of.
     for name in (".nodeinfo", ".serverversion", ".event_serial"):
-        if (STORE / name).exists():
-            shutil.copy2(STORE / name, folder / "server" / name)
+        if (SERVERDIR / name).exists():
+            shutil.copy2(SERVERDIR / name, folder / "server" / name)
     for name in EXTRA_FILES:
         if (DATA / name).exists():
             shutil.copy2(DATA / name, folder / name)
-    database.copy(STORE, folder / "server" / DATABASE)
+    database.copy(SERVERDIR, folder / "server" / DATABASE)
     mirrors = data_directory.mirror_indexes()
     manifest = {
         **database.describe(folder / "server"),
@@ -68,7 +68,7 @@ def back_up(has_mirrored_files: bool) -> None:
         member.size, member.mode, member.mtime = len(content), 0o600, int(manifest["made"])
         archive.addfile(member, io.BytesIO(content))
         archive.add(folder, arcname=".")
-        for path in list_files(STORE, set() if has_mirrored_files else mirrors):
+        for path in list_files(SERVERDIR, set() if has_mirrored_files else mirrors):
             # It was removed meanwhile. The check of the backup finds out whether the copied database needs it.
             with suppress(FileNotFoundError):
                 archive.add(path, arcname=str(path.relative_to(DATA)))

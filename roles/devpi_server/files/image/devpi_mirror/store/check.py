@@ -12,11 +12,11 @@ from .. import devpi_api
 from ..config import DATA, TEMPORARY
 from . import commands
 from .archive import Manifest, unpack
-from .errors import StoreError
+from .errors import DataError
 
 
 def check() -> Manifest:
-    """Check the backup from standard input in this container's empty volume, and return its manifest. Raises StoreError."""
+    """Check the backup from standard input in this container's empty volume, and return its manifest. Raises DataError."""
     from ..entrypoint import SERVER, await_server, set_default_options
 
     manifest = unpack(DATA)
@@ -29,7 +29,7 @@ def check() -> Manifest:
         await_server(process)
         users = devpi_api.send("GET", "/")["result"]
     except (RuntimeError, OSError, ValueError) as exc:
-        raise StoreError(f"devpi-server can't serve from the backup ({exc})") from exc
+        raise DataError(f"devpi-server can't serve from the backup ({exc})") from exc
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)

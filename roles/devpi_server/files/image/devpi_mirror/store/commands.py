@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Mapping
 
 from ..config import BIN
-from .errors import StoreError
+from .errors import DataError
 
 
 def run(failure: str, environ: Mapping[str, str], command: str, *arguments: str) -> None:
-    """Run a command. Raises StoreError, with ``failure`` and the end of its output, if it fails."""
+    """Run a command. Raises DataError, with ``failure`` and the end of its output, if it fails."""
     done = subprocess.run(
         [BIN / command, *arguments],
         env=environ,
@@ -21,4 +21,4 @@ def run(failure: str, environ: Mapping[str, str], command: str, *arguments: str)
         check=False,
     )
     if done.returncode:
-        raise StoreError(f"{failure}: " + " ".join(done.stdout.split())[-900:])
+        raise DataError(f"{failure}: " + " ".join(done.stdout.split())[-900:])

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ..compat import DATABASE, LAST_SERIAL
-from .errors import StoreError
+from .errors import DataError
 
 
 def describe(server: Path) -> dict[str, Any]:
-    """Return ``uuid`` and ``serial`` of a data directory. Raises StoreError if it can't be read."""
+    """Return ``uuid`` and ``serial`` of a data directory. Raises DataError if it can't be read."""
     try:
         uuid = json.loads((server / ".nodeinfo").read_text())["uuid"]
         with closing(sqlite3.connect(f"file:{server / DATABASE}?mode=ro", uri=True)) as database:
             (serial,) = database.execute(LAST_SERIAL).fetchone()
     except (OSError, ValueError, KeyError, sqlite3.Error) as exc:
-        raise StoreError(f"could not read the data directory {server} ({exc})") from exc
+        raise DataError(f"could not read the data directory {server} ({exc})") from exc
     return {"uuid": uuid, "serial": serial}
 
 
@@ -34,10 +34,10 @@ def is_intact(server: Path) -> bool:
 
 
 def copy(server: Path, target: Path) -> None:
-    """Copy the database in its current state, while it is in use. Raises StoreError."""
+    """Copy the database in its current state, while it is in use. Raises DataError."""
     try:
         source = sqlite3.connect(f"file:{server / DATABASE}?mode=ro", uri=True)
         with closing(source) as database, closing(sqlite3.connect(target)) as written:
             database.backup(written)
     except sqlite3.Error as exc:
-        raise StoreError(f"could not copy the database ({exc})") from exc
+        raise DataError(f"could not copy the database ({exc})") from exc

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 
-class StoreError(Exception):
+class DataError(Exception):
     """A command can't be completed, and the data directory is unchanged."""
 
 
-class ForceRequiredError(StoreError):
+class ForceRequiredError(DataError):
     """A restore would discard data that the backup does not contain."""

@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..config import DATA, MIRROR_TYPES, PAGES, STORE, TEMPORARY
+from ..config import DATA, MIRROR_TYPES, PAGES, SERVERDIR, TEMPORARY
 from . import commands
 from .backup import SECRETS
 from .mirrored_files import copy_missing
 
 
 def export(server: Path, folder: Path) -> None:
-    """Export what is not mirrored of a data directory into a folder, with hard links. Raises StoreError."""
+    """Export what is not mirrored of a data directory into a folder, with hard links. Raises DataError."""
     shutil.rmtree(folder, ignore_errors=True)
     options = ["--serverdir", str(server), "--hard-links"]
     commands.run("devpi-export failed", dict(os.environ), "devpi-export", *options, str(folder))
@@ -39,7 +39,7 @@ def exported_mirrors(folder: Path) -> list[str]:
 
 
 def import_earlier(earlier: Path) -> None:
-    """Fill this container's empty volume from the volume of an earlier release, which has an export. Raises StoreError."""
+    """Fill this container's empty volume from the volume of an earlier release, which has an export. Raises DataError."""
     from ..entrypoint import set_default_options
 
     for name in SECRETS:
@@ -51,4 +51,4 @@ def import_earlier(earlier: Path) -> None:
     if (earlier / PAGES.name).exists():
         shutil.copytree(earlier / PAGES.name, PAGES)
     for index in exported_mirrors(earlier / "export"):
-        copy_missing(index, earlier / STORE.name, STORE)
+        copy_missing(index, earlier / SERVERDIR.name, SERVERDIR)

@@ -14,10 +14,10 @@ import xmlrpc.client
 from contextlib import suppress
 
 from .. import devpi_api
-from ..config import DATA, RESERVE, STORE
+from ..config import DATA, RESERVE, SERVERDIR
 from ..maintenance import data_directory
 from . import commands, freeze
-from .errors import StoreError
+from .errors import DataError
 from .export import export, read_export
 from .mirrored_files import link_missing
 from .restore import INCOMING, REPLACED, activate, undo
@@ -37,18 +37,18 @@ def await_users() -> set[str]:
 
 
 def require_conditions() -> None:
-    """Raise StoreError if the data directory can't be compacted now."""
+    """Raise DataError if the data directory can't be compacted now."""
     needed = 2 * data_directory.database_size() + RESERVE
     if data_directory.disk_space()["free"] < needed:
-        raise StoreError(f"compaction needs {needed // 10**6} MB of free disk space")
+        raise DataError(f"compaction needs {needed // 10**6} MB of free disk space")
     if REPLACED.exists() and time.time() - REPLACED.stat().st_mtime < KEEP_REPLACED:
-        raise StoreError(f"data that a restore replaced is kept for 30 days: remove {REPLACED} to compact earlier")
+        raise DataError(f"data that a restore replaced is kept for 30 days: remove {REPLACED} to compact earlier")
     if freeze.FROZEN.exists():
-        raise StoreError("the mirror is being upgraded")
+        raise DataError("the mirror is being upgraded")
 
 
 def compact() -> None:
-    """Rebuild the data directory. Raises StoreError, and the current one stays."""
+    """Rebuild the data directory. Raises DataError, and the current one stays."""
     require_conditions()
     if REPLACED.exists():
         # What a restore has replaced must not be activated if the compaction fails.
@@ -62,7 +62,7 @@ def compact() -> None:
     except (OSError, ValueError, xmlrpc.client.Fault) as exc:
         if REPLACED.exists():
             activate_previous()
-        raise StoreError(f"devpi-server can't serve from the compacted data directory ({exc})") from exc
+        raise DataError(f"devpi-server can't serve from the compacted data directory ({exc})") from exc
     finally:
         freeze.FROZEN.unlink(missing_ok=True)
         shutil.rmtree(COMPACT, ignore_errors=True)
@@ -72,7 +72,7 @@ def build() -> None:
     """Create a data directory from an export of the current one, and export it for the comparison."""
     server = COMPACT / "incoming" / "server"
     COMPACT.mkdir(mode=0o700)
-    export(STORE, COMPACT / "export")
+    export(SERVERDIR, COMPACT / "export")
     server.parent.mkdir(mode=0o700)
     environ = dict(os.environ, DEVPISERVER_SERVERDIR=str(server))
     options = ["--no-events", "--hard-links"]
@@ -84,11 +84,11 @@ def replace(mirrors: set[str]) -> None:
     """Activate the new data directory, and remove the previous one once devpi serves from the new one."""
     freeze.supervise("stopProcess")
     try:
-        export(STORE, COMPACT / "current")
+        export(SERVERDIR, COMPACT / "current")
         if read_export(COMPACT / "current") != read_export(COMPACT / "compacted"):
-            raise StoreError("users, indexes or private files were modified during the compaction")
+            raise DataError("users, indexes or private files were modified during the compaction")
         for index in mirrors:
-            link_missing(index, STORE, COMPACT / "incoming" / "server")
+            link_missing(index, SERVERDIR, COMPACT / "incoming" / "server")
         (COMPACT / "incoming").rename(INCOMING)
         activate()
     finally:

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from .. import devpi_api
-from ..config import DATA, STORE
+from ..config import DATA, SERVERDIR
 from . import database
 from .archive import Manifest, unpack
 from .backup import SECRETS
-from .errors import ForceRequiredError, StoreError
+from .errors import DataError, ForceRequiredError
 from .mirrored_files import link_missing
 
 INCOMING = DATA / "incoming"
@@ -27,8 +27,8 @@ REPLACED = DATA / "replaced"
 def describe_loss(manifest: Manifest) -> str:
     """Return which data a backup would discard, or an empty text."""
     try:
-        current = database.describe(STORE)
-    except StoreError:
+        current = database.describe(SERVERDIR)
+    except DataError:
         return ""
     if current["uuid"] == manifest["uuid"]:
         # Mirrored pages and files change the database too, and can't be distinguished from other changes.
@@ -58,17 +58,17 @@ def has_same_files(backup: Path) -> bool:
 def equals_current(backup: Path, manifest: Manifest) -> bool:
     """Return whether the data directory already has the state of an unpacked backup, and is undamaged."""
     try:
-        current = database.describe(STORE)
-    except StoreError:
+        current = database.describe(SERVERDIR)
+    except DataError:
         return False
     is_same = current == {name: manifest[name] for name in current}
-    return is_same and database.is_intact(STORE) and has_same_files(backup)
+    return is_same and database.is_intact(SERVERDIR) and has_same_files(backup)
 
 
 def restore(force: bool) -> bool:
     """Stage the backup from standard input, for the next start. Returns False if the data directory already equals it.
 
-    Raises StoreError, and ForceRequiredError if data would be discarded without ``force``.
+    Raises DataError, and ForceRequiredError if data would be discarded without ``force``.
     """
     unpacked = DATA / "incoming.new"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -83,7 +83,7 @@ def restore(force: bool) -> bool:
             raise ForceRequiredError(f"the backup was created at {made} (serial {manifest['serial']}), and {loss}")
         # Mirrored files that exist need not be downloaded again.
         for index in manifest["mirrors"]:
-            link_missing(index, STORE, unpacked / "server")
+            link_missing(index, SERVERDIR, unpacked / "server")
         shutil.rmtree(REPLACED, ignore_errors=True)
         (unpacked / "manifest.json").unlink()
         unpacked.rename(INCOMING)
@@ -95,14 +95,14 @@ def restore(force: bool) -> bool:
 def undo() -> None:
     """Discard the staged data if it was not activated yet, or else stage the previous data, for the next start.
 
-    Raises StoreError if there is neither.
+    Raises DataError if there is neither.
     """
     if INCOMING.exists():
         shutil.rmtree(INCOMING)
     elif REPLACED.exists():
         REPLACED.rename(INCOMING)
     else:
-        raise StoreError("no data was replaced")
+        raise DataError("no data was replaced")
 
 
 def activate() -> None:
