@@ -12,17 +12,24 @@ from typing import Any, Callable, Sequence
 CREDENTIALS = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
 
 
+TYPES = {"list": (list, tuple), "dict": (dict,)}
+
+
+def problem(entry: dict[str, str], value: Any) -> str:
+    """Return what is wrong with a value, empty if it is valid. A value of another type can contain secrets."""
+    if "type" in entry:
+        return "" if isinstance(value, TYPES[entry["type"]]) else f"is not a {entry['type']}"
+    text = "" if value is None else str(value)
+    masked = CREDENTIALS.sub(r"\1***@", text)
+    return "" if re.fullmatch(entry["pattern"], text) else f"is '{masked}'"
+
+
 def invalid_values(patterns: Sequence[dict[str, str]], values: Sequence[Any]) -> list[str]:
-    """Return a message for each value that its pattern does not match as a whole. A value of None is an empty one."""
+    """Return a message for each value that its entry does not allow. A value of None is an empty text."""
     if len(patterns) != len(values):
         raise ValueError(f"{len(patterns)} patterns and {len(values)} values")
-    messages = []
-    for entry, value in zip(patterns, values):
-        text = "" if value is None else str(value)
-        if not re.fullmatch(entry["pattern"], text):
-            masked = CREDENTIALS.sub(r"\1***@", text)
-            messages.append(f"{entry['name']} is '{masked}': set it to {entry['expected']}.")
-    return messages
+    found = [(entry, problem(entry, value)) for entry, value in zip(patterns, values)]
+    return [f"{entry['name']} {cause}: set it to {entry['expected']}." for entry, cause in found if cause]
 
 
 class FilterModule:

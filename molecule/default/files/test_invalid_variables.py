@@ -98,6 +98,12 @@ CASES = {
         {"devpi_server_image_refresh": "2026/11"}, ["devpi_server_image_refresh is '2026/11'", "such as 2026-11"]
     ),
     "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
+    "prewarm-no-list": Case(
+        {"devpi_server_prewarm": "numpy"}, ["devpi_server_prewarm is not a list", "a list of requirements"]
+    ),
+    "engine-users-no-list": Case(
+        {"docker_engine_users": "ada"}, ["docker_engine_users is not a list", "a list of user names"]
+    ),
     "engine-missing": Case({"docker_engine_source": "existing"}, ["docker_engine_source"]),
     "user-missing": Case({"pip_client_users": ["ghost"]}, ["pip_client_users", "user 'ghost' does not exist"]),
     # All other cases require less free space.
@@ -105,6 +111,7 @@ CASES = {
 }
 # More cases that the role pip_client detects. It runs alone for them, which takes less time.
 CLIENT_CASES = {
+    "users-no-list": Case({"pip_client_users": "ada"}, ["pip_client_users is not a list", "a list of user names"]),
     "home-missing": Case({"pip_client_users": ["homeless"]}, ["pip_client_users", "/home/homeless"]),
     "home-not-writable": Case(
         {"pip_client_users": ["locked"]}, ["pip_client_users", "/home/locked is not writable by its user"]

@@ -97,11 +97,10 @@ def test_responses_that_earlier_releases_cached_are_removed(entrypoint):
 
 @pytest.mark.parametrize(
     ("configured", "url"),
-    [("", None), ("https://bob:s3cret@a.example/simple/", "https://a.example/simple/")],
+    [("", ""), ("https://bob:s3cret@a.example/simple/", "https://a.example/simple/")],
 )
 def test_the_index_gets_a_url_without_credentials(entrypoint, configured, url):
-    settings = {"mirror_no_project_list": True, **({"mirror_url": url} if url else {})}
-    assert entrypoint.wanted_settings({"DEVPI_MIRROR_UPSTREAM_URL": configured}) == compat.renamed(settings)
+    assert entrypoint.wanted_settings({"DEVPI_MIRROR_UPSTREAM_URL": configured})["mirror_url"] == url
 
 
 @pytest.fixture
@@ -134,9 +133,19 @@ def test_changed_settings_are_applied_once(entrypoint, devpi):
     assert devpi.sent[1] == ("POST", "/+login", {"user": "root", "password": "password"}, "")
     method, path, settings, auth = devpi.sent[2]
     assert (method, path, auth) == ("PATCH", "/root/pypi", "cm9vdDp0b2tlbg==")
-    assert sorted(settings) == sorted(f"{name}={value}" for name, value in entrypoint.wanted_settings(environ).items())
+    wanted = compat.renamed(entrypoint.wanted_settings(environ))
+    assert sorted(settings) == sorted(f"{name}={value}" for name, value in wanted.items())
+
+
+def test_without_an_upstream_the_index_gets_the_default_again(entrypoint, devpi):
+    entrypoint.apply_settings({"DEVPI_MIRROR_UPSTREAM_URL": "https://a.example/simple/"})
     entrypoint.apply_settings({})
     assert devpi.started == 2
+    (name,) = compat.renamed({"mirror_url": None})
+    url = next(setting.partition("=")[2] for setting in devpi.sent[-1][2] if setting.startswith(f"{name}="))
+    assert url == compat.default_mirror_url()
+    assert url.endswith("/simple/")
+    assert url != "https://a.example/simple/"
 
 
 def test_settings_that_fail_are_applied_at_the_next_start(entrypoint, devpi):

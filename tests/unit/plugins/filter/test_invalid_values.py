@@ -27,6 +27,18 @@ def test_valid_values_have_none(value):
     assert invalid_values([SIZE], [value]) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "is_valid"),
+    [("list", [], True), ("list", ["a"], True), ("list", "a", False), ("list", "", False), ("list", {"a": 1}, False),
+     ("dict", {}, True), ("dict", {"a": 1}, True), ("dict", "a=1", False), ("dict", ["a"], False)],
+)  # fmt: skip
+def test_a_text_is_no_list_and_no_dictionary(kind, value, is_valid):
+    entry = {"name": "pip_client_users", "type": kind, "expected": "a list of user names, such as [ada]"}
+    found = invalid_values([entry], [value])
+    expected = f"pip_client_users is not a {kind}: set it to a list of user names, such as [ada]."
+    assert found == ([] if is_valid else [expected])
+
+
 def test_an_undefined_value_is_an_empty_one():
     assert invalid_values([URL], [None]) == []
     assert invalid_values([SIZE], [None]) == ["devpi_server_memory is '': set it to a size, such as 768m."]

@@ -39,6 +39,15 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {new: values[name] for name, new in names.items() if new}
 
 
+def default_mirror_url() -> str:
+    """Return the upstream of the public index of a new data directory."""
+    # Not at the top, as this import takes longer than the start of the rest.
+    from devpi_server.main import _pypi_ixconfig_default as default
+
+    (name,) = renamed({"mirror_url": None})
+    return str(default[name])
+
+
 def is_mirror(stage: Any) -> bool:
     return bool(stage.ixconfig["type"] in config.MIRROR_TYPES)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from supervisor import supervisord  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from .compat import renamed
+from .compat import default_mirror_url, renamed
 from .config import (
     ALLOWED_HOSTS_CONF,
     BIN,
@@ -123,12 +123,9 @@ def remove_old_responses() -> None:
 
 
 def wanted_settings(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of the public index, with devpi's names."""
-    settings: dict[str, Any] = {"mirror_no_project_list": True}
+    """Return the settings of the public index, with the names of devpi 6. An empty URL stands for devpi's default."""
     upstream = split_credentials(environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""))
-    if upstream.url:
-        settings["mirror_url"] = upstream.url
-    return renamed(settings)
+    return {"mirror_no_project_list": True, "mirror_url": upstream.url}
 
 
 def await_server(process: subprocess.Popen[bytes]) -> None:
@@ -148,7 +145,7 @@ def apply_settings(environ: Mapping[str, str]) -> None:
     """Apply the settings of the public index, if they have changed since they were last applied."""
     settings = wanted_settings(environ)
     marker = DATA / "settings-applied"
-    stamp = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    stamp = hashlib.sha256(json.dumps(renamed(settings), sort_keys=True).encode()).hexdigest()
     if marker.exists() and marker.read_text() == stamp:
         return
     process = subprocess.Popen(SERVER, env=environ)
@@ -157,7 +154,8 @@ def apply_settings(environ: Mapping[str, str]) -> None:
         password = (DATA / "root-password").read_text()
         token = send("POST", "/+login", {"user": "root", "password": password})["result"]["password"]
         auth = base64.b64encode(f"root:{token}".encode()).decode("ascii")
-        send("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in settings.items()], auth)
+        settings["mirror_url"] = settings["mirror_url"] or default_mirror_url()
+        send("PATCH", f"/{INDEX}", [f"{name}={value}" for name, value in renamed(settings).items()], auth)
     finally:
         process.send_signal(signal.SIGINT)
         try:
