@@ -98,6 +98,7 @@ CASES = {
         {"devpi_server_image_refresh": "2026/11"}, ["devpi_server_image_refresh is '2026/11'", "such as 2026-11"]
     ),
     "engine-user-missing": Case({"docker_engine_users": ["ghost"]}, ["docker_engine_users names ghost"]),
+    "misspelled": Case({"devpi_mirror_prot": 3142}, ["devpi_mirror_prot", "devpi_mirror_port"]),
     "prewarm-no-list": Case(
         {"devpi_server_prewarm": "numpy"}, ["devpi_server_prewarm is not a list", "a list of requirements"]
     ),
@@ -111,6 +112,7 @@ CASES = {
 }
 # More cases that the role pip_client detects. It runs alone for them, which takes less time.
 CLIENT_CASES = {
+    "misspelled": Case({"pip_client_user": ["ada"]}, ["pip_client_user ", "pip_client_users"]),
     "users-no-list": Case({"pip_client_users": "ada"}, ["pip_client_users is not a list", "a list of user names"]),
     "home-missing": Case({"pip_client_users": ["homeless"]}, ["pip_client_users", "/home/homeless"]),
     "home-not-writable": Case(
