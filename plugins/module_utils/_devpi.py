@@ -441,10 +441,11 @@ _REMEDIES = {
     OTHER_SERVICE: "Another program uses this port: stop it, or use another host or port.",
     SERVER_ERROR: "Check the log of the server.",
     UNAUTHORIZED: "Set url_username and url_password to those of a user who may read this index.",
-    NO_INDEX: "Create the index, or use one that exists.",
+    NO_INDEX: "Create the index, or use one that exists (variable devpi_mirror_index).",
     NO_PROJECT: "Use a project that the index has. If the index is a mirror, check that its upstream is reachable.",
     UPSTREAM: (
-        "devpi itself is running: check its connection to the upstream (network, proxy, certificate authority, mirror_url)."
+        "devpi itself is running: check the network, and the variables devpi_server_upstream_url, devpi_server_https_proxy and "
+        "devpi_server_ca_bundle."
     ),
     DAMAGED: "Remove the file from the server's data directory, so that it is downloaded again.",
     READY: "Stop the server, or wait longer for it to stop.",
