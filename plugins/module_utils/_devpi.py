@@ -434,7 +434,10 @@ def remedy(kind: str) -> str:
 
 
 _REMEDIES = {
-    REFUSED: "Check that the container is running, read the log of the devpi service, and check the host and the port.",
+    REFUSED: (
+        "Check that the container is running, read the log of the devpi service, and check the host and the port (variables "
+        "devpi_mirror_host and devpi_mirror_port)."
+    ),
     UNREACHABLE: "Check the host name, and the network between this host and the server.",
     TOO_SLOW: "Check the log and the load of the server, or increase the time limits.",
     TLS: "Set ca_path to the file of the certificate authority, or give the server a certificate for its host name.",
@@ -444,8 +447,8 @@ _REMEDIES = {
     NO_INDEX: "Create the index, or use one that exists (variable devpi_mirror_index).",
     NO_PROJECT: "Use a project that the index has. If the index is a mirror, check that its upstream is reachable.",
     UPSTREAM: (
-        "devpi itself is running: check the network, and the variables devpi_server_upstream_url, devpi_server_https_proxy and "
-        "devpi_server_ca_bundle."
+        "devpi itself is running: check its connection to the upstream (network, variables devpi_server_upstream_url, "
+        "devpi_server_https_proxy and devpi_server_ca_bundle)."
     ),
     DAMAGED: "Remove the file from the server's data directory, so that it is downloaded again.",
     READY: "Stop the server, or wait longer for it to stop.",

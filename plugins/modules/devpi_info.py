@@ -340,8 +340,6 @@ def problems(
         found.append(f"Could not inspect the container {name}: {failure}. Read its log.")
     if probed.kind != _devpi.READY and not (inspection and inspection["devpi"] is None):
         found += unusable
-        if probed.kind == _devpi.REFUSED:
-            found.append("If it was deployed with another devpi_mirror_host or devpi_mirror_port, set the same here.")
     upstream = inspection["upstream"] if inspection else None
     if upstream and not upstream["reachable"]:
         found.append(
