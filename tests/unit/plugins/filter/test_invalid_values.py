@@ -78,3 +78,15 @@ def test_the_units_of_the_roles_sizes_may_be_in_upper_case(name, value, is_valid
     patterns = yaml.safe_load(file.read_text())["__devpi_server_value_patterns"]
     (entry,) = [entry for entry in patterns if entry["name"] == name]
     assert (invalid_values([entry], [value]) == []) == is_valid
+
+
+@pytest.mark.parametrize("role", ["devpi_server", "docker_engine", "pip_client"])
+def test_the_types_of_lists_and_dictionaries_are_checked(role):
+    """With ``-e name=value``, argument specs accept a text in their place."""
+    folder = Path(mirror.__path__[0]) / "roles" / role
+    files = [*folder.glob("vars/main.yml"), *folder.glob("vars/main/*.yml")]
+    variables = {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+    entries = variables.get(f"__{role}_value_types") or variables[f"__{role}_value_patterns"]
+    options = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    expected = {name: option["type"] for name, option in options.items() if option["type"] in ("list", "dict")}
+    assert {entry["name"]: entry["type"] for entry in entries if "type" in entry} == expected
