@@ -48,7 +48,7 @@ PAGE_TIMEOUT = 14.0
 REVALIDATION_TIMEOUT = 10.0
 # For core metadata, for which the upstream may have to send a whole wheel.
 METADATA_TIMEOUT = 60.0
-# For the next byte of a file. The upstream's timeouts are shorter.
+# For the next byte of a file. The upstream's timeout, READ_TIMEOUT, is shorter.
 BYTE_TIMEOUT = 60.0
 # For the requested part of a file that is being downloaded, before the whole file is sent instead.
 PART_TIMEOUT = 10.0
