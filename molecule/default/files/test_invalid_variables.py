@@ -55,6 +55,13 @@ CASES = {
         {"devpi_mirror_port": 3999}, ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_mirror_port"]
     ),
     "port-too-large": Case({"devpi_mirror_port": 99999}, ["devpi_mirror_port is '99999'"]),
+    "base-tools-of-another-kind": Case(
+        {"devpi_server_base_tools": ["multistrap"], "devpi_server_image_source": "build"},
+        ["devpi_server_base_tools begins with 'multistrap'", "mmdebstrap or debootstrap"],
+    ),
+    "base-tools-no-list": Case(
+        {"devpi_server_base_tools": "mmdebstrap"}, ["devpi_server_base_tools is not a list", "[mmdebstrap]"]
+    ),
     "upstream-no-url": Case(
         {"devpi_server_upstream_url": "pypi"},
         ["devpi_server_upstream_url is 'pypi'", "https://packages.example.com/simple/"],
@@ -133,6 +140,13 @@ CLIENT_CASES = {
             "pip_client_settings": {"global": {"find_links": "https://a.example.com"}},
         },
         ["pip_client_fallback", "anyone could publish a public package with the name of a private one"],
+    ),
+    "fallback-beside-links-as-an-option": Case(
+        {
+            "pip_client_fallback": "https://example.com/s/",
+            "pip_client_user_settings": {"ada": {"global": {"--extra-index-url": "https://a.example.com"}}},
+        },
+        ["pip_client_fallback is not the URL"],
     ),
     "fallback-beside-private-index": Case(
         {"pip_client_fallback": "https://example.com/simple/", "devpi_mirror_index": "team/dev"},
