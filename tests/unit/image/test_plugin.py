@@ -848,6 +848,25 @@ def test_a_request_that_needs_no_user_has_a_size_limit(mirror):
         assert response.status == 413, path
 
 
+@pytest.mark.parametrize("user", ["root", "root:forged", "nosuch:x"])
+@pytest.mark.usefixtures("private")
+def test_a_login_ignores_other_credentials(mirror, user):
+    """A client can log in as another user, and again when its token has expired."""
+    auth = mirror.auth if user == "root" else base64.b64encode(user.encode()).decode()
+    changed = request(
+        f"{mirror.url}/alice",
+        "PATCH",
+        {"password": "of-alice"},
+        X_Devpi_Auth=mirror.auth,
+        Content_Type="application/json",
+    )
+    assert changed.status == 200, changed.body
+    for password, status in (("of-alice", 200), ("wrong", 401)):
+        body = {"user": "alice", "password": password}
+        login = request(f"{mirror.url}/+login", "POST", body, X_Devpi_Auth=auth, Content_Type="application/json")
+        assert login.status == status, login.body
+
+
 def push(mirror, project: str, *, source: str = "root/pypi", method: str = "POST", **fields: str) -> SimpleNamespace:
     """Push version 1.0 of a project from an index, to the private index if ``fields`` has no other target."""
     body = {"name": project, "version": "1.0", **(fields or {"targetindex": "alice/private"})}

@@ -55,14 +55,15 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
             return request.authenticated_userid
 
     def tween(request: Any) -> Any:
-        user = get_user(request)
+        is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
+        # devpi replaces the credentials of a login, for which Pyramid must not have cached another user.
+        user = get_user(request) if needs_user(request) or not is_login else None
         if needs_user(request):
             if user is None:
                 headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
                 return HTTPUnauthorized("This request requires the credentials of a user.", headers=headers)
         elif is_large(request) and not is_test_result(request):
             return HTTPRequestEntityTooLarge(f"The body of this request is limited to {BODY_LIMIT} bytes.")
-        is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
         with comparisons if is_login else nullcontext():
             return handler(request)
 
