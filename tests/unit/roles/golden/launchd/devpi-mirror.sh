@@ -9,7 +9,7 @@ user=ada
 # Seconds after which a docker command is killed.
 limit=10
 
-# docker ARGUMENT...: a hung daemon must not block a stop of the unit. macOS has no timeout command.
+# docker ARGUMENT...: a hung daemon must not block a stop of the service. macOS has no timeout command.
 docker() {
     if command -v timeout >/dev/null; then
         timeout -k 1 "$limit" "$docker" "$@"

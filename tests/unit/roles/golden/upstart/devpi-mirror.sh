@@ -11,7 +11,7 @@ limit=10
 unset DOCKER_TLS DOCKER_TLS_VERIFY
 export DOCKER_HOST=unix:///var/run/docker.sock
 
-# docker ARGUMENT...: a hung daemon must not block a stop of the unit. macOS has no timeout command.
+# docker ARGUMENT...: a hung daemon must not block a stop of the service. macOS has no timeout command.
 docker() {
     if command -v timeout >/dev/null; then
         timeout -k 1 "$limit" "$docker" "$@"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The units of upstart and launchd, which can't run here, and the script that all units run.
+"""The services of upstart and launchd, which can't run here, and the script that all services run.
 
 UPDATE_GOLDEN=1 in the environment updates the golden files. Read the changes before you commit them.
 """
@@ -48,7 +48,7 @@ esac
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """Return a folder with the units of each variant, rendered with the real templating in one run, as each takes seconds."""
+    """Return a folder with the service files of each variant, rendered by Ansible in one run, as each takes seconds."""
     folder = tmp_path_factory.mktemp("rendered")
     engine = {**HOST["engine"], "command": str(folder / "docker")}
     # On a Mac, commands use the daemon of a user.
@@ -87,7 +87,7 @@ def rendered(tmp_path_factory):
 
 
 @pytest.mark.parametrize("init", ["upstart", "launchd"])
-def test_the_unit_is_the_golden_one(rendered, init):
+def test_the_service_files_are_the_golden_ones(rendered, init):
     found = {path.name: path.read_text() for path in (rendered / init).iterdir()}
     golden = GOLDEN / init
     if os.environ.get("UPDATE_GOLDEN"):
@@ -97,12 +97,12 @@ def test_the_unit_is_the_golden_one(rendered, init):
     assert found == {path.name: path.read_text() for path in golden.iterdir()}
 
 
-def test_launchd_can_read_its_unit():
-    unit = plistlib.loads((GOLDEN / "launchd" / "devpi.mirror.devpi.plist").read_bytes())
-    assert unit["Label"] == "devpi.mirror.devpi"
-    assert unit["ProgramArguments"] == ["/bin/sh", "/etc/devpi-mirror.sh", "run"]
-    assert unit["KeepAlive"] is True
-    assert unit["RunAtLoad"] is True
+def test_launchd_can_read_its_service():
+    service = plistlib.loads((GOLDEN / "launchd" / "devpi.mirror.devpi.plist").read_bytes())
+    assert service["Label"] == "devpi.mirror.devpi"
+    assert service["ProgramArguments"] == ["/bin/sh", "/etc/devpi-mirror.sh", "run"]
+    assert service["KeepAlive"] is True
+    assert service["RunAtLoad"] is True
 
 
 def test_upstart_watches_a_process_that_stays():
