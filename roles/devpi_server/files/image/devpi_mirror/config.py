@@ -73,8 +73,8 @@ FILE_CONNECTIONS = DOWNLOADS + PREFETCHED_DOWNLOADS + METADATA_THREADS
 # Simultaneous requests to devpi. A client that downloads a file occupies one of them.
 THREADS = 100
 
-# Seconds until a project that the upstream does not have is requested again. Each of nginx's two caches keeps the response for
-# another second, so a new project is found after 10 s.
+# Seconds until a project that the upstream does not have is requested again. Each of nginx's two caches stores the response
+# for another second, so a new project is found after 10 s.
 ABSENT_FRESHNESS = 8
 # Seconds until a page is requested again after its upstream has failed, or has denied a file that the page lists.
 FAILURE_FRESHNESS = 10

@@ -19,7 +19,7 @@ from .limits import time_limit
 from .state import State
 
 QUARANTINE = DATA / "damaged"
-# How many damaged files are kept for inspection.
+# How many damaged files are retained for inspection.
 MAX_QUARANTINED = 5
 FSCK = [str(BIN / "devpi-fsck"), "--serverdir", str(SERVERDIR)]
 

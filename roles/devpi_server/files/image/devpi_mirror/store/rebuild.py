@@ -42,7 +42,7 @@ def require_conditions() -> None:
     if data_directory.disk_space()["free"] < needed:
         raise DataError(f"compaction needs {needed // 10**6} MB of free disk space")
     if REPLACED.exists() and time.time() - REPLACED.stat().st_mtime < KEEP_REPLACED:
-        raise DataError(f"data that a restore replaced is kept for 30 days: remove {REPLACED} to compact earlier")
+        raise DataError(f"data that a restore replaced is retained for 30 days: remove {REPLACED} to compact earlier")
     if freeze.FROZEN.exists():
         raise DataError("the mirror is being upgraded")
 
