@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Simple pages of mirror indexes: a page is the upstream's with other links, and nothing else changed.
 
-A page is the JSON object of the simple repository API (PEP 691) with absolute URLs. All fields are preserved, including those
-that this package does not know. parsing.py parses the upstream's page, listing.py replaces its links, rendering.py renders it.
+A page is the JSON object of the simple repository API (PEP 691) with absolute URLs. All fields are preserved, including
+unknown ones. parsing.py parses the upstream's page, listing.py replaces its links, rendering.py renders it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HTML = "application/vnd.pypi.simple.v1+html"
 TEXT_HTML = "text/html"
 # The name of the meta element that has the status of a project in HTML.
 STATUS = "pypi:project-status"
-# The strictness of each status of a project. "active" and statuses that this module does not know have 0.
+# The strictness of each status of a project. "active" and unknown statuses have 0.
 STRICTNESS = {"deprecated": 1, "archived": 1, "quarantined": 2}
 
 Page = dict[str, Any]

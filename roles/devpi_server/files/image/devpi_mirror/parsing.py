@@ -132,9 +132,11 @@ def parse_json(content: bytes) -> Page:
 
 
 def require_version(version: str) -> None:
-    """Raise PageError for a version of the simple repository API that this module does not know."""
+    """Raise PageError for a version of the simple repository API that this module does not support."""
     if version.partition(".")[0] != "1":
-        raise PageError(f"the response has version {version} of the simple repository API, and only version 1 is known")
+        raise PageError(
+            f"the response has version {version} of the simple repository API, and only version 1 is supported"
+        )
 
 
 class Anchors(HTMLParser):
