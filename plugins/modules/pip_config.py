@@ -488,9 +488,9 @@ def check_exclusive(text: str, content: str, names: list[str]) -> None:
     for name in names:
         if found.get(name, wanted.get(name)) != wanted.get(name):
             raise OperationError(
-                f"its section [global] sets {name}, which pip_client_fallback would replace. With a private and a public index "
-                "side by side, anyone could publish a package under a private package's name. Exclude this user, or do not set "
-                "pip_client_fallback"
+                f"its section [global] sets {name} to another value, which the option exclusive does not allow. With a private "
+                "and a public index side by side, an attacker can publish a package under a private package's name. Remove it "
+                "from the section, or exclude this user"
             )
 
 

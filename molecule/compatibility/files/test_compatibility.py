@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All supported releases of ansible-core deploy and remove the same mirror, and so do other people's playbooks.
+"""All supported releases of ansible-core deploy and remove the same mirror, and so do third-party playbooks.
 
 The settings of a playbook that includes the role apply to its own tasks, not to the mirror.
 """

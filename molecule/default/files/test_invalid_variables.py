@@ -139,7 +139,7 @@ CLIENT_CASES = {
             "pip_client_fallback": "https://example.com/s/",
             "pip_client_settings": {"global": {"find_links": "https://a.example.com"}},
         },
-        ["pip_client_fallback", "anyone could publish a public package with the name of a private one"],
+        ["pip_client_fallback", "an attacker can publish a public package with the name of a private one"],
     ),
     "fallback-beside-links-as-an-option": Case(
         {

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the devpi.mirror authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles in other people's playbooks, and the report of the playbook doctor."""
+"""The roles in third-party playbooks, and the report of the playbook doctor."""
 
 from __future__ import annotations
 

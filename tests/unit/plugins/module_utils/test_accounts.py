@@ -83,7 +83,7 @@ def test_unknown_config_home_is_reported(tmp_path, lines):
     (tmp_path / ".profile").write_text(lines)
     folder, warning = _accounts.config_home(str(tmp_path))
     assert folder == str(tmp_path / ".config")
-    assert "set pip_client_config_homes" in warning
+    assert "set the option config_homes" in warning
 
 
 def test_blank_lines_are_parsed_in_linear_time(tmp_path):

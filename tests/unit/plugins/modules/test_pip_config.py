@@ -479,7 +479,7 @@ def test_private_index_is_not_combined_with_a_public_one(run_module, accounts, t
     content = CONTENT + "extra-index-url = https://public.example.com/simple\n"
     ended = run_all(run_module, contents={"pip": content}, exclusive=["extra-index-url"])
     assert ended.failed
-    assert "anyone could publish a package under a private package's name" in str(ended.result["msg"])
+    assert "an attacker can publish a package under a private package's name" in str(ended.result["msg"])
     assert (tmp_path / "ada" / place).read_text() == theirs
     assert bob.exists() is not place.startswith("..")
     again = run_all(run_module, contents={"pip": content}, exclude=["ada"], exclusive=["extra-index-url"])
