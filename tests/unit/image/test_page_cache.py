@@ -245,7 +245,8 @@ def test_clients_share_a_request(mirror):
 
     mirror.server.answer = wait
     futures = [
-        mirror.cache.flights.start("alpha", lambda: mirror.cache.revalidate("alpha", None)) for _client in range(5)
+        mirror.cache.revalidations.start("alpha", lambda: mirror.cache.revalidate("alpha", None))
+        for _client in range(5)
     ]
     assert arrived.wait(30)
     is_released.set()

@@ -13,11 +13,11 @@ from packaging.utils import canonicalize_name
 
 from . import config
 from .credentials import split_credentials
-from .flights import Flights
 from .links import Link
 from .page_cache import PageCache
 from .pages import File
 from .prefetch import Prefetcher
+from .single_flight import SingleFlight
 from .upstream import Upstream, UpstreamError
 
 # Projects whose page is searched for one file: the name of a source archive does not show where its version begins.
@@ -36,7 +36,7 @@ class Mirror:
             credentials = own
         self.upstream = Upstream(credentials.url, credentials.authorization)
         self.cache = PageCache(self.upstream, name, config.PAGES, float(config.freshness()))
-        self.metadata: Flights[bytes] = Flights(config.METADATA_THREADS, "metadata")
+        self.metadata: SingleFlight[bytes] = SingleFlight(config.METADATA_THREADS, "metadata")
         self.prefetcher = Prefetcher(lambda project: prefetch_project(self, project))
 
     def stored(self, path: str) -> Path:

@@ -26,11 +26,11 @@ import orjson
 
 from . import config, pages
 from .compression import compressed
-from .flights import Flights
 from .listing import Listing, localize
 from .page_store import Header, PageStore, StoredPage, tag_of
 from .parsing import ACCEPT, parse
 from .rendering import render_json
+from .single_flight import SingleFlight
 from .upstream import PASSED_ON, Received, Upstream, UpstreamError
 
 # Seconds between the two responses that confirm the removal of a project.
@@ -103,7 +103,7 @@ class PageCache:
         self.store = PageStore(folder / index / hashlib.sha256(upstream.url.encode()).hexdigest()[:16], clock)
         self.freshness = freshness
         self.clock = clock
-        self.flights: Flights[Cached] = Flights(THREADS, "pages")
+        self.revalidations: SingleFlight[Cached] = SingleFlight(THREADS, "pages")
         # Projects that the upstream did not have, and until when they are not requested again.
         self.absent: dict[str, tuple[float, UpstreamError]] = {}
         # Until when cached pages are served without a request to the upstream, which did not respond, and the error.
@@ -155,7 +155,7 @@ class PageCache:
         try:
             timeout = config.REVALIDATION_TIMEOUT if stored else config.PAGE_TIMEOUT
             # Another request may have stored the page since this one found none.
-            return self.flights.run(
+            return self.revalidations.run(
                 project, lambda: self.revalidate(project, stored or self.store.get(project)), timeout
             )
         except TimeoutError:

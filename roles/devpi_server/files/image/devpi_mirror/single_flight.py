@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """Runs tasks by key. All callers get the result of the task that is running for their key."""
 
     def __init__(self, threads: int, name: str) -> None:
