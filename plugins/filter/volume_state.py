@@ -19,11 +19,11 @@ def volume_state(
     wanted = volumes[release]
     releases = {volume: name for name, volume in volumes.items() if volume != wanted}
     mounted = (container or {}).get("volumes") or []
-    current = next((volume for volume in mounted if volume in releases), "")
-    is_orphaned = wanted not in existing and not current
+    migrate_from = next((volume for volume in mounted if volume in releases), "")
+    is_orphaned = wanted not in existing and not migrate_from
     return {
-        "current": current,
-        "is_downgrade": current != "" and int(releases[current]) > int(release),
+        "migrate_from": migrate_from,
+        "is_downgrade": migrate_from != "" and int(releases[migrate_from]) > int(release),
         "orphaned": [volume for volume in existing if volume in releases] if is_orphaned else [],
     }
 

@@ -10,8 +10,8 @@ volume_state = FilterModule().filters()["volume_state"]
 VOLUMES = {"6": "data", "7": "data-7", "10": "data-10"}
 
 
-def state(current="", is_downgrade=False, orphaned=()):
-    return {"current": current, "is_downgrade": is_downgrade, "orphaned": list(orphaned)}
+def state(migrate_from="", is_downgrade=False, orphaned=()):
+    return {"migrate_from": migrate_from, "is_downgrade": is_downgrade, "orphaned": list(orphaned)}
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ def state(current="", is_downgrade=False, orphaned=()):
     [
         ("6", [], None, state()),
         ("6", ["data"], {"volumes": ["data"]}, state()),
-        ("7", ["data"], {"volumes": ["data"]}, state(current="data")),
-        ("7", ["data"], {"volumes": ["other", "data"]}, state(current="data")),
+        ("7", ["data"], {"volumes": ["data"]}, state(migrate_from="data")),
+        ("7", ["data"], {"volumes": ["other", "data"]}, state(migrate_from="data")),
         # A migration that was interrupted can have created the new volume.
-        ("7", ["data", "data-7"], {"volumes": ["data"]}, state(current="data")),
+        ("7", ["data", "data-7"], {"volumes": ["data"]}, state(migrate_from="data")),
         ("7", ["data", "data-7"], {"volumes": ["data-7"]}, state()),
-        ("6", ["data-7"], {"volumes": ["data-7"]}, state(current="data-7", is_downgrade=True)),
-        ("7", ["data-10"], {"volumes": ["data-10"]}, state(current="data-10", is_downgrade=True)),
-        ("10", ["data-7"], {"volumes": ["data-7"]}, state(current="data-7")),
+        ("6", ["data-7"], {"volumes": ["data-7"]}, state(migrate_from="data-7", is_downgrade=True)),
+        ("7", ["data-10"], {"volumes": ["data-10"]}, state(migrate_from="data-10", is_downgrade=True)),
+        ("10", ["data-7"], {"volumes": ["data-7"]}, state(migrate_from="data-7")),
         ("7", ["data"], None, state(orphaned=["data"])),
         ("7", ["data", "data-7"], None, state()),
         ("7", ["other"], None, state()),
