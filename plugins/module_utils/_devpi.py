@@ -371,7 +371,7 @@ def _probe_project(client: Client, index: str, project: str) -> list[dict[str, A
     if response.status in (401, 403):
         raise ProbeError(UNAUTHORIZED, f"index {index} requires a login")
     if response.is_upstream_failure:
-        raise ProbeError(UPSTREAM, f"its upstream does not provide the page of {project} (status {response.status})")
+        raise ProbeError(UPSTREAM, f"its upstream does not provide the page of {project} ({_error_of(response)})")
     if response.status == 404:
         raise ProbeError(NO_PROJECT, f"index {index} has no project {project}")
     if response.status != 200:
@@ -392,6 +392,13 @@ def _probe_project(client: Client, index: str, project: str) -> list[dict[str, A
     if not usable:
         raise ProbeError(NO_PROJECT, f"index {index} lists no files of {project}")
     return usable
+
+
+def _error_of(response: Response) -> str:
+    """Return the status of a response, with the reason that a mirror with this collection's image adds."""
+    reason = " ".join(response.body.decode("utf-8", "replace").split())
+    is_text = response.headers.get("content-type", "").startswith("text/plain")
+    return f"status {response.status}" + (f": {mask(reason)}" if is_text and 0 < len(reason) <= 300 else "")
 
 
 def choose_file(files: list[dict[str, Any]]) -> dict[str, Any]:

@@ -328,7 +328,7 @@ def problems(
 ) -> list[str]:
     """Return the problems that need attention. ``failure`` is the error of an inspection that failed."""
     if not engine["running"]:
-        return [f"The Docker daemon does not respond ({engine['error']}): start it."]
+        return [f"The Docker daemon does not respond ({engine['error']}): start it, or run devpi.mirror.site."]
     unusable = [f"Clients can't use the mirror: {probed.detail}. {_devpi.remedy(probed.kind)}"]
     other_listener = unusable if probed.kind == _devpi.OTHER_SERVICE else []
     if container is None:

@@ -172,7 +172,8 @@ def contradictions(settings: list[Setting], index_url: str) -> list[str]:
         problems.append(
             f"The variable {index.source} sets another index, {mask(index.value)}: unset it."
             if index.level == "env_var"
-            else f"{index.source} sets another index, {mask(index.value)}: remove its index-url."
+            else f"{index.source} sets another index, {mask(index.value)}: run devpi.mirror.site with "
+            "the variables of the deployment, or remove its index-url."
         )
     for name, description in (("extra-index-url", "adds another index"), ("no-index", "disables all indexes")):
         setting = effective(settings, name)
