@@ -73,12 +73,32 @@ def select_users(uids: tuple[int, int] | None, names: list[str], exclude: list[s
             if uids[0] <= user.pw_uid <= uids[1] and os.path.basename(user.pw_shell) not in NO_LOGIN:
                 selected[user.pw_name] = user
     for name in names:
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError as exc:
-            raise ValueError(f"user {name!r} does not exist on this host: correct the name or create the user") from exc
-        selected[user.pw_name] = user
+        named = find_account(name)
+        if named is None:
+            raise ValueError(f"user {name!r} does not exist on this host: correct the name or create the user")
+        selected[named.pw_name] = named
     return [selected[name] for name in sorted(selected) if name not in exclude]
+
+
+def find_account(name: str) -> pwd.struct_passwd | None:
+    """Return the account of that name, None if it does not exist."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def other_accounts(selected: list[pwd.struct_passwd], names: list[str]) -> list[pwd.struct_passwd]:
+    """Return all accounts of the host that are not selected. ``names`` are of accounts that the host may not list (as SSSD)."""
+    selected_names = {user.pw_name for user in selected}
+    # An account can share the home directory of a selected one.
+    homes = {os.path.normpath(user.pw_dir) for user in selected}
+    others: dict[tuple[int, str], pwd.struct_passwd] = {}
+    for user in [*pwd.getpwall(), *filter(None, map(find_account, names))]:
+        home = os.path.normpath(user.pw_dir)
+        if user.pw_name not in selected_names and home not in homes:
+            others.setdefault((user.pw_uid, home), user)
+    return list(others.values())
 
 
 def config_home(home: str) -> tuple[str, str]:

@@ -179,8 +179,13 @@ def original_text(path: str, file_format: Format) -> str | None:
 
 def is_configured(path: str) -> bool:
     """Return whether a file has a record, or can have one that is inaccessible now."""
+    return can_exist(path + RECORD)
+
+
+def can_exist(path: str) -> bool:
+    """Return whether a path exists, or may exist where this process has no access."""
     try:
-        os.lstat(path + RECORD)
+        os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

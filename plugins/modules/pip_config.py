@@ -15,7 +15,8 @@ description:
   - Other keys, comments, their order, newlines, and the group, mode, ACLs and SELinux label of a file are preserved. A file
     that its tool can't read is reported and not changed. Symbolic links are followed and preserved.
   - All operations in a home directory run with the privileges of its user, never with those of root, so a symbolic link there
-    leads only to what the user can access.
+    leads only to what the user can access. The one exception is that root checks which users who are not selected have a record
+    of changes, and reads no file for that.
   - Files are replaced atomically. The original of C(NAME), which is what it would contain without these settings, is saved
     beside it in C(NAME.before-devpi-mirror), and a record of the changes in C(NAME.devpi-mirror.json). O(state=absent) needs
     these two files, and removes them.
@@ -23,7 +24,8 @@ description:
     until they are restored, so that they are found after C(XDG_CONFIG_HOME) has changed. It also names that directory while it
     does not exist, as it can be on a file system that is not mounted.
   - Settings that an earlier call has applied to files of a user, and that this call does not include (a tool, a scope or a
-    directory that is no longer used), are removed. See O(whole_host) for the files of the whole machine.
+    directory that is no longer used), are removed. See O(whole_host) for the files of the whole machine, and for those of users
+    who are no longer selected.
 extends_documentation_fragment: action_common_attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -81,14 +83,18 @@ options:
     type: int
   exclude:
     description:
-      - The names of users who are not configured. It takes precedence over O(users).
+      - The names of users who are not configured. It takes precedence over O(users). See O(whole_host) for those who were
+        configured by an earlier call.
     type: list
     elements: str
     default: []
   whole_host:
     description:
-      - Whether this call includes all settings of the host. If so, settings that an earlier call has applied to files of the
-        whole machine, and that this call does not include, are removed.
+      - Whether this call includes all users and all settings of the host. If so, settings that an earlier call has applied to
+        files of the whole machine, and that this call does not include, are removed, and the files of all other users whom an
+        earlier call has configured are restored.
+      - An error while the files of a user who is not selected are restored is a warning. Users whom the name service does not
+        list are only found if O(exclude) names them.
     type: bool
     default: false
   config_homes:
@@ -177,7 +183,9 @@ users:
       description: The path of the file. Empty if the user could not be configured at all.
       type: str
     action:
-      description: The result, one of V(created), V(updated), V(unchanged), V(restored), V(removed) and V(failed).
+      description:
+        - The result, one of V(created), V(updated), V(unchanged), V(restored), V(removed) and V(failed).
+        - A user who is not selected has results only if files are restored, or if that failed.
       type: str
     message:
       description: The error or the warning, if there is one.
@@ -188,10 +196,17 @@ users:
 import os
 import platform
 import pwd
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Callable, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.devpi.mirror.plugins.module_utils._accounts import config_home, regular_uids, select_users
+from ansible_collections.devpi.mirror.plugins.module_utils._accounts import (
+    config_home,
+    find_account,
+    other_accounts,
+    regular_uids,
+    select_users,
+)
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, reason, run_as_all
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     INI,
@@ -206,8 +221,10 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
 )
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
     CONFIG_HOMES,
+    RECORD,
     Outcome,
     apply,
+    can_exist,
     created_folders,
     is_configured,
     original_text,
@@ -220,6 +237,10 @@ from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
 # In place of a user's name, for a file of the whole machine. No account can have this name.
 ALL_USERS = "all users"
 GLOBAL_PIP = "/etc/pip.conf"
+# Seconds for the check of all users who are not selected, and for the restoration of one of them. They can be excluded because
+# their home directory hangs.
+PROBE_TIMEOUT = 5.0
+RESTORE_TIMEOUT = 10.0
 # The end of a warning about two files of pip that contradict each other.
 OURS_PRECEDES = "the setting of the mirror takes precedence"
 THEIRS_PRECEDES = "it takes precedence"
@@ -357,6 +378,39 @@ def configure_user(
         consequence = "it still names a directory without configured files"
         problems += record(user.pw_dir, remaining, params["check_mode"], "failed", consequence)
     return add_warnings(results, contents, params, pip, [places[0].path, legacy.path], warning) + problems
+
+
+def record_paths(user: pwd.struct_passwd, params: dict[str, Any], system: str) -> list[str]:
+    """Return the records of which a user has at least one, if an earlier call has configured files of that user."""
+    folders = [os.path.join(user.pw_dir, ".config"), params["config_homes"].get(user.pw_name)]
+    places = earlier_places(user.pw_dir, [folder for folder in folders if folder], system)
+    files = [os.path.join(user.pw_dir, ".pip", "pip.conf"), *(place.path for place in places)]
+    return [os.path.join(user.pw_dir, CONFIG_HOMES), *(path + RECORD for path in files)]
+
+
+def probe_users(users: list[pwd.struct_passwd], params: dict[str, Any], system: str) -> list[bool | None]:
+    """Return which users can have configured files, None for a home directory that hangs.
+
+    This runs as root, in a single process, as a host can have hundreds of accounts without such files. It only checks whether
+    paths exist. Of a home directory that root can't read, only a process of its user knows.
+    """
+
+    def can_have_records(user: pwd.struct_passwd) -> bool:
+        return any(can_exist(path) for path in record_paths(user, params, system))
+
+    # A home directory that hangs blocks one thread. The end of the process ends that too.
+    executor = ThreadPoolExecutor(256)
+    futures = [executor.submit(can_have_records, user) for user in users]
+    done = wait(futures, PROBE_TIMEOUT).done
+    return [future.result() if future in done else None for future in futures]
+
+
+def restore_user(user: pwd.struct_passwd, params: dict[str, Any], system: str) -> list[dict[str, Any]]:
+    """Restore the files of a user who is not selected. Runs with that user's privileges."""
+    # A home directory that its user can't access now either (as without a Kerberos ticket) is checked again by the next call.
+    if not any(os.path.lexists(path) for path in record_paths(user, params, system)):
+        return []
+    return configure_user(user, dict(params, contents={}), system, False)
 
 
 def recorded_config_homes(home: str) -> tuple[list[str], list[dict[str, Any]]]:
@@ -546,6 +600,34 @@ def check_content(tool: str, content: str, scope: str, system: str) -> None:
         )
 
 
+def failure(error: OperationError) -> dict[str, Any]:
+    """Return the result for a user of whom no file is known."""
+    return dict(Outcome("", "failed", message=str(error)).as_dict(), tool="")
+
+
+def restore_others(selected: list[pwd.struct_passwd], params: dict[str, Any], system: str) -> list[dict[str, Any]]:
+    """Restore the files of all users who are not selected, and return the results. Errors are marked as warnings."""
+    # Without root privileges, only the files of this process's own user are accessible.
+    others = [user for user in other_accounts(selected, params["exclude"]) if os.geteuid() in (0, user.pw_uid)]
+    if not others:
+        return []
+    caller = pwd.getpwuid(os.geteuid())
+    probed = run_as_all([caller], lambda _user: probe_users(others, params, system), PROBE_TIMEOUT + 5)[0]
+    states = [None] * len(others) if isinstance(probed, OperationError) else probed
+    hanging = OperationError("its home directory does not respond")
+    found = [(user, hanging) for user, state in zip(others, states) if state is None]
+    users = [user for user, state in zip(others, states) if state]
+    found += zip(users, run_as_all(users, lambda user: restore_user(user, params, system), RESTORE_TIMEOUT))
+    results: list[dict[str, Any]] = []
+    for user, user_results in found:
+        for result in [failure(user_results)] if isinstance(user_results, OperationError) else user_results:
+            if result["message"]:
+                message = f"could not restore all files of this user, who is not selected: {result['message']}"
+                result = dict(result, action="failed", message=message, is_warning=True)
+            results.append(dict(result, name=user.pw_name))
+    return results
+
+
 def configure(params: dict[str, Any], system: str) -> list[dict[str, Any]]:
     """Configure all selected users, and return the results by file. Raises ValueError for users that do not exist."""
     users = select_users(regular_uids(params, system), params["users"], params["exclude"])
@@ -559,8 +641,10 @@ def configure(params: dict[str, Any], system: str) -> list[dict[str, Any]]:
 
     for user, user_results in zip(users, run_as_all(users, work)):
         if isinstance(user_results, OperationError):
-            user_results = [dict(Outcome("", "failed", message=str(user_results)).as_dict(), tool="")]
+            user_results = [failure(user_results)]
         results += [dict(result, name=user.pw_name) for result in user_results]
+    if params["whole_host"]:
+        results += restore_others(users, params, system)
     for place in global_places(system):
         is_wanted = place.tool in contents and is_global(place.tool, params["scope"])
         if is_wanted or params["whole_host"]:
@@ -614,12 +698,18 @@ def main() -> None:
             {"before_header": one["path"], "after_header": one["path"], "before": one["before"], "after": one["after"]}
             for one in changed
         ]
-    failed = [f"{user['name']}: {user['message']}" for user in users if user["action"] == "failed"]
+    warnings = [one for one in results if one["message"] and (one["action"] != "failed" or "is_warning" in one)]
+    failed = [one for one in results if one["action"] == "failed" and "is_warning" not in one]
+    for name in sorted(params["overrides"]):
+        if find_account(name) is None:
+            module.warn(
+                f"pip_client_user_settings: user {name!r} does not exist on this host, so its settings are not used"
+            )
+    for one in warnings if params["errors"] == "fail" else [*warnings, *failed]:
+        module.warn(f"{one['name']}: {one['message']}")
     if failed and params["errors"] == "fail":
-        module.fail_json(msg=f"Could not configure: {'; '.join(failed)}", **values)
-    for user in users:
-        if user["message"]:
-            module.warn(f"{user['name']}: {user['message']}")
+        errors = "; ".join(f"{one['name']}: {one['message']}" for one in failed)
+        module.fail_json(msg=f"Could not configure: {errors}", **values)
     module.exit_json(**values)
 
 

@@ -66,6 +66,20 @@ class TestUsedLegacyFile:
         assert run_as("dev", f"{PYTHON} -m pip config get global.index-url").strip() == INDEX
 
 
+class TestSingleUser:
+    def test_the_selected_user_uses_the_mirror(self) -> None:
+        assert run_as("dev", f"{PYTHON} -m pip config get global.index-url").strip() == INDEX
+
+    @pytest.mark.parametrize("user", ["root", "ada", "listed", "directory", "nfs"])
+    def test_files_of_other_users_are_removed(self, user: str) -> None:
+        # As the user, because root can't read the home of "nfs".
+        assert run_as(user, "cd; ls -d .pip .config/pip 2>/dev/null || true") == ""
+
+    def test_a_file_of_another_user_is_restored(self) -> None:
+        original = "[global]\nindex-url = https://example.com/simple\ntimeout = 9\n"
+        assert read_file("/home/legacy/.pip/pip.conf") == original
+
+
 class TestMigratedLegacyFile:
     def test_legacy_files_are_removed(self) -> None:
         for path in ("/home/legacy/.pip/pip.conf", "/home/dev/.pip"):

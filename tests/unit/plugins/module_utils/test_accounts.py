@@ -54,6 +54,17 @@ def test_named_user_must_exist(known):
         _accounts.select_users(None, ["ghost"], [])
 
 
+def test_other_accounts_are_all_that_have_another_home(monkeypatch):
+    ada = entry("ada", home="/home/ada")
+    others = [entry("root", uid=0, home="/root"), entry("jenkins", uid=110, home="/srv", shell="/bin/false")]
+    aliases = [entry("shared", uid=1001, home="/home/ada/"), entry("toor", uid=0, home="/root")]
+    monkeypatch.setattr(pwd, "getpwall", lambda: [ada, *others, *aliases])
+    unlisted = {"unlisted": entry("unlisted", uid=20000, home="/net/unlisted")}
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: unlisted[name])
+    found = _accounts.other_accounts([ada], ["unlisted", "ghost"])
+    assert names(found) == ["root", "jenkins", "unlisted"]
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [

@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import time
 from pathlib import Path
 
 import pytest
+from ansible.module_utils import basic
 from ansible_collections.devpi.mirror.plugins.module_utils import _accounts
 from ansible_collections.devpi.mirror.plugins.modules import pip_config
 
@@ -510,6 +512,145 @@ def test_unknown_user_is_rejected_before_any_change(run_module, accounts):
     ended = run_all(run_module, users=["ghost"])
     assert ended.failed
     assert "user 'ghost' does not exist" in ended.result["msg"]
+    assert not file.exists()
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """Return the list of the warnings of a module."""
+    found = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, warning: found.append(warning))
+    return found
+
+
+def test_users_with_settings_who_do_not_exist_are_reported(run_module, accounts, warnings):
+    accounts("ada")
+    ended = run_all(run_module, overrides={"ada": {}, "ghost": {"global": {"timeout": 9}}}, exclude=["other"])
+    assert actions(ended.result) == [("ada", "pip", "created")]
+    assert warnings == [
+        "pip_client_user_settings: user 'ghost' does not exist on this host, so its settings are not used"
+    ]
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+@pytest.mark.parametrize("selection", [{"exclude": ["bob"]}, {"find_users": False, "users": ["ada"]}])
+def test_users_who_are_no_longer_selected_are_restored(run_module, accounts, tmp_path, warnings, selection, state):
+    ada, bob = accounts("ada"), accounts("bob")
+    write(bob, THEIRS)
+    before = sorted((tmp_path / "bob").rglob("*"))
+    contents = {"pip": CONTENT, "uv": UV}
+    run_all(run_module, contents=contents)
+    configured = states(tmp_path / "bob")
+    arguments = dict(selection, contents=contents, state=state)
+    check = run_all(run_module, check_mode=True, diff=True, **arguments).result
+    assert states(tmp_path / "bob") == configured
+    assert [one["after"] for one in check["diff"]][-2:] == [THEIRS, ""]
+    result = run_all(run_module, **arguments).result
+    assert result["users"] == check["users"]
+    assert actions(result)[2:] == [("bob", "pip", "restored"), ("bob", "uv", "removed")]
+    assert bob.read_text() == THEIRS
+    assert sorted((tmp_path / "bob").rglob("*")) == before
+    assert ada.exists() is (state == "present")
+    assert not run_all(run_module, **arguments).result["changed"]
+    assert warnings == []
+
+
+def test_files_in_another_directory_are_restored_if_their_user_is_no_longer_selected(run_module, accounts, tmp_path):
+    accounts("ada")
+    run_all(run_module, config_homes={"ada": str(tmp_path / "ada/conf")})
+    assert actions(run_all(run_module, exclude=["ada"]).result) == [("ada", "pip", "removed")]
+    assert list((tmp_path / "ada").iterdir()) == []
+
+
+def test_excluded_user_whom_the_host_does_not_list_is_restored(run_module, accounts, monkeypatch):
+    file = accounts("ada")
+    run_all(run_module)
+    monkeypatch.setattr(pwd, "getpwall", list)
+    assert actions(run_all(run_module, users=["ada"]).result) == [("ada", "pip", "unchanged")]
+    assert actions(run_all(run_module, exclude=["ada"]).result) == [("ada", "pip", "removed")]
+    assert not file.exists()
+
+
+def test_other_users_are_not_restored_by_a_call_for_a_part_of_the_host(run_module, accounts):
+    accounts("ada"), accounts("bob")
+    run_all(run_module)
+    result = run_all(run_module, find_users=False, users=["ada"], whole_host=False).result
+    assert actions(result) == [("ada", "pip", "unchanged")]
+
+
+def test_files_of_an_account_with_the_same_home_are_not_restored(run_module, accounts, monkeypatch):
+    accounts("ada")
+    ada = pwd.getpwnam("ada")
+    alias = pwd.struct_passwd(("alias", *ada[1:]))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [alias, ada])
+    for action in ("created", "unchanged"):
+        assert actions(run_all(run_module, exclude=["alias"]).result) == [("ada", "pip", action)]
+
+
+def test_no_process_is_started_for_other_users_without_configured_files(run_module, accounts, monkeypatch):
+    accounts("ada"), accounts("bob"), accounts("eve", home=False)
+    calls = []
+
+    def run_as_all(users, function, *timeout):
+        calls.append([user.pw_name for user in users])
+        return [function(user) for user in users]
+
+    monkeypatch.setattr(pip_config, "run_as_all", run_as_all)
+    run_all(run_module, find_users=False, users=["ada"])
+    assert calls == [["ada"], [pwd.getpwuid(os.geteuid()).pw_name], []]
+
+
+def test_other_user_without_access_to_the_own_home_has_no_results(run_module, accounts, monkeypatch, warnings):
+    accounts("ada")
+    # As of a home directory that root can't read.
+    monkeypatch.setattr(pip_config, "can_exist", lambda path: True)
+    ended = run_all(run_module, exclude=["ada"])
+    assert actions(ended.result) == []
+    assert not ended.failed
+    assert warnings == []
+
+
+def test_error_of_a_user_who_is_not_selected_is_a_warning(run_module, accounts, warnings):
+    accounts("ada")
+    bob = accounts("bob")
+    run_all(run_module)
+    write(bob, "[broken\n")
+    ended = run_all(run_module, exclude=["bob"])
+    assert not ended.failed
+    assert not ended.result["changed"]
+    assert actions(ended.result) == [("ada", "pip", "unchanged"), ("bob", "pip", "failed")]
+    assert len(warnings) == 1
+    assert f"bob: could not restore all files of this user, who is not selected: {bob} was not changed" in warnings[0]
+    assert bob.read_text() == "[broken\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "timeout"), [("can_exist", "PROBE_TIMEOUT"), ("configure_user", "RESTORE_TIMEOUT")]
+)
+def test_home_of_another_user_that_hangs_is_a_warning(run_module, accounts, monkeypatch, warnings, function, timeout):
+    accounts("ada"), accounts("bob")
+    file = accounts("eve")
+    run_all(run_module)
+    original = getattr(pip_config, function)
+
+    def hang(subject, *arguments):
+        if "bob" in str(subject):
+            time.sleep(60)
+        return original(subject, *arguments)
+
+    monkeypatch.setattr(pip_config, function, hang)
+    monkeypatch.setattr(pip_config, timeout, 1.0)
+    started = time.monotonic()
+    ended = run_all(run_module, find_users=False, users=["ada"])
+    assert time.monotonic() - started < 30
+    assert not ended.failed
+    assert sorted(actions(ended.result)) == [
+        ("ada", "pip", "unchanged"),
+        ("bob", "", "failed"),
+        ("eve", "pip", "removed"),
+    ]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("bob: could not restore all files of this user, who is not selected: ")
     assert not file.exists()
 
 
