@@ -17,23 +17,18 @@ options:
       - Proxies in the environment are not used for loopback addresses.
     type: str
     default: http://127.0.0.1:3141
-  index:
-    description:
-      - The index that clients install from, as C(user/index).
-    type: str
-    default: root/pypi
   request_timeout:
     description:
-      - The time limit in seconds of one attempt, which can consist of several requests.
+      - The time limit in seconds of one request, or of one attempt, which can consist of several requests.
     type: float
     default: 10
   url_username:
     description:
-      - The user name for an index that not all users may read.
+      - The user who sends the requests, for an index that not all users may read, and for changes.
     type: str
   url_password:
     description:
-      - The password of O(url_username).
+      - The password of O(url_username), or a token of C(devpi-tokens).
     type: str
   ca_path:
     description:
@@ -44,11 +39,4 @@ options:
       - Whether to validate the server's TLS certificate.
     type: bool
     default: true
-  listener_uid:
-    description:
-      - The UID of the user who must be the one that listens on the port of O(url).
-      - If another user listens on this port of either loopback address, the server counts as another service, as any local
-        user can listen on a free port.
-      - Not checked without this option, if O(url) has no loopback address, and on hosts without C(/proc/net/tcp).
-    type: int
 """

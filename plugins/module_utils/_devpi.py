@@ -65,14 +65,14 @@ _PAGE_LIMIT = 1 << 26
 # The options of the documentation fragment "connection".
 CONNECTION_OPTIONS: dict[str, Any] = {
     "url": {"type": "str", "default": "http://127.0.0.1:3141"},
-    "index": {"type": "str", "default": "root/pypi"},
     "request_timeout": {"type": "float", "default": 10},
     "url_username": {"type": "str"},
     "url_password": {"type": "str", "no_log": True},
     "ca_path": {"type": "path"},
     "validate_certs": {"type": "bool", "default": True},
-    "listener_uid": {"type": "int"},
 }
+# The options of the documentation fragment "probe".
+PROBE_OPTIONS: dict[str, Any] = {"index": {"type": "str", "default": "root/pypi"}, "listener_uid": {"type": "int"}}
 CONNECTION_REQUIRED_TOGETHER = [("url_username", "url_password")]
 
 
@@ -218,8 +218,27 @@ class Client:
 
         Raises ProbeError if there is no complete response before the deadline.
         """
+        return self._send(url, {"Accept": accept}, digests=digests)
+
+    def send_json(self, method: str, path: str, body: Any = None) -> Response:
+        """Send a request with a JSON body, if there is one, and return the response with any status. Raises ProbeError."""
+        headers = {"Accept": "application/json"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode("utf-8")
+        return self._send(self.url + path, headers, method, data)
+
+    def _send(
+        self,
+        url: str,
+        headers: dict[str, str],
+        method: str = "GET",
+        data: bytes | None = None,
+        digests: list[str] | None = None,
+    ) -> Response:
         # The opener has no handlers for other schemes than HTTP.
-        request = Request(url, headers={"Accept": accept, "User-Agent": "devpi.mirror"})  # noqa: S310
+        request = Request(url, data, {"User-Agent": "devpi.mirror", **headers}, method=method)  # noqa: S310
         if url.startswith(self.url + "/"):
             for name, value in self._headers.items():
                 # Not sent to the target of a redirect: these are credentials.
@@ -462,8 +481,16 @@ _REMEDIES = {
 }
 
 
-def client_from(params: dict[str, Any]) -> tuple[Client, str]:
-    """Return the client and the name of the index for the connection options. Raises ValueError with the name of an option."""
+def index_from(params: Mapping[str, Any]) -> str:
+    """Return the name of the index for the connection options. Raises ValueError with the name of the option."""
+    try:
+        return check_index(params["index"])
+    except ValueError as exc:
+        raise ValueError(f"index: {exc}") from exc
+
+
+def client_from(params: Mapping[str, Any]) -> Client:
+    """Return the client for the connection options. Raises ValueError with the name of an option."""
     if params["request_timeout"] <= 0:
         raise ValueError(f"request_timeout is {params['request_timeout']}: use a number of seconds above zero")
     headers = {}
@@ -475,11 +502,7 @@ def client_from(params: dict[str, Any]) -> tuple[Client, str]:
     except OSError as exc:
         raise ValueError(f"ca_path: could not read certificates from {params['ca_path']}: {exc}") from exc
     try:
-        index = check_index(params["index"])
-    except ValueError as exc:
-        raise ValueError(f"index: {exc}") from exc
-    try:
-        return Client(params["url"], headers, context), index
+        return Client(params["url"], headers, context)
     except ValueError as exc:
         raise ValueError(f"url: {exc}") from exc
 

@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - action_common_attributes
   - devpi.mirror.connection
+  - devpi.mirror.probe
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -382,12 +383,14 @@ def gather(params: dict[str, Any], docker: Docker, client: _devpi.Client) -> dic
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(_devpi.CONNECTION_OPTIONS, container={"type": "str", "default": "devpi"}),
+        argument_spec=dict(
+            _devpi.CONNECTION_OPTIONS, **_devpi.PROBE_OPTIONS, container={"type": "str", "default": "devpi"}
+        ),
         required_together=_devpi.CONNECTION_REQUIRED_TOGETHER,
         supports_check_mode=True,
     )
     try:
-        client, index = _devpi.client_from(module.params)
+        client, index = _devpi.client_from(module.params), _devpi.index_from(module.params)
     except ValueError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=False, **gather(dict(module.params, index=index), Docker(module), client))

@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - action_common_attributes
   - devpi.mirror.connection
+  - devpi.mirror.probe
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -226,6 +227,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             _devpi.CONNECTION_OPTIONS,
+            **_devpi.PROBE_OPTIONS,
             level={"type": "str", "choices": list(_devpi.LEVELS), "default": "index"},
             project={"type": "str", "default": "pip"},
             timeout={"type": "float", "default": 60},
@@ -239,7 +241,7 @@ def main() -> None:
     params = module.params
     try:
         check_durations(params)
-        client, index = _devpi.client_from(params)
+        client, index = _devpi.client_from(params), _devpi.index_from(params)
     except ValueError as exc:
         module.fail_json(msg=str(exc))
     level = params["level"]

@@ -44,6 +44,7 @@ SECONDS = {
     "sysvinit": 390,
     "openrc": 310,
     "bullseye": 294,
+    "indexes": 250,
     "runit": 243,
 }
 
@@ -120,13 +121,12 @@ def unit_steps(selection: list[str]) -> list[Step]:
         return [Step("unit", "selected tests", [PYTHON, *pytest, "-v", *selection, "tests/unit"], env=env)]
     steps = [Step("unit", "controller", [PYTHON, *pytest, *CONTROLLER_TESTS], seconds=40, env=env)]
     for release in DEVPI_RELEASES:
-        name = f"environment of devpi-server {release}"
         python = str(ROOT / ".venv" / f"image-tests-{release}" / "bin" / "python")
         steps += [
-            Step("prerequisite", name, ["requirements/venv", f"image-tests-{release}"], seconds=15, folder=ROOT),
+            devpi_environment_step(release),
             Step(
                 "unit", f"image's package with devpi-server {release}", [python, *pytest, IMAGE_TESTS],
-                needs=(name,), seconds=50,
+                needs=(devpi_environment(release),), seconds=50,
             ),
         ]  # fmt: skip
     for version in find_pythons():
@@ -140,6 +140,16 @@ def unit_steps(selection: list[str]) -> list[Step]:
             ),
         ]  # fmt: skip
     return steps
+
+
+def devpi_environment(release: str) -> str:
+    """Return the name of the step that creates the environment of a release of devpi-server."""
+    return f"environment of devpi-server {release}"
+
+
+def devpi_environment_step(release: str) -> Step:
+    command = ["requirements/venv", f"image-tests-{release}"]
+    return Step("prerequisite", devpi_environment(release), command, seconds=15, folder=ROOT)
 
 
 def missing_pythons() -> list[str]:
@@ -214,14 +224,24 @@ def sanity_steps() -> list[Step]:
     return steps
 
 
+def integration_steps() -> list[Step]:
+    """Return the steps that test modules against real servers, devpi_api with each release of devpi-server."""
+    environments = [devpi_environment_step(release) for release in DEVPI_RELEASES]
+
+    def step(target: str, seconds: float, needs: tuple[str, ...] = ()) -> Step:
+        command = [str(BIN / "ansible-test"), "integration", target]
+        return Step("integration", target, command, needs, lock=ANSIBLE_TEST_LOCK, seconds=seconds)
+
+    return [*environments, step("devpi_wait", 60), step("devpi_api", 80, tuple(env.name for env in environments))]
+
+
 def all_steps(options: Options) -> list[Step]:
     """Return the steps of the chosen kinds. Raises UsageError for invalid options."""
-    integration = [str(BIN / "ansible-test"), "integration", "devpi_wait"]
     step_functions: dict[str, Callable[[], list[Step]]] = {
         "lint": lint_steps,
         "unit": lambda: unit_steps(shlex.split(options.tests)),
         "sanity": sanity_steps,
-        "integration": lambda: [Step("integration", "devpi_wait", integration, lock=ANSIBLE_TEST_LOCK, seconds=60)],
+        "integration": integration_steps,
         "molecule": lambda: molecule_steps(options),
     }
     steps = [step for kind in options.kinds or KINDS for step in step_functions[kind]()]

@@ -1,0 +1,464 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: devpi_index
+short_description: Create, change or remove an index of a devpi server
+description:
+  - Creates, changes or removes a private index or a mirror index.
+  - Only settings that differ are changed. Settings that are not given remain as they are.
+extends_documentation_fragment:
+  - action_common_attributes
+  - devpi.mirror.connection
+author:
+  - The devpi.mirror authors (@devpi-mirror)
+options:
+  name:
+    description:
+      - The name of the index with its user, as C(user/index). The user must exist.
+    type: str
+    required: true
+  state:
+    description:
+      - Whether the index exists.
+      - V(absent) removes it with its packages. A non-volatile index that has packages is removed with O(force) only. Other
+        indexes keep the removed index in their O(bases), and devpi ignores it there.
+    type: str
+    choices: [absent, present]
+    default: present
+  type:
+    description:
+      - Whether the index has packages of its own (V(private), which devpi 6 calls C(stage) and devpi 7 C(local)), or those of
+        O(mirror_url) (V(mirror), in devpi 7 C(remote)). The type of an existing index can't be changed.
+      - A new index is V(private) by default.
+    type: str
+    choices: [mirror, private]
+  bases:
+    description:
+      - The indexes from which a private index inherits packages, as C(user/index), in the order in which devpi searches them.
+    type: list
+    elements: str
+  volatile:
+    description:
+      - Whether files can be replaced and removed. devpi's default is V(true).
+    type: bool
+  acl_upload:
+    description:
+      - The users who can upload to a private index. V(:ANONYMOUS:) stands for all, and V(:AUTHENTICATED:) for all who log in.
+        devpi's default is the index's user.
+    type: list
+    elements: str
+  acl_toxresult_upload:
+    description:
+      - The users who can upload results of tox to a private index. devpi's default is V(:ANONYMOUS:), which stands for all.
+    type: list
+    elements: str
+  mirror_whitelist:
+    description:
+      - The projects of a private index whose releases on mirror indexes are not hidden, V(*) for all projects. A project that
+        is not in this list is inherited from mirror indexes only if no private index has it, which prevents dependency
+        confusion.
+      - devpi 7 supports an empty list and V(*).
+    type: list
+    elements: str
+  mirror_whitelist_inheritance:
+    description:
+      - How O(mirror_whitelist) of an index and of its bases are combined.
+    type: str
+    choices: [intersection, union]
+  mirror_url:
+    description:
+      - The URL of the simple page that a mirror index mirrors. It can't contain credentials, which devpi would store in its
+        database.
+    type: str
+  mirror_web_url_fmt:
+    description:
+      - The URL of a project's web page, in which C({name}) stands for the project.
+    type: str
+  mirror_cache_expiry:
+    description:
+      - The number of seconds for which devpi does not request a page again. Without effect on indexes that the image of this
+        collection serves.
+    type: int
+  mirror_no_project_list:
+    description:
+      - Whether devpi does not request the list of all projects, which large indexes need much memory for.
+    type: bool
+  mirror_use_external_urls:
+    description:
+      - Whether pages link to the files of the upstream.
+    type: bool
+  mirror_ignore_serial_header:
+    description:
+      - Whether devpi accepts pages with a lower serial number, as after a change of O(mirror_url). devpi 7 always does.
+    type: bool
+  mirror_provides_core_metadata:
+    description:
+      - Whether the upstream has core metadata of wheels. devpi 7 detects it.
+    type: bool
+  title:
+    description:
+      - A short description, for web pages.
+    type: str
+  description:
+    description:
+      - A long description, for web pages.
+    type: str
+  custom_data:
+    description:
+      - Any data, which devpi stores and returns.
+    type: raw
+  force:
+    description:
+      - Whether to remove a non-volatile index that has packages, or that is a mirror index.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    support: full
+    details:
+      - The user and the bases of the index need not exist in check mode, as earlier tasks may create them.
+  diff_mode:
+    support: full
+  platform:
+    platforms: posix
+    support: full
+seealso:
+  - module: devpi.mirror.devpi_user
+  - module: devpi.mirror.devpi_index_info
+"""
+
+EXAMPLES = r"""
+- name: Create an index for releases, which inherits from PyPI
+  devpi.mirror.devpi_index:
+    name: acme/stable
+    bases: [root/pypi]
+    volatile: false
+    acl_upload: [release-bot]
+    url_username: root
+    url_password: "{{ vault_devpi_root_password }}"
+
+- name: Mirror another index
+  devpi.mirror.devpi_index:
+    name: root/company
+    type: mirror
+    mirror_url: https://packages.example.com/simple/
+    mirror_no_project_list: true
+    url_username: root
+    url_password: "{{ vault_devpi_root_password }}"
+"""
+
+RETURN = r"""
+settings:
+  description: The settings of the index, with the names of devpi 6. V(null) if it does not exist.
+  returned: success
+  type: dict
+  sample: {"type": "private", "bases": ["root/pypi"], "volatile": false, "acl_upload": ["release-bot"]}
+"""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.devpi.mirror.plugins.module_utils import _api, _devpi
+from ansible_collections.devpi.mirror.plugins.module_utils._edit import credentials
+
+COMMON: dict[str, dict[str, Any]] = {
+    "volatile": {"type": "bool"},
+    "title": {"type": "str"},
+    "description": {"type": "str"},
+    "custom_data": {"type": "raw"},
+}
+PRIVATE: dict[str, dict[str, Any]] = {
+    "bases": {"type": "list", "elements": "str"},
+    "acl_upload": {"type": "list", "elements": "str"},
+    "acl_toxresult_upload": {"type": "list", "elements": "str"},
+    "mirror_whitelist": {"type": "list", "elements": "str"},
+    "mirror_whitelist_inheritance": {"type": "str", "choices": ["intersection", "union"]},
+}
+MIRROR: dict[str, dict[str, Any]] = {
+    "mirror_url": {"type": "str"},
+    "mirror_web_url_fmt": {"type": "str"},
+    "mirror_cache_expiry": {"type": "int"},
+    "mirror_no_project_list": {"type": "bool"},
+    "mirror_use_external_urls": {"type": "bool"},
+    "mirror_ignore_serial_header": {"type": "bool"},
+    "mirror_provides_core_metadata": {"type": "bool"},
+}
+# Lists whose order has no meaning.
+SETS = ("acl_upload", "acl_toxresult_upload", "mirror_whitelist")
+GROUPS = (":ANONYMOUS:", ":AUTHENTICATED:")
+# The value of a setting that an index lacks.
+EMPTY = {"bool": False, "list": [], "str": "", "int": None}
+SETTINGS = {**COMMON, **PRIVATE, **MIRROR}
+
+
+def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that are given, as devpi stores them. Raises RefusedError."""
+    found = {name: params[name] for name in SETTINGS if params[name] is not None}
+    for name in (*SETS, "bases"):
+        if name in found:
+            found[name] = list_of(name, found[name])
+    if "mirror_url" in found:
+        check_mirror_url(found["mirror_url"])
+    if found.get("mirror_cache_expiry", 0) < 0:
+        raise _api.RefusedError("mirror_cache_expiry is below zero. Nothing was changed. Use a number of seconds.")
+    return found
+
+
+def list_of(name: str, values: list[str]) -> list[str]:
+    """Return the values of a list as devpi stores them, each once. Raises RefusedError."""
+    found = [value.strip() for value in values]
+    if not all(found):
+        raise _api.RefusedError(
+            f"{name} contains an empty value. Nothing was changed. Remove it; an empty list is valid."
+        )
+    if name == "bases":
+        found = [_api.check_index(value, "bases:") for value in found]
+    elif name == "mirror_whitelist":
+        found = [re.sub("[-_.]+", "-", value).lower() for value in found]
+    else:
+        found = [value.upper() if value.upper() in GROUPS else value for value in found]
+    return list(dict.fromkeys(found))
+
+
+def check_mirror_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(c.isspace() for c in url)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise _api.RefusedError(
+            "mirror_url is not a valid URL. Nothing was changed. Use that of a simple page, as in https://example.com/simple/"
+        )
+    if "@" in parts.netloc:
+        raise _api.RefusedError(
+            "mirror_url contains credentials, which devpi would store in its database. Nothing was changed. Remove them."
+        )
+
+
+def check_type(kind: str, wanted: dict[str, Any]) -> None:
+    """Raise RefusedError if devpi would ignore a setting, because it belongs to the other type of index."""
+    others = PRIVATE if kind == "mirror" else MIRROR
+    unknown = sorted(set(wanted) & set(others))
+    if unknown:
+        raise _api.RefusedError(
+            f"A {kind} index has no setting {', '.join(unknown)}. Nothing was changed. Remove it, or use the other type."
+        )
+
+
+def is_equal(name: str, current: Any, wanted: Any) -> bool:
+    """Return whether a setting has the value that is wanted."""
+    if name == "custom_data":
+        # devpi has no data by default, which any empty value stands for.
+        return bool((current or None) == (wanted or None))
+    if current is None:
+        current = EMPTY[SETTINGS[name]["type"]]
+    if name in SETS:
+        return sorted(set(current)) == sorted(set(wanted))
+    return bool(current == wanted)
+
+
+def default_settings(kind: str, user: str) -> dict[str, Any]:
+    """Return the settings that devpi gives a new index."""
+    if kind == "mirror":
+        return {"volatile": True}
+    return {
+        "volatile": True,
+        "acl_upload": [user],
+        "acl_toxresult_upload": [":ANONYMOUS:"],
+        "bases": [],
+        "mirror_whitelist": [],
+        "mirror_whitelist_inheritance": "intersection",
+    }
+
+
+class Index:
+    """An index of a server, and what is wanted of it."""
+
+    def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
+        self.name = _api.check_index(params["name"])
+        self.user = self.name.split("/", maxsplit=1)[0]
+        self.path = _api.index_path(self.name)
+        self.params = params
+        self.check_mode = check_mode
+        self.wanted = wanted_settings(params)
+        # The settings with the names of the server.
+        self.stored: dict[str, Any] | None = None
+        self.settings: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> str:
+        """``mirror`` or ``private``."""
+        if self.settings is None:
+            return str(self.params["type"] or "private")
+        return str(_api.described(self.settings)["type"])
+
+    def connect(self) -> None:
+        """Log in, and read the index."""
+        self.api = _api.log_in(self.params)
+        self.stored = self.api.find(f"{self.path}?no_projects=")
+        self.settings = None if self.stored is None else self.api.from_server(self.stored)
+
+    def apply(self) -> dict[str, Any] | None:
+        """Make the index as wanted, and return its settings after that. Raises RefusedError."""
+        if self.params["state"] == "absent":
+            if self.settings is not None:
+                self.remove()
+            return None
+        if self.params["type"] not in (None, self.kind):
+            raise _api.RefusedError(
+                f"{self.name} is a {self.kind} index, and devpi can't change the type of an index. Nothing was changed. "
+                "Set type to that of the index, or remove the index first."
+            )
+        check_type(self.kind, self.wanted)
+        if self.settings is None:
+            return self.create()
+        return self.change(self.settings)
+
+    def create(self) -> dict[str, Any]:
+        if self.kind == "mirror" and "mirror_url" not in self.wanted:
+            raise _api.RefusedError(
+                f"The index {self.name} can't be created without mirror_url. Nothing was changed. "
+                "Set mirror_url to the URL of the upstream's simple page."
+            )
+        if not self.check_mode and self.api.find(f"/{_api.quoted(self.user)}") is None:
+            raise _api.RefusedError(
+                f"The index {self.name} can't be created, because the user {self.user} does not exist. Nothing was changed. "
+                "Create the user first, with devpi_user."
+            )
+        self.check_bases(self.wanted.get("bases", []))
+        types = {ours: theirs for theirs, ours in _api.TYPES.items()}
+        settings = {"type": types[self.kind], **self.wanted}
+        body = self.api.to_server(settings)
+        if self.check_mode:
+            return {**default_settings(self.kind, self.user), **settings}
+        return self.verified(self.api.change(f"create the index {self.name}", "PUT", self.path, body))
+
+    def change(self, settings: dict[str, Any]) -> dict[str, Any]:
+        changed = {name: value for name, value in self.wanted.items() if not is_equal(name, settings.get(name), value)}
+        self.check_bases(changed.get("bases", []))
+        body = self.body(changed)
+        if not changed:
+            return settings
+        if self.check_mode:
+            return {**settings, **changed}
+        return self.verified(self.api.change(f"change the index {self.name}", "PATCH", self.path, body))
+
+    def body(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """Return what changes settings. devpi resets the settings of plugins that a request lacks."""
+        of_plugins = {
+            name: value
+            for name, value in (self.stored or {}).items()
+            if name not in ("type", "projects") and not set(self.api.from_server({name: value})) & set(SETTINGS)
+        }
+        return {**of_plugins, **self.api.to_server(changed)}
+
+    def verified(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings after a change. Raises RefusedError if devpi has ignored a part of it."""
+        settings = self.api.from_server(stored)
+        ignored = [name for name, value in self.wanted.items() if not is_equal(name, settings.get(name), value)]
+        if ignored:
+            raise _api.RefusedError(
+                f"devpi accepted the settings of {self.name}, but did not store {', '.join(ignored)}. The other settings were "
+                "changed. Check which values this release of devpi-server supports."
+            )
+        return settings
+
+    def check_bases(self, bases: list[str]) -> None:
+        """Raise RefusedError for a base that does not exist, or that inherits from this index."""
+        remaining = list(bases)
+        seen = set()
+        while remaining:
+            base = remaining.pop(0)
+            if base == self.name:
+                raise _api.RefusedError(
+                    f"bases of {self.name} would make the index inherit from itself. Nothing was changed. "
+                    "Remove the base that is, or inherits from, this index."
+                )
+            if base in seen:
+                continue
+            seen.add(base)
+            found = self.api.find(f"{_api.index_path(base)}?no_projects=")
+            if found is not None:
+                remaining += found.get("bases", [])
+            elif base in bases and not self.check_mode:
+                raise _api.RefusedError(
+                    f"bases contains {base}, which does not exist. Nothing was changed. "
+                    "Create this index first, or remove it from bases."
+                )
+
+    def remove(self) -> None:
+        is_volatile = (self.settings or {}).get("volatile", True)
+        if not is_volatile and not self.params["force"]:
+            reason = "is a mirror index" if self.kind == "mirror" else ""
+            if not reason and self.api.call("GET", self.path)["projects"]:
+                reason = "has packages"
+            if reason:
+                raise _api.RefusedError(
+                    f"{self.name} can't be removed, because it is not volatile and {reason}. Nothing was changed. "
+                    "To remove it nevertheless, set force to true."
+                )
+        if self.check_mode:
+            return
+        action = f"remove the index {self.name}"
+        if not is_volatile:
+            self.api.change(action, "PATCH", self.path, self.body({"volatile": True}))
+        try:
+            self.api.change(action, "DELETE", self.path)
+        except (_api.RefusedError, _devpi.ProbeError):
+            if not is_volatile:
+                self.api.change(action, "PATCH", self.path, self.body({"volatile": False}))
+            raise
+
+
+def described(settings: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if settings is None else _api.described(settings)
+
+
+def difference(settings: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the settings for the diff: those that the module knows, as plugins of devpi add others."""
+    return {name: value for name, value in (settings or {}).items() if name == "type" or name in SETTINGS}
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Return the result of the module. Raises RefusedError, UnsupportedError, ApiError, ProbeError and ValueError."""
+    index = Index(module.params, module.check_mode)
+    index.connect()
+    before = described(index.settings)
+    after = described(index.apply())
+    result = {"changed": before != after, "settings": after}
+    if module._diff:
+        result["diff"] = {"before": difference(before), "after": difference(after)}
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_devpi.CONNECTION_OPTIONS,
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
+            "type": {"type": "str", "choices": ["mirror", "private"]},
+            **SETTINGS,
+            "force": {"type": "bool", "default": False},
+        },
+        required_together=_devpi.CONNECTION_REQUIRED_TOGETHER,
+        supports_check_mode=True,
+    )
+    # The value is part of the output of a failed task.
+    module.no_log_values.update(credentials(module.params["mirror_url"] or ""))
+    with _api.failing(module):
+        result = run(module)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

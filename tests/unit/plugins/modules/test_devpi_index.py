@@ -1,0 +1,271 @@
+# Copyright (c) 2026, the devpi.mirror authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.devpi.mirror.plugins.modules import devpi_index, devpi_index_info
+
+ROOT = {"url_username": "root", "url_password": "secret-of-root"}
+MIRROR = {"type": "mirror", "mirror_url": "https://example.com/simple/"}
+DEFAULTS = {
+    6: {
+        "type": "stage",
+        "volatile": True,
+        "acl_upload": ["acme"],
+        "acl_toxresult_upload": [":ANONYMOUS:"],
+        "bases": [],
+        "mirror_whitelist": [],
+        "mirror_whitelist_inheritance": "intersection",
+    },
+    7: {
+        "type": "local",
+        "volatile": True,
+        "acl_upload": ["acme"],
+        "acl_toxresult_upload": [":ANONYMOUS:"],
+        "bases": [],
+        "project_inheritance_rules": ["block type:remote if local_exists"],
+    },
+}
+
+
+@pytest.fixture
+def acme(server):
+    """The server with the user acme and the indexes acme/dev (private), acme/pypi (mirror) and acme/old (inherits from dev)."""
+    major = int(server.version[0])
+    mirror = {"type": "mirror", "mirror_url": "https://example.com/simple/"}
+    if major == 7:
+        mirror = {"type": "remote", "remote_url": "https://example.com/simple/"}
+    server.users["acme"] = {
+        "indexes": {
+            "dev": dict(DEFAULTS[major]),
+            "old": {**DEFAULTS[major], "bases": ["acme/dev"]},
+            "pypi": {**mirror, "volatile": False},
+        }
+    }
+    return server
+
+
+def run(run_module, name, check_mode=False, **options):
+    return run_module(devpi_index, {**ROOT, "name": name, **options}, check_mode, diff=True)
+
+
+def failure(run_module, name, **options):
+    ended = run(run_module, name, **options)
+    assert ended.failed
+    assert "Nothing was changed." in ended.result["msg"]
+    return ended.result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("acme/new", {}),
+        ("acme/new", {"bases": ["acme/dev", "acme/pypi"], "volatile": False, "mirror_whitelist": ["*"]}),
+        ("acme/new", MIRROR),
+        ("acme/dev", {"acl_upload": [], "title": "x", "mirror_whitelist_inheritance": "union"}),
+        ("acme/dev", {"state": "absent"}),
+        ("acme/pypi", {"mirror_cache_expiry": 5, "mirror_no_project_list": True}),
+        ("acme/pypi", {"state": "absent", "force": True}),
+    ],
+)
+def test_check_mode_predicts_the_change_and_a_second_run_changes_nothing(run_module, acme, name, options):
+    predicted = run(run_module, name, check_mode=True, **options)
+    assert acme.changes == []
+    changed = run(run_module, name, **options)
+    assert not changed.failed
+    # A new index has the defaults of the real server, which the fake one lacks.
+    if name != "acme/new":
+        assert predicted.result == changed.result
+    assert changed.result["changed"]
+    assert predicted.result["changed"]
+    assert acme.changes
+    acme.requests.clear()
+    again = run(run_module, name, **options)
+    assert not again.result["changed"]
+    assert again.result["diff"]["before"] == again.result["diff"]["after"]
+    assert acme.changes == []
+
+
+def test_predicted_defaults_are_those_of_devpi(run_module, acme):
+    predicted = run(run_module, "acme/new", check_mode=True).result["settings"]
+    acme.refusals["PUT", "/acme/new"] = (200, {"result": DEFAULTS[int(acme.version[0])]})
+    assert run(run_module, "acme/new").result["settings"] == predicted
+
+
+def test_a_change_sends_what_differs_and_the_settings_of_plugins(run_module, acme):
+    acme.users["acme"]["indexes"]["dev"]["constraints"] = "pip<20"
+    ended = run(run_module, "acme/dev", title="x", volatile=True, acl_upload=["acme"])
+    assert acme.changes == [("PATCH", "/acme/dev", {"title": "x", "constraints": "pip<20"})]
+    assert ended.result["settings"]["constraints"] == "pip<20"
+    assert "constraints" not in ended.result["diff"]["after"]
+
+
+@pytest.mark.parametrize(
+    ("name", "current", "wanted", "is_equal"),
+    [
+        ("acl_upload", ["a", "b"], ["b", "a"], True),
+        ("acl_upload", ["a"], [], False),
+        ("mirror_whitelist", None, [], True),
+        ("bases", ["a/b", "a/c"], ["a/c", "a/b"], False),
+        ("bases", ["a/b"], ["a/b"], True),
+        ("title", None, "", True),
+        ("title", "x", "", False),
+        ("mirror_no_project_list", None, False, True),
+        ("mirror_no_project_list", None, True, False),
+        ("mirror_cache_expiry", None, 0, False),
+        ("mirror_cache_expiry", 5, 5, True),
+        ("custom_data", None, {}, True),
+        ("custom_data", {"a": 1}, {}, False),
+        ("custom_data", {"a": [1]}, {"a": [1]}, True),
+        ("volatile", True, False, False),
+    ],
+)
+def test_is_equal(name, current, wanted, is_equal):
+    assert devpi_index.is_equal(name, current, wanted) is is_equal
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("acl_upload", [":anonymous:", " ada ", "ada"], [":ANONYMOUS:", "ada"]),
+        ("acl_toxresult_upload", [":Authenticated:"], [":AUTHENTICATED:"]),
+        ("mirror_whitelist", ["Foo_Bar", "foo.bar", "*"], ["foo-bar", "*"]),
+        ("bases", ["/root/pypi/", "root/pypi"], ["root/pypi"]),
+        ("bases", [], []),
+    ],
+)
+def test_lists_are_those_that_devpi_stores(name, value, stored):
+    assert devpi_index.list_of(name, value) == stored
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("acme", {}, "is not a valid name"),
+        ("acme/a b", {}, "is not a valid name"),
+        ("acme/dev?x", {"state": "absent"}, "is not a valid name"),
+        ("nobody/dev", {}, "the user nobody does not exist"),
+        ("acme/new", {"type": "mirror"}, "without mirror_url"),
+        ("acme/dev", {"type": "mirror", "mirror_url": "https://x.example/"}, "is a private index"),
+        ("acme/pypi", {"type": "private"}, "is a mirror index"),
+        ("acme/pypi", {"bases": []}, "A mirror index has no setting bases"),
+        ("acme/pypi", {"acl_upload": ["ada"]}, "A mirror index has no setting acl_upload"),
+        ("acme/dev", {"mirror_url": "https://x.example/"}, "A private index has no setting mirror_url"),
+        ("acme/pypi", {"mirror_url": "example.com/simple"}, "not a valid URL"),
+        ("acme/pypi", {"mirror_url": "https://[x/"}, "not a valid URL"),
+        ("acme/pypi", {"mirror_cache_expiry": -1}, "below zero"),
+        ("acme/dev", {"bases": ["nobody/dev"]}, "nobody/dev, which does not exist"),
+        ("acme/dev", {"bases": ["pypi"]}, "bases: 'pypi' is not a valid name"),
+        ("acme/dev", {"bases": ["acme/dev"]}, "inherit from itself"),
+        ("acme/dev", {"bases": ["acme/pypi", "acme/old"]}, "inherit from itself"),
+        ("acme/dev", {"acl_upload": [""]}, "an empty value"),
+        ("acme/pypi", {"state": "absent"}, "is a mirror index"),
+    ],
+)
+def test_refused_before_a_change(run_module, acme, name, options, reason):
+    assert reason in failure(run_module, name, **options)
+    assert acme.changes == []
+
+
+def test_user_and_bases_can_be_missing_in_check_mode(run_module, acme):
+    ended = run(run_module, "nobody/dev", check_mode=True, bases=["nobody/base"])
+    assert ended.result["settings"]["bases"] == ["nobody/base"]
+
+
+def test_a_missing_base_does_not_prevent_other_changes(run_module, acme):
+    acme.users["acme"]["indexes"]["dev"]["bases"] = ["acme/removed"]
+    assert run(run_module, "acme/dev", title="x").result["changed"]
+    assert acme.changes == [("PATCH", "/acme/dev", {"title": "x"})]
+
+
+def test_non_volatile_index_with_packages(run_module, acme):
+    acme.users["acme"]["indexes"]["dev"]["volatile"] = False
+    acme.projects["/acme/dev"] = ["hello"]
+    assert "not volatile and has packages" in failure(run_module, "acme/dev", state="absent")
+    assert acme.changes == []
+    assert run(run_module, "acme/dev", state="absent", force=True).result["changed"]
+    assert [change[0] for change in acme.changes] == ["PATCH", "DELETE"]
+
+
+def test_non_volatile_index_without_packages(run_module, acme):
+    acme.users["acme"]["indexes"]["dev"]["volatile"] = False
+    assert run(run_module, "acme/dev", state="absent").result["changed"]
+
+
+def test_failed_removal_makes_the_index_non_volatile_again(run_module, acme):
+    acme.refusals["DELETE", "/acme/pypi"] = (500, {})
+    assert "Could not remove the index acme/pypi" in failure(run_module, "acme/pypi", state="absent", force=True)
+    assert acme.users["acme"]["indexes"]["pypi"]["volatile"] is False
+
+
+def test_setting_that_devpi_ignores(run_module, acme):
+    acme.refusals["PATCH", "/acme/dev"] = (200, {"result": DEFAULTS[int(acme.version[0])]})
+    ended = run(run_module, "acme/dev", title="x")
+    assert ended.failed
+    assert "did not store title" in ended.result["msg"]
+
+
+def test_credentials_in_a_url_are_not_in_the_output(run_module, acme):
+    secret = "https://ada:s3cr3t@example.com/simple/"
+    message = failure(run_module, "acme/new", type="mirror", mirror_url=secret)
+    assert "contains credentials" in message
+    assert "s3cr3t" not in message
+    name = "mirror_url" if acme.version[0] == "6" else "remote_url"
+    acme.users["acme"]["indexes"]["pypi"][name] = secret
+    for ended in (
+        run(run_module, "acme/pypi", title="x"),
+        run(run_module, "acme/pypi", mirror_url="https://example.com/simple/"),
+        run_module(devpi_index_info, {}),
+    ):
+        assert not ended.failed
+        assert "s3cr3t" not in json.dumps(ended.result)
+
+
+def test_invocation_masks_credentials_in_a_url(run_module, acme, monkeypatch):
+    values = set()
+    monkeypatch.setattr(devpi_index, "run", lambda module: values.update(module.no_log_values) or {})
+    run(run_module, "acme/new", type="mirror", mirror_url="https://ada:s3cr3t@example.com/simple/")
+    assert {"ada:s3cr3t", "secret-of-root"} <= values
+
+
+@pytest.mark.parametrize(
+    ("login", "reason"),
+    [
+        ({"url_username": "root", "url_password": "wrong"}, "url_password is wrong"),
+        ({"url_username": "acme", "url_password": "own"}, "the user acme has no permission"),
+        ({"url_username": None, "url_password": None}, "url_username is empty"),
+    ],
+)
+def test_login(run_module, acme, login, reason):
+    acme.passwords["acme"] = "own"
+    assert reason in failure(run_module, "acme/dev", title="x", **login)
+    assert "title" not in acme.users["acme"]["indexes"]["dev"]
+
+
+def test_token_that_can_not_log_in(run_module, acme):
+    acme.can_log_in = False
+    assert run(run_module, "acme/dev", title="x").result["changed"]
+    assert "url_password is wrong" in failure(run_module, "acme/dev", title="y", url_password="wrong")
+
+
+def test_failed_login(run_module, acme):
+    acme.refusals["POST", "/+login"] = (500, {})
+    ended = run(run_module, "acme/dev", title="x")
+    assert (ended.failed, ended.result["status"]) == (True, 500)
+    assert acme.changes == []
+
+
+def test_info(run_module, acme):
+    acme.projects["/acme/dev"] = ["b", "a"]
+    found = run_module(devpi_index_info, {}).result["indexes"]
+    assert sorted(found) == ["acme/dev", "acme/old", "acme/pypi"]
+    assert found["acme/pypi"] == {**MIRROR, "volatile": False}
+    assert found["acme/dev"]["type"] == "private"
+    one = run_module(devpi_index_info, {"name": "acme/dev", "projects": True}).result["indexes"]
+    assert one["acme/dev"]["projects"] == ["a", "b"]
+    assert run_module(devpi_index_info, {"name": "acme/none"}).result["indexes"] == {}
+    assert "projects requires name" in run_module(devpi_index_info, {"projects": True}).result["msg"]
+    assert "is not a valid name" in run_module(devpi_index_info, {"name": "acme"}).result["msg"]
