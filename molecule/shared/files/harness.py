@@ -249,12 +249,18 @@ class User:
         ``padding`` is the number of megabytes that its core metadata has and that are compressed to almost nothing.
         """
         stream = io.BytesIO()
-        path = zipfile.ZipInfo(f"{name}-{version}.dist-info/METADATA")
+        folder = f"{name}-{version}.dist-info"
+        path = zipfile.ZipInfo(f"{folder}/METADATA")
         path.compress_type = zipfile.ZIP_DEFLATED
-        with zipfile.ZipFile(stream, "w") as archive, archive.open(path, "w") as metadata:
-            metadata.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
-            for _megabyte in range(padding):
-                metadata.write(bytes(1_000_000))
+        with zipfile.ZipFile(stream, "w") as archive:
+            with archive.open(path, "w") as metadata:
+                metadata.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
+                for _megabyte in range(padding):
+                    metadata.write(bytes(1_000_000))
+            archive.writestr(
+                zipfile.ZipInfo(f"{folder}/WHEEL"),
+                "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            )
         fields = {":action": "file_upload", "name": name, "version": version, "filetype": "bdist_wheel"}
         parts = [
             f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
