@@ -114,7 +114,10 @@ def config_home(home: str) -> tuple[str, str]:
     folders = {os.path.normpath(_HOME.sub(lambda _match: home, value)) for value in values}
     folder = folders.pop()
     if folders or not os.path.isabs(folder) or re.search(r"[$`*\\]", folder):
-        return default, "could not determine the value of XDG_CONFIG_HOME: set the option config_homes"
+        return (
+            default,
+            "could not determine the value of XDG_CONFIG_HOME: set the option config_homes (variable pip_client_config_homes)",
+        )
     return folder, ""
 
 

@@ -542,9 +542,9 @@ def check_exclusive(text: str, content: str, names: list[str]) -> None:
     for name in names:
         if found.get(name, wanted.get(name)) != wanted.get(name):
             raise OperationError(
-                f"its section [global] sets {name} to another value, which the option exclusive does not allow. With a private "
-                "and a public index side by side, an attacker can publish a package under a private package's name. Remove it "
-                "from the section, or exclude this user"
+                f"its section [global] sets {name} to another value, which the option exclusive (variable pip_client_fallback) "
+                "does not allow. With a private and a public index side by side, an attacker can publish a package under a "
+                "private package's name. Remove it from the section, or exclude this user"
             )
 
 
