@@ -9,10 +9,11 @@ Private to the collection. The modules use the names of devpi 6, which this file
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import time
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
@@ -82,6 +83,19 @@ def failing(module: Any) -> Iterator[None]:
         module.fail_json(msg=f"{module.params['url']}: {exc.detail}. {_devpi.remedy(exc.kind)}", kind=exc.kind)
 
 
+@contextlib.contextmanager
+def permitted(username: str, action: str, remedy: str) -> Iterator[None]:
+    """Report a missing permission of a user who is logged in. Raises RefusedError."""
+    try:
+        yield
+    except ApiError as exc:
+        if exc.status not in (401, 403):
+            raise
+        raise RefusedError(
+            f"Could not {action}: the user {username} has no permission ({exc}). Nothing was changed. {remedy}"
+        ) from exc
+
+
 class Api:
     """The HTTP API of one server, for a user. Every request must be completed within ``limit`` seconds."""
 
@@ -108,7 +122,13 @@ class Api:
     def is_authenticated(self) -> bool:
         """Return whether devpi accepts the credentials. Raises ProbeError and ApiError."""
         response = self._respond("GET", "/+api")
-        result = _result(response)
+        try:
+            result = _result(response)
+        except ApiError as exc:
+            # The response to an expired or deleted token of devpi-tokens.
+            if response.is_devpi and exc.status in (401, 403):
+                return False
+            raise
         version = re.match("[0-9]+", response.headers.get("x-devpi-server-version", ""))
         if version is None:
             raise _not_devpi(response)
@@ -136,6 +156,11 @@ class Api:
         except ApiError as exc:
             raise RefusedError(f"Could not {action}: {self._cause(exc, method, path)}") from exc
 
+    def upload(self, path: str, chunks: Iterable[bytes], size: int, content_type: str) -> None:
+        """Send a form of ``size`` bytes in chunks. Raises ProbeError and ApiError."""
+        client = self._client.with_deadline(self._limit)
+        _result(client.send_stream(path, chunks, size, content_type))
+
     def find(self, path: str) -> Any:
         """Return the result of a GET request, None if the object does not exist. Raises ProbeError and ApiError."""
         try:
@@ -144,6 +169,12 @@ class Api:
             if exc.status == 404:
                 return None
             raise
+
+    def with_limit(self, limit: float) -> Api:
+        """Return a copy whose requests must be completed within ``limit`` seconds."""
+        other = copy.copy(self)
+        other._limit = limit
+        return other
 
     def _cause(self, exc: ApiError, method: str, path: str) -> str:
         """Return why devpi refused a change. It responds with 403 to wrong passwords and for missing indexes too."""
@@ -261,7 +292,9 @@ def _result(response: _devpi.Response) -> Any:
         raise _not_devpi(response)
     document = _document(response)
     if response.status >= 400:
-        raise ApiError(response.status, " ".join(str(document.get("message") or "no details").split()))
+        # Refused uploads have a blank message and the reason as title.
+        texts = [" ".join(str(document.get(name) or "").split()) for name in ("message", "title")]
+        raise ApiError(response.status, texts[0] or texts[1] or "no details")
     return document.get("result")
 
 

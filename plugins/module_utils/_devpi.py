@@ -20,7 +20,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import (
@@ -229,12 +229,20 @@ class Client:
             data = json.dumps(body).encode("utf-8")
         return self._send(self.url + path, headers, method, data)
 
+    def send_stream(self, path: str, chunks: Iterable[bytes], size: int, content_type: str) -> Response:
+        """Send a POST request with a body of ``size`` bytes in chunks, and return the response with any status.
+
+        Raises ProbeError.
+        """
+        headers = {"Accept": "application/json", "Content-Type": content_type, "Content-Length": str(size)}
+        return self._send(self.url + path, headers, "POST", chunks)
+
     def _send(
         self,
         url: str,
         headers: dict[str, str],
         method: str = "GET",
-        data: bytes | None = None,
+        data: bytes | Iterable[bytes] | None = None,
         digests: list[str] | None = None,
     ) -> Response:
         # The opener has no handlers for other schemes than HTTP.
