@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The commands of the project. Each provides what it needs.
-.PHONY: site remove doctor test lint unit sanity integration molecule bench docs lock clean
+.PHONY: site remove doctor backup restore test lint unit sanity integration molecule bench docs lock clean
 .DEFAULT_GOAL := help
 A ?=
 # Which tests to run: a scenario, single tests, repetitions, and whether to keep the test host (see CONTRIBUTING.md).
@@ -23,6 +23,12 @@ remove: ## Uninstall it from this machine (with its data: A="-e devpi_server_rem
 
 doctor: ## Report its health, and which users' pip uses it
 	@requirements/venv site && playbooks/run devpi.mirror.doctor $(A)
+
+backup: ## Back it up (to devpi_server_backup_folder)
+	@requirements/venv site && playbooks/run devpi.mirror.backup $(A)
+
+restore: ## Restore a backup (A="-e devpi_server_restore_file=/var/backups/devpi-mirror/NAME")
+	@requirements/venv site && playbooks/run devpi.mirror.restore $(A)
 
 test: ## Run all tests
 	@requirements/venv test && $(RUN)
@@ -49,3 +55,4 @@ lock: ## Lock the Python environments again
 
 clean: ## Remove what these commands have created in this folder
 	@rm -rf .venv .cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +

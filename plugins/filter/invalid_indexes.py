@@ -16,7 +16,14 @@ UNCHANGED = " Nothing was changed."
 def check(index: Mapping[str, Any]) -> None:
     """Raise RefusedError if devpi_index would refuse to create an index with these settings."""
     _api.check_index(index["name"])
-    wanted = devpi_index.wanted_settings({**dict.fromkeys(devpi_index.SETTINGS), **index})
+    # As a module does, take a text for a list with one value.
+    settings = {
+        name: value.split(",")
+        if isinstance(value, str) and devpi_index.SETTINGS.get(name, {}).get("type") == "list"
+        else value
+        for name, value in index.items()
+    }
+    wanted = devpi_index.wanted_settings({**dict.fromkeys(devpi_index.SETTINGS), **settings})
     kind = index.get("type") or "private"
     devpi_index.check_type(kind, wanted)
     if kind == "mirror" and "mirror_url" not in wanted:

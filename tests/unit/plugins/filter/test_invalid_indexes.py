@@ -16,6 +16,7 @@ VALID = [
 
 def test_valid_indexes():
     assert invalid_indexes(VALID) == []
+    assert invalid_indexes([{"name": "acme/dev", "bases": "root/pypi", "acl_upload": "bot"}]) == []
 
 
 @pytest.mark.parametrize(
