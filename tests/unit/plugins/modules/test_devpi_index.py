@@ -147,7 +147,7 @@ def test_lists_are_those_that_devpi_stores(name, value, stored):
         ("acme", {}, "is not a valid name"),
         ("acme/a b", {}, "is not a valid name"),
         ("acme/dev?x", {"state": "absent"}, "is not a valid name"),
-        ("nobody/dev", {}, "the user nobody does not exist"),
+        ("eve/dev", {}, "the user eve does not exist"),
         ("acme/new", {"type": "mirror"}, "without mirror_url"),
         ("acme/dev", {"type": "mirror", "mirror_url": "https://x.example/"}, "is a private index"),
         ("acme/pypi", {"type": "private"}, "is a mirror index"),
@@ -157,7 +157,7 @@ def test_lists_are_those_that_devpi_stores(name, value, stored):
         ("acme/pypi", {"mirror_url": "example.com/simple"}, "not a valid URL"),
         ("acme/pypi", {"mirror_url": "https://[x/"}, "not a valid URL"),
         ("acme/pypi", {"mirror_cache_expiry": -1}, "below zero"),
-        ("acme/dev", {"bases": ["nobody/dev"]}, "nobody/dev, which does not exist"),
+        ("acme/dev", {"bases": ["eve/dev"]}, "eve/dev, which does not exist"),
         ("acme/dev", {"bases": ["pypi"]}, "bases: 'pypi' is not a valid name"),
         ("acme/dev", {"bases": ["acme/dev"]}, "inherit from itself"),
         ("acme/dev", {"bases": ["acme/pypi", "acme/old"]}, "inherit from itself"),
@@ -171,8 +171,8 @@ def test_refused_before_a_change(run_module, acme, name, options, reason):
 
 
 def test_user_and_bases_can_be_missing_in_check_mode(run_module, acme):
-    ended = run(run_module, "nobody/dev", check_mode=True, bases=["nobody/base"])
-    assert ended.result["settings"]["bases"] == ["nobody/base"]
+    ended = run(run_module, "eve/dev", check_mode=True, bases=["eve/base"])
+    assert ended.result["settings"]["bases"] == ["eve/base"]
 
 
 def test_a_missing_base_does_not_prevent_other_changes(run_module, acme):
