@@ -138,10 +138,13 @@ def mirror(tmp_path_factory, upstream):
         **os.environ,
         "DEVPISERVER_ROOT_PASSWD": PASSWORD,
         "DEVPI_MIRROR_DATA": str(folder),
+        "DEVPI_MIRROR_RUN": str(folder),
+        "DEVPI_MIRROR_ETC": str(IMAGE),
         "PYTHONPATH": f"{IMAGE}:{info.parent}",
         **compat.renamed({"DEVPISERVER_ENABLE_CORE_METADATA": "1"}),
     }
-    (folder / "tmp").mkdir()
+    for name in ("tmp", "nginx"):
+        (folder / name).mkdir()
     store = ["--serverdir", str(folder / "server")]
     subprocess.run(
         [str(Path(sys.executable).with_name("devpi-init")), *store], env=environ, check=True, capture_output=True
@@ -1019,3 +1022,150 @@ def test_a_range_with_too_many_digits_is_ignored(mirror, wanted):
     (mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/")).unlink(missing_ok=True)
     response = request(url, Range=wanted)
     assert (response.status, response.body) == (200, WHEEL)
+
+
+@pytest.fixture(scope="module")
+def strict(mirror, upstream):
+    """A mirror index, and a private index that inherits from it. ``set_policy`` replaces the mirror index's policy."""
+    created = request(f"{mirror.url}/team", "PUT", {"password": "x" * 20}, X_Devpi_Auth=mirror.auth)
+    assert created.status == 201, created.body
+    types = ("mirror", "stage") if compat.MAJOR < 7 else ("remote", "local")
+    settings = compat.renamed({"mirror_no_project_list": True, "mirror_url": upstream.url})
+    for name, values in (
+        ("strict", {"type": types[0], **settings}),
+        ("private", {"type": types[1], "bases": ["team/strict"]}),
+    ):
+        created = request(f"{mirror.url}/team/{name}", "PUT", values, X_Devpi_Auth=mirror.auth)
+        assert created.status == 200, created.body
+
+    def set_policy(**rules: object) -> None:
+        body = {**settings, **rules}
+        changed = request(
+            f"{mirror.url}/team/strict", "PATCH", body, X_Devpi_Auth=mirror.auth, Content_Type="application/json"
+        )
+        assert changed.status == 200, changed.body
+
+    private = f"{mirror.url}/team/private/+simple/"
+    return SimpleNamespace(
+        url=f"{mirror.url}/team/strict",
+        pages=f"{mirror.url}/team/strict/+simple/",
+        private=private,
+        set_policy=set_policy,
+    )
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_hidden_file_is_neither_listed_nor_served(strict, mirror, index, is_stored):
+    project = f"blocked{is_stored}".lower()
+    strict.set_policy()
+    (url,) = listed(strict.pages, project).values()
+    if is_stored:
+        assert request(url).body == WHEEL
+    strict.set_policy(block=[f"{project}==1.0"])
+    assert listed(strict.pages, project) == listed(strict.private, project) == {}
+    assert b".whl" not in request(f"{strict.private}{project}/", Accept="text/html").body
+    for hidden in (url, f"{url}.metadata", f"{strict.url}/+policy/{url.partition('/-')[2].join(('+', ''))}"):
+        response = request(hidden)
+        assert (response.status, response.headers["Retry-After"]) == (403, None), hidden
+        assert b"block: blocked" in response.body
+        assert b"==1.0" in response.body
+    described = json.loads(request(f"{strict.url}/+policy/{project}").body)["result"]
+    rule = {"rule": f"block: {project}==1.0", "available_at": None}
+    assert described == {
+        "project": project, "listed": 0, "hidden": [{"filename": f"{project}-1.0-py3-none-any.whl", **rule}],
+    }  # fmt: skip
+    # Another index of the same upstream has another policy.
+    assert listed(f"{mirror.url}/root/pypi/+simple/", project)
+
+
+def test_a_young_file_is_listed_when_it_is_old_enough(strict, index):
+    now = time.time()
+    for project, age in (("young", 60), ("mature", 7200)):
+        uploaded = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - age))
+        index.fields[project] = {"upload-time": uploaded}
+    strict.set_policy(min_release_age="1h")
+    assert listed(strict.pages, "young") == {}
+    (hidden,) = json.loads(request(f"{strict.url}/+policy/young").body)["result"]["hidden"]
+    assert hidden["available_at"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 60 + 3600))
+    (url,) = listed(strict.pages, "mature").values()
+    assert request(f"{url}.metadata").body == METADATA
+    # The page is fresh until the next file becomes available.
+    strict.set_policy(min_release_age="80s")
+    caching = request(f"{strict.pages}young/", Accept=JSON).headers["Cache-Control"]
+    assert 1 <= int(re.match(r"max-age=(\d+)", caching)[1]) <= 20
+    strict.set_policy(min_release_age="1m")
+    assert len(listed(strict.private, "young")) == 1
+
+
+def test_a_file_without_an_upload_time_is_hidden(strict):
+    strict.set_policy(min_release_age="1s")
+    assert listed(strict.pages, "timeless") == {}
+    (hidden,) = json.loads(request(f"{strict.url}/+policy/timeless").body)["result"]["hidden"]
+    assert hidden["rule"] == "min_release_age: 1s, no upload time"
+
+
+def test_a_stored_file_that_the_upstream_removed_has_the_age_of_its_download(strict, mirror, index):
+    strict.set_policy()
+    (url,) = listed(strict.pages, "vanished").values()
+    assert request(url).status == 200
+    for page in (mirror.folder / "pages" / "team" / "strict").rglob("vanished.page"):
+        page.unlink()
+    index.status["/simple/vanished/"] = 404
+    strict.set_policy(min_release_age="1h")
+    response = request(url)
+    assert (response.status, b"min_release_age: 1h, available at " in response.body) == (403, True)
+    stored = mirror.folder / "server" / "+files" / url.removeprefix(f"{mirror.url}/").replace("/-f/", "/+f/")
+    os.utime(stored, (time.time(), time.time() - 7200))
+    assert request(url).body == WHEEL
+
+
+def test_a_status_line_has_the_reason(strict):
+    strict.set_policy()
+    (url,) = listed(strict.pages, "reasoned").values()
+    strict.set_policy(block=["reason*"])
+    with pytest.raises(HTTPError) as caught:
+        OPENER.open(url, timeout=30)
+    with caught.value as response:
+        assert (response.code, response.reason) == (403, "Hidden by block: reason*")
+
+
+def test_nothing_is_served_under_an_invalid_policy(strict):
+    strict.set_policy()
+    (url,) = listed(strict.pages, "undecided").values()
+    strict.set_policy(min_release_age="soon")
+    for path in (url, f"{url}.metadata", f"{strict.pages}undecided/", f"{strict.private}undecided/"):
+        response = request(path)
+        assert (response.status, b"min_release_age" in response.body) == (503, True), path
+
+
+def test_other_settings_leave_the_policy_as_it_is(strict, mirror):
+    strict.set_policy(block=["kept"])
+    changes = ["title=Another title"]
+    response = request(strict.url, "PATCH", changes, X_Devpi_Auth=mirror.auth, Content_Type="application/json")
+    assert json.loads(response.body)["result"]["block"] == ["kept"]
+    assert listed(strict.pages, "kept") == {}
+
+
+def test_a_private_index_has_no_policy_of_its_own(strict, mirror):
+    body = {"block": ["alpha"]}
+    url = f"{mirror.url}/team/private"
+    response = request(url, "PATCH", body, X_Devpi_Auth=mirror.auth, Content_Type="application/json")
+    assert response.status == 400
+    assert request(f"{url}/+policy/alpha").status == 404
+
+
+def test_nginx_learns_the_mirror_indexes_and_their_policies(strict, mirror):
+    def routes() -> dict[str, list[object]]:
+        return json.loads((mirror.folder / "nginx" / "routes.json").read_text())
+
+    strict.set_policy()
+    before = routes()["team/strict"]
+    assert before[1] is False
+    assert "team/private" not in routes()
+    strict.set_policy(block=["alpha"])
+    after = routes()["team/strict"]
+    assert after[1] is True
+    assert after[0] != before[0]
+    assert '"^/(?<mirror>team/strict)/[+-]f/' in (mirror.folder / "nginx.conf").read_text()
+    response = request(f"{strict.private}shared/", Accept=JSON, X_Shared_Pages="1")
+    assert response.headers["X-Accel-Redirect"] == "/+shared/team/strict/shared/"

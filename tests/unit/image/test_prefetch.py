@@ -154,13 +154,13 @@ def listing(*filenames: str, **fields: str) -> Listing:
     ],
 )
 def test_the_wheel_that_installers_are_likely_to_choose(filenames, expected):
-    path, file = likely_wheel(listing(*filenames)) or ("", {"filename": None})
+    path, file = likely_wheel(listing(*filenames), lambda _file: None) or ("", {"filename": None})
     assert file["filename"] == expected
     assert path == f"+e/https_files.example/{expected}" or not expected
 
 
 def test_a_yanked_wheel_is_not_a_likely_one():
-    assert likely_wheel(listing("a-1.0-py3-none-any.whl", yanked="broken")) is None
+    assert likely_wheel(listing("a-1.0-py3-none-any.whl", yanked="broken"), lambda _file: None) is None
 
 
 def test_the_size_of_prefetched_metadata_is_limited():
@@ -178,3 +178,9 @@ def test_the_size_of_prefetched_metadata_is_limited():
 )
 def test_installers_are_recognized_by_their_user_agent(agent, is_installer):
     assert bool(INSTALLERS.match(agent)) == is_installer
+
+
+def test_a_hidden_wheel_is_not_chosen():
+    files = listing("a-1.0-py3-none-any.whl", "a-2.0-py3-none-any.whl")
+    _path, file = likely_wheel(files, lambda file: "2.0" in file["filename"])
+    assert file["filename"] == "a-1.0-py3-none-any.whl"

@@ -33,10 +33,7 @@ def maintenance(load, monkeypatch, tmp_path):
         setattr(modules, name.strip("_"), load(f"maintenance.{name}"))
     for folder in ("server/+files", "nginx/tmp", "tmp", "pages"):
         (tmp_path / folder).mkdir(parents=True)
-    pid = tmp_path / "nginx.pid"
-    pid.write_text("1")
-    monkeypatch.setattr(modules.integrity, "NGINX_PID", pid)
-    monkeypatch.setattr(modules.integrity.os, "kill", lambda *_arguments: None)
+    monkeypatch.setattr(modules.integrity.nginx, "reload", lambda: None)
     monkeypatch.setattr(modules.state, "STARTED", tmp_path / "started")
     monkeypatch.setattr(modules.data_directory, "mirror_indexes", lambda: {"root/pypi"})
     monkeypatch.setattr(modules.devpi_api, "send", lambda _method, path, **_options: modules.requested.append(path))

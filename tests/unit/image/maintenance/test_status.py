@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
+
+from devpi_mirror import compat
 
 HOUR = 3600
 
@@ -60,13 +63,18 @@ def test_projects_that_an_upstream_has_removed_are_listed_for_a_day(maintenance)
 def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch):
     about = {"role": "STANDALONE", "uuid": "one", "serial": 7, "versioninfo": {"devpi-server": "6"}}
     monkeypatch.setattr(maintenance.devpi_api, "send", lambda *_arguments, **_options: {"result": about})
-    monkeypatch.setattr(maintenance.status, "probe_upstream", lambda: {"reachable": True})
+    urls = {"root/pypi": "https://a.example/simple/", "root/other": "https://b.example/simple/"}
+    settings = {index: compat.renamed({"mirror_url": url}) for index, url in urls.items()}
+    monkeypatch.setattr(maintenance.data_directory, "mirror_settings", lambda: settings)
+    monkeypatch.setattr(maintenance.status, "probe_upstream", lambda url: {"url": url, "reachable": True})
     (maintenance.config.DATA / "last-backup.json").write_text('{"at": 1, "file": "devpi.tar"}')
     store_file(b"public")
     status = maintenance.status.collect()
     assert status["devpi"] == {"role": "standalone", "uuid": "one", "serial": 7, "versions": {"devpi-server": "6"}}
     assert status["cache"] == {"files": 1, "bytes": 6}
-    assert (status["upstream"], status["problems"]) == ({"reachable": True}, [])
+    assert (status["upstream"], status["problems"]) == ({"url": urls["root/pypi"], "reachable": True}, [])
+    assert status["mirrors"] == [{"index": "root/other", "url": urls["root/other"], "reachable": True}]
+    assert status["hidden"] == {"count": 0, "files": []}
     assert status["backup"] == {"at": 1, "file": "devpi.tar"}
 
 
@@ -79,3 +87,18 @@ def test_the_status_reports_a_devpi_that_does_not_respond(maintenance, monkeypat
     assert (status["devpi"], status["cache"], status["upstream"]) == (None, None, None)
     (problem,) = status["problems"]
     assert problem.startswith("devpi-server does not respond (Connection refused)")
+
+
+def test_hidden_files_of_cached_pages_are_listed(maintenance, load):
+    url = "https://a.example/simple"
+    store = load("page_store")
+    pages = store.PageStore(store.page_folder(maintenance.config.PAGES, "root/pypi", url))
+    for project, version in (("alpha", "1.0"), ("alpha-beta", "2.0")):
+        file = {"filename": f"{project.replace('-', '_')}-{version}.tar.gz", "url": "https://a.example/f", "hashes": {}}
+        listing = load("listing").localize({"files": [file]}, "root/pypi")
+        assert pages.write(project, store.Header("", "", "", 1, 0, zlib.crc32(listing)), b"", listing)
+    (pages.folder / "damaged.page").write_text("{")
+    settings = {"root/pypi": {"block": ["alpha==1.0", "alpha-beta<2", "damaged"]}, "root/other": {}}
+    found = maintenance.status.hidden_files(settings, {"root/pypi": url, "root/other": url})
+    file = {"index": "root/pypi", "project": "alpha", "filename": "alpha-1.0.tar.gz"}
+    assert found == {"count": 1, "files": [{**file, "rule": "block: alpha==1.0", "available_at": None}]}

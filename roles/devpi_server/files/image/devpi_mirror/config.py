@@ -8,16 +8,18 @@ from pathlib import Path
 
 # Paths.
 BIN = Path("/opt/devpi/bin")
-# The folder of nginx.conf, supervisord.conf and maintenance.sh.
-ETC = Path("/opt/devpi/etc")
+# The folder of nginx.conf, supervisord.conf and maintenance.sh. Tests set other folders.
+ETC = Path(os.environ.get("DEVPI_MIRROR_ETC", "/opt/devpi/etc"))
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
+# The folder of files that end with the container.
+RUN = Path(os.environ.get("DEVPI_MIRROR_RUN", "/tmp"))
 # devpi's data directory, and the files in it.
 SERVERDIR = DATA / "server"
 FILES = SERVERDIR / "+files"
 PAGES = DATA / "pages"
 TEMPORARY = DATA / "tmp"
 # The responses that nginx caches. Change the name in a release that must not serve the responses of earlier releases.
-RESPONSES = DATA / "nginx" / "responses-4"
+RESPONSES = DATA / "nginx" / "responses-5"
 # Has the reason why the settings in the environment could not be applied to the public index.
 SETTINGS_FAILED = DATA / "settings-failed"
 # Requests a check of all files, even if none is due.
@@ -26,11 +28,12 @@ SCRUB_REQUESTED = DATA / "scrub-requested"
 SOCKET = "/tmp/devpi.sock"
 # Mounted if systemd listens on the port and forwards connections to nginx's socket in this folder.
 SOCKET_DIRECTORY = Path("/run/mirror")
-# Files that nginx.conf includes.
-LISTEN_CONF = Path("/tmp/listen.conf")
-ALLOWED_HOSTS_CONF = Path("/tmp/allowed-hosts.conf")
-UPSTREAM_CONF = Path("/tmp/upstream.conf")
-NGINX_PID = Path("/tmp/nginx.pid")
+# nginx's configuration, made from nginx.conf and the mirror indexes that nginx serves, and files that it includes.
+NGINX_CONF = RUN / "nginx.conf"
+ROUTES = DATA / "nginx" / "routes.json"
+LISTEN_CONF = RUN / "listen.conf"
+ALLOWED_HOSTS_CONF = RUN / "allowed-hosts.conf"
+NGINX_PID = RUN / "nginx.pid"
 
 # The public index, which the role configures.
 INDEX = "root/pypi"
@@ -81,6 +84,8 @@ FAILURE_FRESHNESS = 10
 # Seconds for which core metadata is fresh, and then served stale while it is revalidated: an upstream can correct it.
 METADATA_FRESHNESS = 86_400
 METADATA_MAX_STALE = 31_536_000
+# Seconds for which nginx caches that a file may be served under the policy of its index.
+VISIBLE_FRESHNESS = 3600
 # Seconds for which projects are reported that an upstream has removed.
 REMOVED_LISTED = 86_400
 

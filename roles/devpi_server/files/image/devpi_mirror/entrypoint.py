@@ -27,6 +27,7 @@ from typing import Any
 
 from supervisor import supervisord  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
+from . import nginx
 from .compat import default_mirror_url, renamed
 from .config import (
     ALLOWED_HOSTS_CONF,
@@ -36,13 +37,13 @@ from .config import (
     INDEX,
     LISTEN_CONF,
     RESPONSES,
+    ROUTES,
     SERVERDIR,
     SETTINGS_FAILED,
     SOCKET,
     SOCKET_DIRECTORY,
     TEMPORARY,
     THREADS,
-    UPSTREAM_CONF,
 )
 from .credentials import split_credentials
 from .devpi_api import UnavailableError, send
@@ -167,7 +168,7 @@ def apply_settings(environ: Mapping[str, str]) -> None:
 
 
 def configure_nginx(environ: Mapping[str, str]) -> None:
-    """Write the files that nginx.conf includes: the forwarded socket, the allowed host names, and an ID of the upstream."""
+    """Write nginx's configuration, with the forwarded socket, the allowed host names and the mirror indexes."""
     socket = f"listen unix:{SOCKET_DIRECTORY}/http.sock;\n" if SOCKET_DIRECTORY.is_dir() else ""
     LISTEN_CONF.write_text(socket)
     names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
@@ -175,8 +176,7 @@ def configure_nginx(environ: Mapping[str, str]) -> None:
         # The escaped backslash prevents that a name is read as a keyword of the map.
         "".join(f'"\\\\{name}" "";\n' for name in sorted(set(names) - {"localhost"}))
     )
-    upstream = split_credentials(environ.get("DEVPI_MIRROR_UPSTREAM_URL", "")).url
-    UPSTREAM_CONF.write_text(f"set $upstream_id {hashlib.sha256(upstream.encode()).hexdigest()[:16]};\n")
+    nginx.configure(nginx.stored_routes())
 
 
 class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
@@ -195,8 +195,9 @@ def main() -> None:
     os.umask(0o077)
     set_default_options(os.environ)
     limit_no_proxy(os.environ)
-    configure_nginx(os.environ)
     if (DATA / "incoming").exists():
+        # They are those of the replaced data.
+        ROUTES.unlink(missing_ok=True)
         # In another process, as the memory of this one, which becomes the supervisor, is never freed.
         subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "activate"], check=True)
     prepare_data(os.environ)
@@ -211,6 +212,7 @@ def main() -> None:
         # A full disk is reported separately.
         with suppress(OSError):
             SETTINGS_FAILED.write_text(report)
+    configure_nginx(os.environ)
     supervisord.Supervisor = Supervisor
     supervisord.main(["-c", str(ETC / "supervisord.conf")])
 

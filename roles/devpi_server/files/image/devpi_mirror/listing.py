@@ -14,8 +14,8 @@ from .pages import File, Page, PageError, link_to, listed_metadata, path_of
 
 # Characters that need no quoting in a URL, without the slash.
 PLAIN = re.compile(r"[A-Za-z0-9._~+!-]+")
-# The keys of a file in a listing: those that downloads, core metadata and prefetching need.
-LISTED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata", "yanked")
+# The keys of a file in a listing: those that downloads, core metadata, prefetching and policies need.
+LISTED = ("filename", "url", "hashes", "size", "core-metadata", "dist-info-metadata", "yanked", "upload-time")
 # Files that are serialized in one call. Each call of orjson has a fixed cost, and more files take more memory.
 BATCH = 1000
 # The start and the end of an entry of a listing. Everything inside of it has a deeper indentation, and a text in JSON has no

@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mirror indexes, each with the connections to its upstream, its cached pages and its prefetcher."""
+"""Mirror indexes, each with the connections to its upstream, its cached pages, its policy and its prefetcher."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from devpi_common.metadata import splitbasename
 from packaging.utils import canonicalize_name
 
 from . import config
+from .compression import compressed
 from .credentials import split_credentials
 from .links import Link
-from .page_cache import PageCache
-from .pages import File
+from .page_cache import PageCache, Served, one_if_large
+from .page_store import tag_of
+from .pages import File, linked_path
+from .policy import Hidden, HiddenError, Policy
 from .prefetch import Prefetcher
+from .rendering import render_json
 from .single_flight import SingleFlight
 from .upstream import Upstream, UpstreamError
 
@@ -24,20 +31,76 @@ from .upstream import Upstream, UpstreamError
 PROJECTS = 4
 
 
+def configured_urls() -> dict[str, str]:
+    """Return the URLs in the environment, by index. Only there they have credentials, which are in no database."""
+    urls: dict[str, str] = json.loads(os.environ.get("DEVPI_MIRROR_CREDENTIALS") or "{}")
+    return {config.INDEX: os.environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""), **urls}
+
+
 class Mirror:
     """A mirror index. ``name`` is as in ``user/index``, and ``prefetch_project`` is called for each project to prefetch."""
 
     def __init__(self, name: str, url: str, prefetch_project: Callable[[Mirror, str], None]) -> None:
         self.name = name
+        # Set before each request, as the index can get another policy at any time.
+        self.policy: Policy | None = None
         credentials = split_credentials(url)
-        # The credentials of the public index are in the environment only, and in no database.
-        own = split_credentials(os.environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""))
-        if name == config.INDEX and own.url.rstrip("/") == credentials.url.rstrip("/"):
+        own = split_credentials(configured_urls().get(name, ""))
+        if own.url.rstrip("/") == credentials.url.rstrip("/"):
             credentials = own
         self.upstream = Upstream(credentials.url, credentials.authorization)
         self.cache = PageCache(self.upstream, name, config.PAGES, float(config.freshness()))
         self.metadata: SingleFlight[bytes] = SingleFlight(config.METADATA_THREADS, "metadata")
         self.prefetcher = Prefetcher(lambda project: prefetch_project(self, project))
+
+    def get(self, project: str, *, reload: bool = False) -> Served:
+        """Return the page of a project without the files that the policy hides. Raises UpstreamError."""
+        served = self.cache.get(project, reload=reload)
+        policy = self.policy
+        if policy is None:
+            return served
+        with one_if_large(served.size):
+            now = datetime.now(UTC)
+            page, hidden = policy.apply(project, served.page(), now)
+            if not hidden:
+                return served
+            content = compressed(render_json(page))
+        times = [reason.available_at for reason in hidden if reason.available_at]
+        next_change = min(((time - now).total_seconds() for time in times), default=served.fresh_for)
+        return replace(
+            served,
+            tag=tag_of(content),
+            form=lambda: content,
+            page=lambda: page,
+            fresh_for=max(1, int(min(served.fresh_for, next_change))),
+        )
+
+    def hides(self, project: str, file: File) -> Hidden | None:
+        """Return why the policy hides a file, or None if it does not."""
+        return self.policy.hides(project, file, datetime.now(UTC)) if self.policy else None
+
+    def require_visible(self, path: str) -> None:
+        """Raise HiddenError if the policy hides the file of this path, and UpstreamError if that can't be determined."""
+        if self.policy is None:
+            return
+        try:
+            project, file = self.find(path)
+        except UpstreamError:
+            stored = self.stored(path)
+            if not stored.is_file():
+                raise
+            # It was uploaded before it was stored.
+            time = datetime.fromtimestamp(stored.stat().st_mtime, UTC)
+            project, file = projects_of(stored.name)[0], {"filename": stored.name, "upload-time": time.isoformat()}
+        hidden = self.hides(project, file)
+        if hidden and "upload-time" not in file:
+            # The listings of earlier releases lack it.
+            files = self.cache.get(project).page()["files"]
+            hidden = self.hides(
+                project, next((one for one in files if linked_path(one["url"], self.name) == path), file)
+            )
+        if hidden:
+            raise HiddenError(file["filename"], hidden)
 
     def stored(self, path: str) -> Path:
         """Return the path of a file of the index on the disk, which exists once the file is stored."""

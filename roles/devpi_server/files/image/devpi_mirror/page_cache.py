@@ -8,7 +8,6 @@ with 404 or 410 twice, some seconds apart, the project is removed: a single such
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
 import re
 import tempfile
@@ -27,7 +26,7 @@ import orjson
 from . import config, pages
 from .compression import compressed
 from .listing import Listing, localize
-from .page_store import Header, PageStore, StoredPage, tag_of
+from .page_store import Header, PageStore, StoredPage, page_folder, tag_of
 from .parsing import ACCEPT, parse
 from .rendering import render_json
 from .single_flight import SingleFlight
@@ -100,7 +99,7 @@ class PageCache:
     ) -> None:
         self.upstream = upstream
         self.index = index
-        self.store = PageStore(folder / index / hashlib.sha256(upstream.url.encode()).hexdigest()[:16], clock)
+        self.store = PageStore(page_folder(folder, index, upstream.url), clock)
         self.freshness = freshness
         self.clock = clock
         self.revalidations: SingleFlight[Cached] = SingleFlight(THREADS, "pages")

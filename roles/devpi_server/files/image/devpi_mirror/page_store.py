@@ -81,6 +81,11 @@ class StoredPage:
             os.utime(self.file, (now, now))
 
 
+def page_folder(folder: Path, index: str, url: str) -> Path:
+    """Return the folder of the pages that an index has from an upstream. ``folder`` has the pages of all indexes."""
+    return folder / index / hashlib.sha256(f"{url.rstrip('/')}/".encode()).hexdigest()[:16]
+
+
 class PageStore:
     """One file for each page: a header, which is a line of JSON, a form and a listing.
 

@@ -25,6 +25,7 @@ from .downloads import DiskFullError, Downloads, Job, Source
 from .links import Link
 from .mirror import Mirror
 from .page_cache import Served, one_if_large
+from .policy import DEFAULTS, PolicyError, policy_of
 from .prefetch import INSTALLERS, PrefetchedMetadata, likely_wheel
 from .responses import (
     error_response,
@@ -46,6 +47,7 @@ PAGE = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+simple/(?P<project>[^/]+)(?P<sla
 FILE = re.compile(
     r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>(?:[+-]f/[0-9a-f]{3}/[0-9a-f]{13}|\+e/[^/]+)/[^/\x00-\x1f\x7f]+?)(?P<metadata>\.metadata)?"
 )
+POLICY = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+policy/(?:(?P<path>\+f/[^\x00-\x1f\x7f]+)|(?P<project>[^/+]+))")
 # Wrong URLs of an index that users try: the path of PyPI's index, or the correct path without its plus sign.
 GUESSED = re.compile(rf"(?P<index>/{config.INDEX})?/simple/(?:[^/]+/?)?|/simple")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -57,8 +59,14 @@ def devpiserver_pyramid_configure(pyramid_config: Any) -> None:
     logging = "devpi_server.views.tween_request_logging"
     access = "devpi_mirror.access.tween_factory"
     pyramid_config.add_tween(access, under=logging, over=transaction)
+    pyramid_config.add_tween("devpi_mirror.routes.tween_factory", under=access, over=transaction)
     pyramid_config.add_tween("devpi_mirror.push.tween_factory", under=access, over=transaction)
     pyramid_config.add_tween("devpi_mirror.plugin.tween_factory", under=transaction)
+
+
+@hookimpl
+def devpiserver_indexconfig_defaults(index_type: str) -> dict[str, Any]:
+    return dict(DEFAULTS) if index_type in config.MIRROR_TYPES else {}
 
 
 # devpi loads this module in the server and in all of its commands.
@@ -96,6 +104,9 @@ class Service:
         found = FILE.fullmatch(path)
         if found:
             return self.respond_with_file(request, found)
+        found = POLICY.fullmatch(path)
+        if found:
+            return self.respond_with_policy(found)
         found = GUESSED.fullmatch(path)
         return self.respond_to_guess(request, found) if found else None
 
@@ -107,27 +118,35 @@ class Service:
         return error_response(UpstreamError(f"This is not the URL of an index. The index has the URL {url}", 404))
 
     def mirror_of(self, name: str) -> Mirror | None:
-        """Return the mirror index of a name, or None if there is no such index or it is no mirror."""
+        """Return the mirror index of a name, or None if there is no such index or it is no mirror.
+
+        Raises UpstreamError if its policy is invalid, so that nothing is served.
+        """
         stage = self.xom.model.getstage(name)
         if stage is None or not compat.is_mirror(stage):
             return None
         url = compat.mirror_url(stage)
+        try:
+            policy = policy_of(stage.ixconfig)
+        except PolicyError as exc:
+            raise UpstreamError(f"the settings of {name} are invalid: {exc}") from exc
         with self.lock:
             mirror = self.mirrors.get((name, url))
             if mirror is None:
                 mirror = self.mirrors[name, url] = Mirror(name, url, self.prefetch)
+            mirror.policy = policy
             return mirror
 
     # Pages.
 
     def simple_links(self, stage: Any, project: str) -> Any:
         """Return the links of a project of a mirror index for devpi. Raises the errors that devpi expects."""
-        mirror = self.mirror_of(stage.name)
         try:
+            mirror = self.mirror_of(stage.name)
             if mirror is None:
                 raise UpstreamError(f"{stage.name} is no mirror index")
             project = canonicalize_name(project)
-            served = mirror.cache.get(project)
+            served = mirror.get(project)
             with one_if_large(served.size):
                 return compat.simple_links(stage, project, served.page())
         except UpstreamError as exc:
@@ -145,8 +164,8 @@ class Service:
         if name != project or not found["slash"]:
             # nginx makes the location relative, as devpi does not know the host name that the client used.
             return Response(status=302, location=f"/{found['index']}/+simple/{project}/", vary=["Accept"])
-        mirror = self.mirror_of(found["index"])
         try:
+            mirror = self.mirror_of(found["index"])
             if mirror is None:
                 return self.inherited_page_response(request, stage, project)
             return page_response(request, mirror.name, project, self.get_page(request, mirror, project))
@@ -155,7 +174,7 @@ class Service:
 
     def get_page(self, request: Any, mirror: Mirror, project: str) -> Served:
         """Return a page of a mirror index. Raises UpstreamError."""
-        return mirror.cache.get(project, reload="no-cache" in request.headers.get("Cache-Control", ""))
+        return mirror.get(project, reload="no-cache" in request.headers.get("Cache-Control", ""))
 
     def inherited_page_response(self, request: Any, stage: Any, project: str) -> Any:
         """Return a page that an index takes from mirror indexes, at least in part, or None. Raises UpstreamError."""
@@ -170,9 +189,9 @@ class Service:
             with one_if_large(served.size):
                 return page_response(request, stage.name, project, served)
         (mirror,) = mirrors
-        if mirror.name == config.INDEX and request.headers.get("X-Shared-Pages"):
+        if request.headers.get("X-Shared-Pages") and mirror.name in self.xom.devpi_routes.served:
             # nginx has it cached, or requests it as a page of that index.
-            return Response(headerlist=[("X-Accel-Redirect", f"/+shared/{project}/")])
+            return Response(headerlist=[("X-Accel-Redirect", f"/+shared/{mirror.name}/{project}/")])
         return page_response(request, mirror.name, project, self.get_page(request, mirror, project))
 
     def merged_page(self, request: Any, project: str, own: list[Any], mirrors: list[Mirror]) -> Served:
@@ -203,13 +222,14 @@ class Service:
     # Files and core metadata.
 
     def respond_with_file(self, request: Any, found: re.Match[str]) -> Any:
-        mirror = self.mirror_of(found["index"])
-        if mirror is None:
-            return None
         # Pages link to files as "-f", see listing.py.
         path = f"+{found['path'][1:]}"
-        request.path_info = f"/{mirror.name}/{path}{found['metadata'] or ''}"
         try:
+            mirror = self.mirror_of(found["index"])
+            if mirror is None:
+                return None
+            request.path_info = f"/{mirror.name}/{path}{found['metadata'] or ''}"
+            mirror.require_visible(path)
             if found["metadata"]:
                 return self.respond_with_metadata(request, mirror, path)
             stored = mirror.stored(path)
@@ -219,6 +239,28 @@ class Service:
             return self.respond_with_download(request, mirror, path)
         except (UpstreamError, DiskFullError) as exc:
             return error_response(exc)
+
+    def respond_with_policy(self, found: re.Match[str]) -> Any:
+        """Return whether a file is visible, for nginx, or which files of a project are hidden."""
+        try:
+            mirror = self.mirror_of(found["index"])
+            if mirror is None:
+                return None
+            if found["path"]:
+                mirror.require_visible(found["path"])
+                return Response(status=204, cache_control=f"max-age={config.VISIBLE_FRESHNESS}")
+            return self.hidden_files_response(mirror, canonicalize_name(found["project"]))
+        except UpstreamError as exc:
+            return error_response(exc)
+
+    def hidden_files_response(self, mirror: Mirror, project: str) -> Any:
+        served = mirror.cache.get(project)
+        with one_if_large(served.size):
+            files = served.page()["files"]
+            hidden = [(file, reason) for file in files if (reason := mirror.hides(project, file))]
+        described = [{"filename": file["filename"], **reason.described()} for file, reason in hidden]
+        result = {"project": project, "listed": len(files) - len(hidden), "hidden": described}
+        return Response(json_body={"type": "policy", "result": result})
 
     def has_entry(self, mirror: Mirror, path: str) -> bool:
         entry = self.xom.filestore.get_file_entry(f"{mirror.name}/{path}")
@@ -295,7 +337,8 @@ class Service:
         """Get a page, and the core metadata of the wheel that a client is likely to choose."""
         listing = mirror.cache.listing(project)
         # A client that is faster has requested what it needs.
-        wheel = None if mirror.prefetcher.was_requested(project) else likely_wheel(listing)
+        is_hidden = partial(mirror.hides, project)
+        wheel = None if mirror.prefetcher.was_requested(project) else likely_wheel(listing, is_hidden)
         if wheel:
             path, file = wheel
             self.get_metadata(mirror, path, mirror.link(project, path, file), prefetch=True)

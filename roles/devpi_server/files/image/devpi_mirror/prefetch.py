@@ -50,14 +50,14 @@ def required(headers: bytes) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def likely_wheel(listing: Listing) -> tuple[str, File] | None:
+def likely_wheel(listing: Listing, is_hidden: Callable[[File], Any]) -> tuple[str, File] | None:
     """Return the path and the wheel that most installers choose from a listing, or None if that depends on the platform.
 
     It belongs to the last listed release, which is usually the newest: comparing all versions would take longer than a request.
     """
     newest = None
     for path, file in listing.newest_first():
-        if not file["filename"].endswith(".whl") or file.get("yanked"):
+        if not file["filename"].endswith(".whl") or file.get("yanked") or is_hidden(file):
             continue
         with suppress(InvalidWheelFilename):
             _name, version, _build, tags = parse_wheel_filename(file["filename"])

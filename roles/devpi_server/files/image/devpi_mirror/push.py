@@ -58,7 +58,7 @@ def download_release(service: Service, release: Release) -> None:
     if mirror is None:
         return
     project = canonicalize_name(release.project)
-    served = mirror.cache.get(project)
+    served = mirror.get(project)
     with keyfs.read_transaction():
         paths = missing_files(service, mirror, release, served.page())
     # One at a time, so that other clients' downloads do not wait for those of a large release.

@@ -17,6 +17,7 @@ from .compression import compressed, decompressed
 from .downloads import DiskFullError
 from .page_cache import Served, one_if_large
 from .page_store import tag_of
+from .policy import HiddenError
 from .rendering import render_html, render_json
 from .upstream import UpstreamError
 
@@ -168,6 +169,9 @@ def error_response(error: UpstreamError | DiskFullError) -> Any:
         print(error, flush=True)
         return Response(text=f"{error}\n", status=507, content_type="text/plain")
     response = Response(text=f"{error}\n", status=error.status, content_type="text/plain")
+    if isinstance(error, HiddenError):
+        # pip shows the status line only.
+        response.status = f"403 {error.reason}"
     if error.retry_after:
         response.headers["Retry-After"] = error.retry_after
     if error.status in (404, 410):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import devpi_api
 from ..config import DATA, FILES, MIRROR_TYPES, SERVERDIR
@@ -26,15 +26,20 @@ class StoredFile(NamedTuple):
     used: float
 
 
-def mirror_indexes() -> set[str]:
-    """Return the mirror indexes, as ``user/index``. Raises OSError and ValueError."""
+def mirror_settings() -> dict[str, dict[str, Any]]:
+    """Return the settings of the mirror indexes, by ``user/index``. Raises OSError and ValueError."""
     users = devpi_api.send("GET", "/")["result"]
     return {
-        f"{user}/{name}"
+        f"{user}/{name}": index
         for user, about in users.items()
         for name, index in about.get("indexes", {}).items()
         if index["type"] in MIRROR_TYPES
     }
+
+
+def mirror_indexes() -> set[str]:
+    """Return the mirror indexes, as ``user/index``. Raises OSError and ValueError."""
+    return set(mirror_settings())
 
 
 def list_files(indexes: Iterable[str]) -> Iterator[StoredFile]:

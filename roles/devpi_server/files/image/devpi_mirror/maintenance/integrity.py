@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from .. import devpi_api
-from ..config import BIN, DATA, FILES, NGINX_PID, SCRUB_REQUESTED, SERVERDIR
+from .. import devpi_api, nginx
+from ..config import BIN, DATA, FILES, SCRUB_REQUESTED, SERVERDIR
 from . import data_directory
 from .data_directory import FILE_PATH, is_intact
 from .limits import time_limit
@@ -44,8 +42,7 @@ def quarantine(state: State, names: Iterable[str], mirrors: set[str]) -> None:
         for old in sorted(QUARANTINE.iterdir(), key=lambda path: path.stat().st_ctime)[:-MAX_QUARANTINED]:
             old.unlink()
         # nginx keeps files open, and would continue to send this one.
-        with suppress(OSError, ValueError):
-            os.kill(int(NGINX_PID.read_text()), signal.SIGHUP)
+        nginx.reload()
         with suppress(OSError, ValueError):
             devpi_api.send("GET", "/" + name, limit=600)
 

@@ -6,16 +6,24 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from .. import devpi_api
 from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
-from ..page_store import removed
+from ..page_store import StoredPage, page_folder, removed
+from ..pages import File
+from ..policy import policy_of
 from . import data_directory
 from .data_directory import count, database_size, disk_space, is_intact, list_files
 from .limits import byte_limit, time_limit
 from .state import State, read_state
+
+# Hidden files that the status lists.
+HIDDEN_LISTED = 1000
 
 
 def find_problems(state: State) -> list[str]:
@@ -78,15 +86,11 @@ def removed_projects() -> list[dict[str, Any]]:
     return found
 
 
-def probe_upstream() -> dict[str, Any]:
-    """Return whether the upstream responds, with the proxy and the certificates that devpi uses."""
+def probe_upstream(url: str) -> dict[str, Any]:
+    """Return whether an upstream responds, with the proxy and the certificates that devpi uses."""
     from urllib.error import HTTPError
     from urllib.request import Request, build_opener
 
-    from ..compat import renamed
-
-    (name,) = renamed({"mirror_url": None})
-    url = devpi_api.send("GET", f"/{INDEX}?no_projects=")["result"].get(name, "")
     masked = re.sub(r"//[^/\s]*@", "//***@", url)
     try:
         with build_opener().open(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
@@ -101,6 +105,43 @@ def probe_upstream() -> dict[str, Any]:
         }
     except (OSError, ValueError) as exc:
         return {"url": masked, "reachable": False, "error": str(getattr(exc, "reason", exc))}
+
+
+def mirror_status(settings: Mapping[str, Mapping[str, Any]]) -> State:
+    """Return ``upstream``, that of the public index, ``mirrors``, those of the others, and ``hidden``."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ..compat import renamed
+
+    (name,) = renamed({"mirror_url": None})
+    urls = {index: str(values.get(name, "")) for index, values in sorted(settings.items())}
+    with ThreadPoolExecutor() as pool:
+        upstreams = dict(zip(urls, pool.map(probe_upstream, urls.values()), strict=True))
+    return {
+        "upstream": upstreams.pop(INDEX, None),
+        "mirrors": [{"index": index, **upstream} for index, upstream in upstreams.items()],
+        "hidden": hidden_files(settings, urls),
+    }
+
+
+def hidden_files(settings: Mapping[str, Mapping[str, Any]], urls: Mapping[str, str]) -> dict[str, Any]:
+    """Return how many files of cached pages the policies hide, and HIDDEN_LISTED of them."""
+    found = [
+        {"index": index, "project": path.stem, "filename": file["filename"], **reason.described()}
+        for index, url in urls.items()
+        if (policy := policy_of(settings[index]))
+        for path in sorted(page_folder(PAGES, index, url).glob("*.page"))
+        for file in listed_files(path)
+        if (reason := policy.hides(path.stem, file, datetime.now(UTC)))
+    ]
+    return {"count": len(found), "files": found[:HIDDEN_LISTED]}
+
+
+def listed_files(path: Path) -> Iterator[File]:
+    """Yield the files of a cached page, the last one first."""
+    with suppress(OSError, ValueError, TypeError):
+        for _path, file in StoredPage(path).listing().newest_first():
+            yield file
 
 
 def collect() -> State:
@@ -124,6 +165,8 @@ def collect() -> State:
         "cache": None,
         "devpi": None,
         "upstream": None,
+        "mirrors": None,
+        "hidden": None,
     }
     with suppress(OSError, ValueError):
         status["backup"] = json.loads((DATA / "last-backup.json").read_text())
@@ -135,8 +178,9 @@ def collect() -> State:
             "serial": about["serial"],
             "versions": about["versioninfo"],
         }
-        status["cache"] = count(list(list_files(data_directory.mirror_indexes())))
-        status["upstream"] = probe_upstream()
+        settings = data_directory.mirror_settings()
+        status["cache"] = count(list(list_files(settings)))
+        status |= mirror_status(settings)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         status["problems"].append(
             f"devpi-server does not respond ({exc}). Cached packages are served. See the mirror's log."

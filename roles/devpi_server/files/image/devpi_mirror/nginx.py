@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configure nginx for the mirror indexes that it serves: their names, IDs and whether they have a policy.
+
+devpi knows these indexes, see routes.py. They are stored, as nginx starts before devpi.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from .config import ETC, INDEX, NGINX_CONF, NGINX_PID, ROUTES
+
+# Names of indexes that nginx serves. devpi itself serves the pages of others.
+NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
+# A pattern that matches no name.
+NONE = "(?!)"
+
+
+class Route(NamedTuple):
+    """An index that nginx serves. ``id`` is part of the keys of its cached responses, and changes with its settings."""
+
+    id: str
+    has_policy: bool
+
+
+# Before devpi has started for the first time, nothing is cached, and nginx asks devpi before it sends a file.
+INITIAL = {INDEX: Route("new", has_policy=True)}
+
+
+def stored_routes() -> dict[str, Route]:
+    """Return the indexes that nginx served last."""
+    try:
+        return {name: Route(*route) for name, route in json.loads(ROUTES.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return INITIAL
+
+
+def store_routes(routes: Mapping[str, Route]) -> None:
+    """Store the indexes that nginx serves. Raises OSError, and then none are stored: outdated ones could ignore a policy."""
+    ROUTES.unlink(missing_ok=True)
+    fresh = ROUTES.with_suffix(".new")
+    fresh.write_text(json.dumps(routes))
+    fresh.replace(ROUTES)
+
+
+def rendered(template: str, routes: Mapping[str, Route]) -> str:
+    """Return nginx's configuration. The template has the patterns @MIRRORS@ and @POLICIES@, and the map's lines @IDS@."""
+    served = {name: routes[name] for name in sorted(routes) if NAME.fullmatch(name)}
+    values = {
+        "MIRRORS": "|".join(map(re.escape, served)) or NONE,
+        "POLICIES": "|".join(re.escape(name) for name, route in served.items() if route.has_policy) or NONE,
+        "IDS": "\n        ".join(f'"{name}" {route.id};' for name, route in served.items()),
+    }
+    return re.sub("@([A-Z]+)@", lambda found: values[found[1]], template)
+
+
+def configure(routes: Mapping[str, Route]) -> None:
+    """Write nginx's configuration. Raises OSError."""
+    fresh = NGINX_CONF.with_suffix(".new")
+    fresh.write_text(rendered((ETC / "nginx.conf").read_text(), routes))
+    fresh.replace(NGINX_CONF)
+
+
+def reload() -> None:
+    """Make nginx read its configuration, and close the files that it keeps open. It may not run yet."""
+    with suppress(OSError, ValueError):
+        os.kill(int(NGINX_PID.read_text()), signal.SIGHUP)
