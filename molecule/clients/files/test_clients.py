@@ -98,6 +98,46 @@ CLIENTS = {
 }
 
 
+class Locked(NamedTuple):
+    """A command that installs a release from a lock file, which the mirror hides, and what it prints."""
+
+    command: str
+    message: str
+
+
+SIX_HASH = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
+SIX = f"{INDEX.replace('+simple/', '-f/')}{SIX_HASH[:3]}/{SIX_HASH[3:16]}/six-1.17.0-py2.py3-none-any.whl"
+LOCK_OF_UV = f"""
+version = 1
+revision = 3
+requires-python = ">=3.8"
+[[package]]
+name = "six"
+version = "1.17.0"
+source = {{ registry = "{INDEX}" }}
+wheels = [{{ url = "{SIX}", hash = "sha256:{SIX_HASH}", size = 11050 }}]
+[[package]]
+name = "x"
+version = "0"
+source = {{ virtual = "." }}
+dependencies = [{{ name = "six" }}]
+[package.metadata]
+requires-dist = [{{ name = "six" }}]
+"""
+LOCKED = {
+    "pip": Locked(f"python3 -m venv .venv && .venv/bin/pip install {SIX}", "Hidden by block: six>=1.17"),
+    "pip-with-hashes": Locked(
+        f"echo six==1.17.0 --hash=sha256:{SIX_HASH} >lock.txt && python3 -m venv .venv && .venv/bin/pip install -r lock.txt",
+        "No matching distribution found for six==1.17.0",
+    ),
+    "uv": Locked(f"{pyproject('six')} && printf %s {shlex.quote(LOCK_OF_UV)} >uv.lock && uv sync --frozen", "403"),
+    "poetry": Locked(
+        f"{pyproject('six', *NO_PACKAGE)} && poetry lock && sed -i 's/1\\.16\\.0/1.17.0/' poetry.lock && poetry install",
+        "Unable to find installation candidates for six (1.17.0)",
+    ),
+}
+
+
 def run_in_project(name: str, command: str) -> None:
     """Run a command in a new folder."""
     folder = f"{PROJECTS}/{name}"
@@ -132,6 +172,13 @@ def test_uv_locks_a_project_from_its_own_default_index() -> None:
     run_in_project("later", "uv venv .venv && uv pip install --no-cache tomlkit==0.12.5")
     await_download("tomlkit-0.12.5")
     assert "colorama" not in on_host(DOWNLOADS)
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_a_lock_file_with_a_hidden_release_fails_with_the_rule(name: str) -> None:
+    with pytest.raises(AssertionError) as caught:
+        run_as("dev", f"{ENVIRONMENT}; cd $(mktemp -d) && {LOCKED[name].command}")
+    assert LOCKED[name].message in " ".join(str(caught.value).split())
 
 
 def test_the_oldest_and_the_newest_pip_of_each_python_download() -> None:

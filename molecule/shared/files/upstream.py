@@ -3,7 +3,7 @@
 
 On PORT + 1 it serves the same over TLS, with a certificate that no client trusts. PORT - 1 is another origin, to which the
 page of ``elsewhere`` links. Beside ``/simple/`` it has the index ``/other/``, with other releases and with other core metadata
-of the same files.
+of the same files, and ``/undated/``, whose pages have no upload times.
 
 ``POST`` requests control it:
 
@@ -57,7 +57,7 @@ YANKED: set[tuple[str, str]] = set()
 STATUS: dict[str, str] = {}
 SERIALS: dict[str, str] = {}
 # The releases in the other index.
-OTHER: dict[str, list[str]] = {}
+OTHER: dict[str, list[str]] = {"omega": ["1.0"]}
 # HTTP statuses other than 200, by "page" or "files" and project.
 HTTP_STATUS: dict[tuple[str, str], int] = {}
 # Projects with a wheel for each of these tags. Other projects have one for all platforms.
@@ -177,9 +177,10 @@ def file_of(name: str, version: str, tag: str, host: str, index: str) -> dict[st
         "url": url,
         "hashes": {"sha256": digest},
         "size": size,
-        # A release for each year, beginning with 2020 for version 1.0.
-        "upload-time": f"{2019 + int(version.split('.')[0])}-06-01T00:00:00Z",
     }
+    if index != "undated":
+        # A release for each year, beginning with 2020 for version 1.0.
+        file["upload-time"] = f"{2019 + int(version.split('.')[0])}-06-01T00:00:00Z"
     if APART.fullmatch(name) or index == "other":
         metadata = metadata_apart(name, version, "other" if index == "other" else "apart")
         file["core-metadata"] = {"sha256": hashlib.sha256(metadata).hexdigest()}
@@ -332,7 +333,7 @@ class Handler(BaseHTTPRequestHandler):
         if folder == "simple" and not parts:
             projects = {"meta": {"api-version": "1.0"}, "projects": [{"name": name} for name in RELEASES]}
             self.answer(200, json.dumps(projects).encode(), PAGE_TYPE)
-        elif folder in ("simple", "other") and len(parts) == 1:
+        elif folder in ("simple", "other", "undated") and len(parts) == 1:
             self.answer_page(folder, parts[0])
         elif folder in ("files", "other-files") and len(parts) == 4:
             if parts[0] == "large":
