@@ -14,8 +14,8 @@ description:
     change users or tokens.
   - A token is identified by its user and its restrictions. devpi returns its secret at creation only, so only the run that
     creates a token has RV(token).
-  - Requires the plugin C(devpi-tokens) on the server, which the image of this collection does not have yet. Version 1.1.0 of
-    the plugin supports devpi-server 6 and 7.
+  - Requires the plugin C(devpi-tokens) on the server, which the image of this collection has. Version 1.1.0 of the plugin
+    supports devpi-server 6 and 7.
 extends_documentation_fragment:
   - action_common_attributes
   - devpi.mirror.connection
