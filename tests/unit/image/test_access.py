@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from devpi_mirror import access
+from devpi_server.view_auth import CredentialsIdentity
 
 TEST_RESULT = "/alice/private/+f/012/3456789abcdef/a.whl"
 
@@ -21,7 +22,7 @@ def _no_settings(monkeypatch):
 
 
 class FakeRequest:
-    """A request of ``user``, whose password is compared when Pyramid returns the user."""
+    """A request of ``user``, whose password is compared when Pyramid returns the identity."""
 
     def __init__(self, method, path, user=None, size=0, compare=lambda: None, **headers):
         self.method = method
@@ -32,15 +33,15 @@ class FakeRequest:
         self.compare = compare
 
     @property
-    def authenticated_userid(self):
+    def identity(self):
         self.compare()
-        return self.user
+        return self.user if self.user is None else CredentialsIdentity(self.user, [])
 
 
 @pytest.fixture
 def devpi():
     """devpi: ``send`` sends a request to it. ``transactions`` counts the open ones, ``handle`` is how it responds."""
-    state = SimpleNamespace(transactions=Counter(), handle=lambda _request: "handled")
+    state = SimpleNamespace(transactions=Counter(), handle=lambda _request: "handled", cleared=[])
 
     @contextmanager
     def read_transaction():
@@ -49,7 +50,13 @@ def devpi():
         state.transactions["open"] -= 1
 
     keyfs = SimpleNamespace(read_transaction=read_transaction)
-    registry = {"xom": SimpleNamespace(keyfs=keyfs)}
+    policy = SimpleNamespace(identity_cache=SimpleNamespace(clear=state.cleared.append))
+
+    class Registry(dict):
+        def getUtility(self, _interface):  # noqa: N802
+            return policy
+
+    registry = Registry(xom=SimpleNamespace(keyfs=keyfs))
 
     def handle(request):
         return state.handle(request)
@@ -89,6 +96,17 @@ def test_wrong_credentials_are_no_user(devpi, headers):
     response = devpi.send(FakeRequest("PUT", "/alice/private", None, compare=compare, **headers))
     assert response.status_code == 401
     assert devpi.transactions["open"] == 0
+
+
+def test_a_token_is_verified_again_when_its_index_and_project_are_known(devpi):
+    class TokenRequest(FakeRequest):
+        identity = SimpleNamespace(username="alice")
+
+    request = TokenRequest("POST", "/alice/private/", Authorization="Basic x")
+    assert devpi.send(request) == "handled"
+    assert devpi.cleared == [request]
+    assert devpi.send(FakeRequest("POST", "/alice/private/", "alice", Authorization="Basic x")) == "handled"
+    assert devpi.cleared == [request]
 
 
 def test_a_request_without_credentials_has_no_user(devpi):

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from devpi_server.view_auth import CredentialsIdentity
 from devpi_server.views import is_mutating_http_method
 from pyramid.httpexceptions import (  # type: ignore[import-untyped]
     HTTPRequestEntityTooLarge,
     HTTPUnauthorized,
 )
+from pyramid.interfaces import ISecurityPolicy  # type: ignore[import-untyped]
 
 # Bytes of a request without a user: a login, or the settings of a user. devpi reads it into memory.
 BODY_LIMIT = 65_536
@@ -48,11 +50,17 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     comparisons = threading.BoundedSemaphore(PASSWORDS)
 
     def get_user(request: Any) -> Any:
-        """Return the name of the authenticated user, or None. Pyramid caches it for the rest of the request."""
+        """Return the name of the authenticated user, or None. Pyramid caches that of a password for the rest of the request."""
         if not has_credentials(request):
             return None
         with comparisons, registry["xom"].keyfs.read_transaction():
-            return request.authenticated_userid
+            identity = request.identity
+        if identity is None:
+            return None
+        if not isinstance(identity, CredentialsIdentity):
+            # Pyramid has not found the route yet. Without it, a token is valid for all indexes and projects.
+            registry.getUtility(ISecurityPolicy).identity_cache.clear(request)
+        return identity.username
 
     def tween(request: Any) -> Any:
         is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
