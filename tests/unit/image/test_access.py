@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from devpi_mirror import access
 from devpi_server.view_auth import CredentialsIdentity
+from pyramid.httpexceptions import HTTPForbidden
 
 TEST_RESULT = "/alice/private/+f/012/3456789abcdef/a.whl"
 
@@ -107,6 +108,14 @@ def test_a_token_is_verified_again_when_its_index_and_project_are_known(devpi):
     assert devpi.cleared == [request]
     assert devpi.send(FakeRequest("POST", "/alice/private/", "alice", Authorization="Basic x")) == "handled"
     assert devpi.cleared == [request]
+
+
+def test_an_invalid_token_is_forbidden(devpi):
+    def compare():
+        raise HTTPForbidden("The token id x doesn't exist")
+
+    request = FakeRequest("GET", "/root/pypi/+simple/alpha/", compare=compare, Authorization="Basic x")
+    assert devpi.send(request).status_code == 403
 
 
 def test_a_request_without_credentials_has_no_user(devpi):

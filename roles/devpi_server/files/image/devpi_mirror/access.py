@@ -12,6 +12,7 @@ from typing import Any
 from devpi_server.view_auth import CredentialsIdentity
 from devpi_server.views import is_mutating_http_method
 from pyramid.httpexceptions import (  # type: ignore[import-untyped]
+    HTTPForbidden,
     HTTPRequestEntityTooLarge,
     HTTPUnauthorized,
 )
@@ -50,7 +51,10 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     comparisons = threading.BoundedSemaphore(PASSWORDS)
 
     def get_user(request: Any) -> Any:
-        """Return the name of the authenticated user, or None. Pyramid caches that of a password for the rest of the request."""
+        """Return the name of the authenticated user, or None. Pyramid caches that of a password for the rest of the request.
+
+        Raises HTTPForbidden for a token that is not valid, which here is no response yet.
+        """
         if not has_credentials(request):
             return None
         with comparisons, registry["xom"].keyfs.read_transaction():
@@ -65,7 +69,10 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     def tween(request: Any) -> Any:
         is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
         # devpi replaces the credentials of a login, for which Pyramid must not have cached another user.
-        user = get_user(request) if needs_user(request) or not is_login else None
+        try:
+            user = get_user(request) if needs_user(request) or not is_login else None
+        except HTTPForbidden as exc:
+            return exc
         if needs_user(request):
             if user is None:
                 headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
