@@ -37,6 +37,8 @@ options:
   allowed:
     description:
       - The permissions of the token. Without this option, it has all that its user has.
+      - A token that has both V(pkg_read) and V(upload) can copy releases of all projects to all indexes to which its user may
+        upload, as devpi-tokens does not compare them with O(indexes) and O(projects).
     type: list
     elements: str
     choices:

@@ -22,6 +22,8 @@ ANSIBLE_TEST_LOCK = "ansible-test"
 MYPY_LOCK = "mypy"
 NEEDS_IMAGE_7 = ("backups",)
 NEEDS_ANSIBLE_RELEASES = ("compatibility",)
+NEEDS_UPLOAD_TOOLS = ("indexes",)
+UPLOAD_TOOLS = "environment of the tools that upload releases"
 # The supported releases of ansible-core that the tests run on, oldest first.
 ANSIBLE_RELEASES = sorted(path.stem.removeprefix("ansible-") for path in (ROOT / "requirements").glob("ansible-*.in"))
 # Tests that run on the controller's Python alone, and tests that run on every Python that modules support.
@@ -44,7 +46,7 @@ SECONDS = {
     "sysvinit": 390,
     "openrc": 310,
     "bullseye": 294,
-    "indexes": 250,
+    "indexes": 290,
     "runit": 243,
 }
 
@@ -164,6 +166,8 @@ def scenario_step(scenario: Scenario, options: Options, run: int) -> Step:
         needs.append(IMAGE_7)
     if scenario.name in NEEDS_ANSIBLE_RELEASES:
         needs += map(ansible_environment, ANSIBLE_RELEASES)
+    if scenario.name in NEEDS_UPLOAD_TOOLS:
+        needs.append(UPLOAD_TOOLS)
     command = [PYTHON, "-m", "runner.scenario", scenario.name]
     if options.tests:
         command += ["--tests", options.tests]
@@ -192,6 +196,8 @@ def molecule_steps(options: Options) -> list[Step]:
     images = [image for scenario in wanted for image in scenario.test_images]
     if set(NEEDS_ANSIBLE_RELEASES) & {scenario.name for scenario in wanted}:
         steps = [ansible_environment_step(release) for release in ANSIBLE_RELEASES] + steps
+    if set(NEEDS_UPLOAD_TOOLS) & {scenario.name for scenario in wanted}:
+        steps.insert(0, Step("prerequisite", UPLOAD_TOOLS, ["requirements/venv", "uploads"], seconds=10, folder=ROOT))
     return prerequisite_steps(images, any(IMAGE_7 in step.needs for step in steps)) + steps
 
 
@@ -232,7 +238,7 @@ def integration_steps() -> list[Step]:
         command = [str(BIN / "ansible-test"), "integration", target]
         return Step("integration", target, command, needs, lock=ANSIBLE_TEST_LOCK, seconds=seconds)
 
-    return [*environments, step("devpi_wait", 60), step("devpi_api", 80, tuple(env.name for env in environments))]
+    return [*environments, step("devpi_wait", 60), step("devpi_api", 110, tuple(env.name for env in environments))]
 
 
 def all_steps(options: Options) -> list[Step]:
