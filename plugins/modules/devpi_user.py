@@ -115,6 +115,7 @@ password_changed:
 """
 
 import re
+import secrets
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -200,8 +201,9 @@ def apply(module: AnsibleModule, api: _api.Api) -> tuple[dict[str, Any] | None, 
         return before, None, False
     settings = {key: params[key] for key in SETTINGS if params[key] is not None}
     if user is None:
-        # devpi requires a password. With null, the user has none.
-        body = {"password": params["password"], **settings}
+        # devpi requires a password, and its import replaces null with the empty one.
+        is_random = params["password"] is None and params["pwhash"] is None
+        body = {"password": secrets.token_urlsafe(32) if is_random else params["password"], **settings}
         if params["pwhash"]:
             body["pwhash"] = params["pwhash"]
         is_new_password = params["password"] is not None or params["pwhash"] is not None

@@ -72,7 +72,6 @@ def test_existing_user(run_module, ada, options, changes):
 @pytest.mark.parametrize(
     ("options", "body"),
     [
-        ({}, {"password": None}),
         ({"pwhash": HASH}, {"password": None, "pwhash": HASH}),
         ({"password": "secret", "email": "x"}, {"password": "secret", "email": "x"}),
     ],
@@ -80,6 +79,19 @@ def test_existing_user(run_module, ada, options, changes):
 def test_new_user(run_module, ada, options, body):
     assert run(run_module, "bob", **options).result["changed"]
     assert ada.changes == [("PUT", "/bob", body)]
+
+
+def test_a_new_user_without_a_password_has_a_random_one(run_module, ada):
+    passwords = set()
+    for name in ("bob", "carol"):
+        result = run(run_module, name, title="x").result
+        assert (result["changed"], result["password_changed"]) == (True, False)
+        method, path, body = ada.changes.pop()
+        assert (method, path, body["title"]) == ("PUT", f"/{name}", "x")
+        assert body["password"] not in str(result)
+        passwords.add(body["password"])
+    assert len(passwords) == 2
+    assert all(len(password) > 40 for password in passwords)
 
 
 def test_diff_shows_that_a_password_changes_but_not_the_password(run_module, ada):
