@@ -1,30 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The users and indexes that the role creates, changes and removes, and the packages that clients get from them."""
+"""The users and indexes that the role creates, changes and removes, and their passwords."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
-from urllib.parse import urljoin
 
-import pytest
-from harness import JSON, Mirror, User, on_host, publish_upstream, send
+from harness import on_host
+from index_state import PASSWORDS, mirror, releases, serial
 from plays import run_play, succeed
 
-SECRETS = ("secret-of-root", "secret-of-bot", "secret-of-carol", "another-secret")
+SECRETS = (*PASSWORDS.values(), "another-secret")
 STABLE = {"name": "acme/stable", "bases": ["root/pypi"], "volatile": False, "acl_upload": ["bot"]}
 DEV = {"name": "acme/dev", "bases": ["acme/stable"], "acl_upload": ["bot", "carol"], "mirror_whitelist": []}
 OTHER = {"name": "root/other", "type": "mirror", "mirror_url": "http://192.0.2.1:8099/other/"}
 ACME = {"name": "acme"}
 BOT = {"name": "bot", "password": "secret-of-bot", "email": "bot@example.com"}
 CAROL = {"name": "carol", "password": "another-secret", "update_password": "on_create"}
-mirror = Mirror()
-
-
-def uploader(name: str, index: str) -> User:
-    user = mirror.log_in(name, f"secret-of-{name}")
-    user.index = f"/{index}/"
-    return user
 
 
 def settings(index: str) -> Any:
@@ -33,78 +24,6 @@ def settings(index: str) -> Any:
 
 def exists(path: str) -> bool:
     return mirror.ask(path, Accept="application/json").status == 200
-
-
-def releases(index: str, project: str) -> dict[str, str]:
-    """Return the path of each file of a project, by name."""
-    page = f"/{index}/+simple/{project}/"
-    return {
-        file["filename"]: urljoin(page, file["url"]) for file in json.loads(mirror.ask(page, Accept=JSON).text)["files"]
-    }
-
-
-def serial() -> str:
-    return mirror.ask("/+api").headers["x-devpi-serial"]
-
-
-def test_indexes_have_their_settings() -> None:
-    stable, dev, other = (settings(index) for index in ("acme/stable", "acme/dev", "root/other"))
-    assert (stable["type"], stable["bases"], stable["volatile"], stable["acl_upload"]) == (
-        "stage", ["root/pypi"], False, ["bot"],
-    )  # fmt: skip
-    assert (dev["bases"], dev["volatile"], dev["acl_upload"]) == (["acme/stable"], True, ["bot", "carol"])
-    assert (other["type"], other["mirror_url"]) == ("mirror", OTHER["mirror_url"])
-
-
-def test_users_can_log_in() -> None:
-    for name in ("root", "bot", "carol"):
-        mirror.log_in(name, f"secret-of-{name}")
-
-
-def test_a_user_without_a_password_cannot_log_in() -> None:
-    for password in ("", "secret-of-acme", None):
-        answer = send(
-            mirror.port, "/+login", "POST", json.dumps({"user": "acme", "password": password}).encode(),
-            Content_Type="application/json",
-        )  # fmt: skip
-        assert answer.status in (400, 401)
-
-
-def test_a_private_release_hides_public_ones() -> None:
-    publish_upstream("alpha", "99.0")
-    uploader("bot", "acme/stable").upload("alpha", "0.5")
-    assert list(releases("acme/dev", "alpha")) == ["alpha-0.5-py3-none-any.whl"]
-    # It was public before it was private.
-    publish_upstream("gamma", "99.0")
-    assert "gamma-1.0-py3-none-any.whl" in releases("acme/dev", "gamma")
-    uploader("carol", "acme/dev").upload("gamma", "0.5")
-    assert list(releases("acme/dev", "gamma")) == ["gamma-0.5-py3-none-any.whl"]
-
-
-def test_clients_install_private_and_public_releases() -> None:
-    listed = on_host(
-        "runuser -u ada -- env HOME=/home/ada sh -ec 'cd $(mktemp -d); python3 -m venv venv;"
-        " venv/bin/pip --disable-pip-version-check download --no-cache-dir --no-deps alpha beta >&2; ls *.whl'"
-    )
-    assert listed.split() == ["alpha-0.5-py3-none-any.whl", "beta-1.0-py3-none-any.whl"]
-
-
-def test_the_second_mirror_has_its_own_upstream() -> None:
-    send(8099, "/+other/delta/7.0", "POST")
-    (path,) = releases("root/other", "delta").values()
-    assert path.endswith("delta-7.0-py3-none-any.whl")
-    assert mirror.ask(path).status == 200
-
-
-def test_only_listed_users_can_upload() -> None:
-    with pytest.raises(AssertionError, match="403"):
-        uploader("carol", "acme/stable").upload("delta", "1.0")
-
-
-def test_a_second_run_keeps_the_serial() -> None:
-    before = serial()
-    assert succeed("devpi.mirror.site").changed == []
-    assert serial() == before
 
 
 def test_check_mode_reports_what_the_play_then_changes() -> None:

@@ -261,6 +261,8 @@ class User:
                 zipfile.ZipInfo(f"{folder}/WHEEL"),
                 "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             )
+            names = [f"{folder}/{file}" for file in ("METADATA", "WHEEL", "RECORD")]
+            archive.writestr(zipfile.ZipInfo(names[-1]), "".join(f"{file},,\n" for file in names))
         fields = {":action": "file_upload", "name": name, "version": version, "filetype": "bdist_wheel"}
         parts = [
             f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
