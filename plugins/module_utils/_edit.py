@@ -34,6 +34,11 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 
 
+def url_credentials(text: str) -> list[tuple[int, int]]:
+    """Return the extents of the credentials in the URLs in ``text``, which are ``user:password``."""
+    return [match.span() for match in _CREDENTIALS.finditer(text)]
+
+
 class ParseError(ValueError):
     """The text is not valid in its format, or can't be edited. The message has the reason."""
 
@@ -53,12 +58,16 @@ class Item(NamedTuple):
 
 
 class Format(NamedTuple):
-    """A file format. ``check`` raises ParseError for text that programs can't read. ``option`` is the template of a new
-    option."""
+    """A file format.
+
+    ``check`` raises ParseError for text that programs can't read. ``option`` is the template of a new option. ``secrets``
+    returns the extents of the secrets in a text, in their order.
+    """
 
     check: Callable[[str], None]
     scan: Callable[[str], list[Item]]
     option: str
+    secrets: Callable[[str], list[tuple[int, int]]] = url_credentials
 
 
 def parse(text: str, file_format: Format) -> Settings:
@@ -114,7 +123,7 @@ class _Edits:
             self._inserted.append((end, end, added if self.text[end - 1] in "\r\n" else self.newline + added))
         elif self.items and not section:
             # Before the first header, as nothing after it is outside of a table.
-            self._inserted.append((0, 0, added + self.newline))
+            self._inserted.append((0, 0, added if self.items[0].name else added + self.newline))
         else:
             _check_new_section(section, self.items)
             self._appended += self.newline + _header(section, self.newline) + added
@@ -152,9 +161,11 @@ def without_managed_comments(text: str) -> str:
     return "".join(line for line in lines if not (_is_comment(line) and MANAGED_MARKER in line))
 
 
-def mask(text: str) -> str:
-    """Return ``text`` with the credentials in its URLs replaced by ``***``."""
-    return _CREDENTIALS.sub("***", text)
+def mask(text: str, secrets: Callable[[str], list[tuple[int, int]]] = url_credentials) -> str:
+    """Return ``text`` with its secrets, by default the credentials in its URLs, replaced by ``***``."""
+    for start, end in reversed(secrets(text)):
+        text = text[:start] + "***" + text[end:]
+    return text
 
 
 def credentials(text: str) -> list[str]:

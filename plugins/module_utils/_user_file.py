@@ -31,10 +31,10 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     Format,
     ParseError,
     Settings,
-    credentials,
     edit,
     mask,
     parse,
+    url_credentials,
     without_managed_comments,
 )
 
@@ -73,10 +73,12 @@ class Outcome(NamedTuple):
     after: str | None = None
     message: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON can represent them, without credentials."""
+    def as_dict(self, secrets: Callable[[str], list[tuple[int, int]]] = url_credentials) -> dict[str, Any]:
+        """Return the fields as JSON can represent them, without secrets."""
         texts = {"before": self.before, "after": self.after}
-        masked = {name: mask(text or "").encode("utf-8", "replace").decode("utf-8") for name, text in texts.items()}
+        masked = {
+            name: mask(text or "", secrets).encode("utf-8", "replace").decode("utf-8") for name, text in texts.items()
+        }
         return dict(path=self.path, action=self.action, message=self.message, **masked)
 
 
@@ -115,7 +117,7 @@ def apply(
         original = _original(path, current, record, file_format)
         after = wanted(original)
         settings = parse(after or "", file_format)
-        mode = _mode(path) & (0o600 if credentials(after or "") else 0o777)
+        mode = _mode(path) & (0o600 if file_format.secrets(after or "") else 0o777)
         is_same = (current is None) == (after is None) and settings == parse(current or "", file_format)
         if is_same and mode == _mode(path):
             return Outcome(path, "unchanged", current, current)
@@ -157,7 +159,7 @@ def restore(path: str, file_format: Format, check_mode: bool) -> Outcome:
     except ParseError as exc:
         raise OperationError(f"{path} was not changed: {exc}") from exc
     mode = _mode(path)
-    if record.mode is not None and mode == record.mode & 0o600 and not credentials(original or ""):
+    if record.mode is not None and mode == record.mode & 0o600 and not file_format.secrets(original or ""):
         mode = record.mode
     _check_writable(path)
     if not check_mode:

@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: pip_config
 short_description: Configure pip, uv and other clients for many users
 description:
-  - Applies settings to the C(pip.conf) and the files of other tools of all selected users in one call, and restores the
-    originals.
+  - Applies settings to the C(pip.conf) and the files of other tools of all selected users in one call, on request with
+    credentials for the index in C(~/.netrc), and restores the originals.
   - Other keys, comments, their order, newlines, and the group, mode, ACLs and SELinux label of a file are preserved. A file
     that its tool can't read is reported and not changed. Symbolic links are followed and preserved.
   - All operations in a home directory run with the privileges of its user, never with those of root, so a symbolic link there
@@ -46,6 +46,26 @@ options:
       - A list is written as a value of several lines. A key without a value is removed from that user's settings.
     type: dict
     default: {}
+  index_url:
+    description:
+      - The URL of the index for which O(username) and O(password) are. Required with them, and unused without them.
+    type: str
+    default: ""
+  username:
+    description:
+      - The user name for HTTP Basic authentication at the host of O(index_url). Empty for none.
+      - It is written with O(password) to the C(~/.netrc) of each user, also with O(scope=global). pip and uv read that file. An
+        entry is for all ports of a host.
+      - Other entries are preserved. An entry for the same host is replaced, and restored with the file. The mode of the file is
+        restricted to V(0600).
+    type: str
+    default: ""
+  password:
+    description:
+      - The password of O(username). Both can have only ASCII characters, no spaces, no backslashes, and no quote C(") at the
+        beginning, as versions of Python read others differently.
+    type: str
+    default: ""
   scope:
     description:
       - With V(user), the settings are written to the files of each user, with V(global) to those of the whole machine.
@@ -130,7 +150,7 @@ attributes:
   diff_mode:
     support: full
     details:
-      - Credentials in URLs are replaced by C(***).
+      - Credentials in URLs and passwords in C(~/.netrc) are replaced by C(***).
   platform:
     platforms: posix
     support: full
@@ -155,6 +175,18 @@ EXAMPLES = r"""
     users: [root]
   become: true
 
+- name: Configure pip to use an index that requires a password, which is written to ~/.netrc
+  devpi.mirror.pip_config:
+    contents:
+      pip: |
+        [global]
+        index-url = https://devpi.example.com/acme/stable/+simple/
+    index_url: https://devpi.example.com/acme/stable/+simple/
+    username: reader
+    password: "{{ vault_devpi_reader_password }}"
+    find_users: true
+  become: true
+
 - name: Restore the configuration of all users
   devpi.mirror.pip_config:
     state: absent
@@ -176,7 +208,7 @@ users:
       type: str
     tool:
       description:
-        - The tool that reads the file. Empty if the user could not be configured at all, and for
+        - The tool that reads the file, V(netrc) for C(~/.netrc). Empty if the user could not be configured at all, and for
           C(~/.local/state/devpi-mirror.json), which is only returned if it can't be read or written.
       type: str
     path:
@@ -219,6 +251,7 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     parse,
     pip_name,
 )
+from ansible_collections.devpi.mirror.plugins.module_utils._netrc import NETRC, check_entry, entry
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
     CONFIG_HOMES,
     RECORD,
@@ -271,7 +304,7 @@ def global_places(system: str) -> list[Place]:
 
 def is_global(tool: str, scope: str) -> bool:
     """Return whether a tool's settings are written to a file of the whole machine. pipenv has no files of users."""
-    return scope == "global" or tool == "pipenv"
+    return tool != "netrc" and (scope == "global" or tool == "pipenv")
 
 
 def user_places(home: str, config: str, system: str) -> list[Place]:
@@ -292,11 +325,15 @@ def user_places(home: str, config: str, system: str) -> list[Place]:
     ]
 
 
+def netrc_place(home: str) -> Place:
+    return Place("netrc", os.path.join(home, ".netrc"), NETRC)
+
+
 def earlier_places(home: str, config_homes: list[str], system: str) -> list[Place]:
-    """Return the files that earlier calls can have configured in these directories of settings."""
+    """Return the files that earlier calls can have configured in the home directory and these directories of settings."""
     places = [place for folder in config_homes for place in user_places(home, folder, system)]
     # On macOS, the file of pip is here until pip has a directory of its own.
-    return [*places, Place("pip", os.path.join(home, ".config", "pip", "pip.conf"), INI)]
+    return [*places, Place("pip", os.path.join(home, ".config", "pip", "pip.conf"), INI), netrc_place(home)]
 
 
 def has_configured_files(home: str, config: str, system: str) -> bool:
@@ -323,7 +360,7 @@ def format_value(value: Any) -> str | None:
 
 def wanted_contents(params: dict[str, Any], user: str) -> dict[str, str]:
     """Return the texts for a user's files, by tool. Raises ParseError."""
-    contents = dict(params["contents"]) if params["scope"] == "user" else {}
+    contents = {tool: text for tool, text in params["contents"].items() if not is_global(tool, params["scope"])}
     if "pip" in contents:
         contents["pip"] = with_overrides(contents["pip"], params["overrides"].get(user, {}))
     return contents
@@ -345,7 +382,7 @@ def configure_user(
     contents = wanted_contents(params, user.pw_name)
     pip = legacy if params["legacy"] == "use" else places[0]
     migrates = params["legacy"] == "migrate" and "pip" in contents and not is_same_file(legacy.path, pip.path)
-    wanted = [place for place in [pip, *places[1:]] if place.tool in contents]
+    wanted = [place for place in [pip, *places[1:], netrc_place(user.pw_dir)] if place.tool in contents]
     default = os.path.join(user.pw_dir, ".config")
     recorded, problems = recorded_config_homes(user.pw_dir)
     # A directory that is not mounted now can have configured files.
@@ -487,6 +524,8 @@ def apply_to_file(
             # The user's own file replaces the settings of the machine's.
             for text in (original, legacy_text, read(GLOBAL_PIP) if params["scope"] == "user" else None):
                 check_exclusive(text or "", content, params["exclusive"])
+        if place.tool == "netrc":
+            check_entry(original or "", content)
         if migrates:
             original = with_legacy(original, legacy_text)
         return content if original is None else edit(original, parse(content, place.file_format), place.file_format)
@@ -521,7 +560,7 @@ def results_of(place: Place, work: Callable[[], list[Outcome]]) -> list[dict[str
         outcomes = work()
     except (OperationError, ParseError, OSError) as exc:
         outcomes = [Outcome(place.path, "failed", message=reason(exc))]
-    return [dict(outcome.as_dict(), tool=place.tool) for outcome in outcomes]
+    return [dict(outcome.as_dict(place.file_format.secrets), tool=place.tool) for outcome in outcomes]
 
 
 def with_legacy(current: str | None, legacy: str | None) -> str | None:
@@ -569,6 +608,10 @@ def check(params: dict[str, Any], system: str) -> None:
     """Raise ValueError, with the name of the option, for invalid options."""
     if params["state"] == "present" and not params["contents"]:
         raise ValueError("contents: required if state is present")
+    if bool(params["username"]) != bool(params["password"]):
+        raise ValueError("username and password: set both or none")
+    if params["username"]:
+        entry(params["index_url"], params["username"], params["password"])
     for tool, content in params["contents"].items():
         check_content(tool, content, params["scope"], system)
     for name, sections in params["overrides"].items():
@@ -631,7 +674,9 @@ def restore_others(selected: list[pwd.struct_passwd], params: dict[str, Any], sy
 def configure(params: dict[str, Any], system: str) -> list[dict[str, Any]]:
     """Configure all selected users, and return the results by file. Raises ValueError for users that do not exist."""
     users = select_users(regular_uids(params, system), params["users"], params["exclude"])
-    contents = params["contents"] if params["state"] == "present" else {}
+    contents = dict(params["contents"]) if params["state"] == "present" else {}
+    if params["username"] and contents:
+        contents["netrc"] = entry(params["index_url"], params["username"], params["password"])
     params = dict(params, contents=contents)
     named = set(params["users"])
     results: list[dict[str, Any]] = []
@@ -664,6 +709,9 @@ def main() -> None:
             # Not written to the system's log.
             "contents": {"type": "dict", "default": {}, "no_log": True},
             "overrides": {"type": "dict", "default": {}, "no_log": True},
+            "index_url": {"type": "str", "default": ""},
+            "username": {"type": "str", "default": ""},
+            "password": {"type": "str", "default": "", "no_log": True},
             "scope": {"type": "str", "choices": ["user", "global"], "default": "user"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "users": {"type": "list", "elements": "str", "default": []},
@@ -680,9 +728,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = dict(module.params, check_mode=module.check_mode)
-    # Only the credentials in the settings are secret. A diff shows the settings.
+    # Of the settings, only the credentials are secret. A diff shows the settings.
     module.no_log_values.clear()
-    for text in [*params["contents"].values(), str(params["overrides"])]:
+    module.no_log_values.update([params["password"]] if params["password"] else [])
+    for text in [*params["contents"].values(), params["index_url"], str(params["overrides"])]:
         module.no_log_values.update(credentials(text))
     system = platform.system()
     try:

@@ -672,6 +672,12 @@ def test_missing_home_directory_of_a_named_user(run_module, accounts):
         ({"config_homes": {"ada": "conf"}}, "config_homes: the path of ada is not absolute"),
         ({"contents": {"pip": CONTENT.replace("//", "//ada:secret@")}, "scope": "global"}, "contain a password"),
         ({"contents": {"pipenv": "export X=http://ada:secret@localhost/\n"}}, "contain a password"),
+        ({"contents": {"netrc": "default\n"}}, "contents: netrc is not supported on this system"),
+        ({"username": "ada"}, "username and password: set both or none"),
+        ({"password": "secret"}, "username and password: set both or none"),
+        ({"username": "ada", "password": "secret"}, "index_url: "),
+        ({"index_url": INDEX, "username": "a:b", "password": "secret"}, "username: "),
+        ({"index_url": INDEX, "username": "ada", "password": "s e"}, "password: "),
     ],
 )
 def test_invalid_options_are_rejected_before_any_change(run_module, accounts, arguments, message):
@@ -696,3 +702,136 @@ def test_diff_has_all_users_and_no_password(run_module, accounts):
     assert "ada" in result["diff"][0]["after_header"]
     secret = {"pip": CONTENT.replace("//", "//ada:secret@")}
     assert "secret" not in json.dumps(run_all(run_module, contents=secret, diff=True).result)
+
+
+LOGIN = {"index_url": INDEX, "username": "reader", "password": "s3cret"}
+ENTRY = "machine localhost login reader password s3cret\n"
+OTHERS = "# mine\nmachine example.com login ada password hunter2\n\nmacdef init\ncd /pub\n\ndefault login x password hunter2\n"
+REPLACED = OTHERS.replace("# mine\n", "machine localhost\n  login ada\n  password hunter2 # mine\n")
+
+
+def files(folder):
+    """Return content and mode of all files, by path."""
+    return {path: (path.read_text(), path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("scope", ["user", "global"])
+@pytest.mark.parametrize("theirs", [None, "", OTHERS, REPLACED, OTHERS.rstrip(), "# mine"])
+def test_credentials_are_written_to_netrc_and_removed(run_module, accounts, tmp_path, scope, theirs):
+    accounts("ada")
+    file = tmp_path / "ada/.netrc"
+    if theirs is not None:
+        file.write_text(theirs)
+        file.chmod(0o600)
+    before = files(tmp_path)
+    check = run_all(run_module, scope=scope, check_mode=True, diff=True, **LOGIN).result
+    assert files(tmp_path) == before
+    result = run_all(run_module, scope=scope, diff=True, **LOGIN).result
+    assert result == check
+    assert ("ada", "netrc", "created" if theirs is None else "updated") in actions(result)
+    assert ENTRY.strip() in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in (tmp_path / "ada").glob(".netrc*"))
+    pip = tmp_path / ("ada/.config/pip/pip.conf" if scope == "user" else "root/etc/pip.conf")
+    assert pip.read_text() == CONTENT
+    configured = states(tmp_path)
+    assert not run_all(run_module, scope=scope, **LOGIN).result["changed"]
+    assert states(tmp_path) == configured
+    changed = run_all(run_module, scope=scope, **dict(LOGIN, password="other")).result
+    assert [one["tool"] for one in changed["users"] if one["action"] != "unchanged"] == ["netrc"]
+    assert "s3cret" not in file.read_text()
+    moved = run_all(run_module, scope=scope, **dict(LOGIN, index_url="https://devpi.example.com:8443/a/b/")).result
+    assert moved["changed"]
+    assert "machine devpi.example.com login reader password s3cret\n" in file.read_text()
+    assert "machine localhost login reader" not in file.read_text()
+    result = run_all(run_module, scope=scope, index_url=INDEX).result
+    assert ("ada", "netrc", "removed" if theirs is None else "restored") in actions(result)
+    assert {path: before.get(path) for path in (tmp_path / "ada").glob(".netrc*")} == before
+    run_all(run_module, scope=scope, **LOGIN)
+    run_all(run_module, state="absent")
+    assert files(tmp_path) == before
+
+
+def test_no_password_is_in_the_output(run_module, accounts, tmp_path, monkeypatch):
+    accounts("ada")
+    file = tmp_path / "ada/.netrc"
+    file.write_text(REPLACED)
+    for arguments in (LOGIN, dict(LOGIN, password="0ther"), {"state": "absent"}):
+        result = run_all(run_module, diff=True, **arguments).result
+        assert result["diff"][0]["before_header"].startswith(str(tmp_path))
+        text = json.dumps(result)
+        assert not [secret for secret in ("hunter2", "s3cret", "0ther") if secret in text]
+        assert "password ***" in text
+    secrets = set()
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, message: secrets.update(self.no_log_values))
+    run_all(run_module, overrides={"nobody-of-this-name": {}}, **LOGIN)
+    assert secrets == {"s3cret"}
+
+
+def test_netrc_that_others_can_read_is_restricted_while_it_has_a_password(run_module, accounts, tmp_path):
+    accounts("ada"), accounts("bob")
+    for name, text in (("ada", "# mine\n"), ("bob", OTHERS)):
+        (tmp_path / name / ".netrc").write_text(text)
+        (tmp_path / name / ".netrc").chmod(0o644)
+    run_all(run_module, **LOGIN)
+    assert [(tmp_path / name / ".netrc").stat().st_mode & 0o777 for name in ("ada", "bob")] == [0o600, 0o600]
+    run_all(run_module, state="absent")
+    assert [(tmp_path / name / ".netrc").stat().st_mode & 0o777 for name in ("ada", "bob")] == [0o644, 0o600]
+    (tmp_path / "bob/.netrc").chmod(0o644)
+    assert actions(run_all(run_module).result) == [("ada", "pip", "created"), ("bob", "pip", "created")]
+    assert (tmp_path / "bob/.netrc").stat().st_mode & 0o777 == 0o644
+
+
+def test_linked_netrc_remains_a_link(run_module, accounts, tmp_path):
+    accounts("ada")
+    target = tmp_path / "ada/dotfiles/netrc"
+    write(target, OTHERS)
+    (tmp_path / "ada/.netrc").symlink_to("dotfiles/netrc")
+    run_all(run_module, **LOGIN)
+    assert ENTRY in target.read_text()
+    run_all(run_module, state="absent")
+    assert target.read_text() == OTHERS
+    assert (tmp_path / "ada/.netrc").is_symlink()
+
+
+def test_entries_that_the_user_adds_are_preserved(run_module, accounts, tmp_path):
+    accounts("ada")
+    file = tmp_path / "ada/.netrc"
+    file.write_text(REPLACED)
+    run_all(run_module, **LOGIN)
+    added = "machine other.example.com login ada password hunter2\n"
+    file.write_text(added + file.read_text())
+    run_all(run_module, **dict(LOGIN, password="other"))
+    assert file.read_text().startswith(added)
+    run_all(run_module, state="absent")
+    assert file.read_text() == added + REPLACED
+
+
+def test_netrc_of_users_who_are_no_longer_selected_is_restored(run_module, accounts, tmp_path):
+    accounts("ada"), accounts("bob")
+    (tmp_path / "bob/.netrc").write_text(OTHERS)
+    run_all(run_module, scope="global", **LOGIN)
+    result = run_all(run_module, scope="global", exclude=["bob"], **LOGIN).result
+    assert actions(result)[1:] == [("bob", "netrc", "restored"), ("all users", "pip", "unchanged")]
+    assert [path.name for path in (tmp_path / "bob").iterdir()] == [".netrc"]
+    assert (tmp_path / "ada/.netrc").read_text() == ENTRY
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        ("hunter2 is not a keyword\n", "could not parse line 1"),
+        ("machine localhost login a password hunter2\n" * 2, "several entries for localhost: remove all but one"),
+    ],
+)
+def test_netrc_that_can_not_be_edited_is_reported(run_module, accounts, tmp_path, theirs, message):
+    pip = accounts("ada")
+    file = tmp_path / "ada/.netrc"
+    file.write_text(theirs)
+    ended = run_all(run_module, **LOGIN)
+    assert ended.failed
+    assert f"ada: {file} was not changed: " in ended.result["msg"]
+    assert message in ended.result["msg"]
+    assert "hunter2" not in json.dumps(ended.result)
+    assert file.read_text() == theirs
+    assert pip.read_text() == CONTENT
