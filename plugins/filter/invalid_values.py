@@ -21,7 +21,7 @@ def problem(entry: dict[str, str], value: Any) -> str:
         return "" if isinstance(value, TYPES[entry["type"]]) else f"is not a {entry['type']}"
     text = "" if value is None else str(value)
     masked = CREDENTIALS.sub(r"\1***@", text)
-    return "" if re.fullmatch(entry["pattern"], text) else f"is '{masked}'"
+    return "" if re.fullmatch(entry["pattern"], text) else entry.get("cause", f"is '{masked}'")
 
 
 def invalid_values(patterns: Sequence[dict[str, str]], values: Sequence[Any]) -> list[str]:

@@ -22,6 +22,11 @@ def test_each_invalid_value_has_a_message():
     ]
 
 
+def test_a_secret_is_not_in_its_message():
+    entry = {"name": "x_password", "pattern": "[a-z0-9]*", "cause": "has a space", "expected": "another value"}
+    assert invalid_values([entry, entry], ["s3 cret", "s3cret"]) == ["x_password has a space: set it to another value."]
+
+
 @pytest.mark.parametrize("value", ["768m", 768])
 def test_valid_values_have_none(value):
     assert invalid_values([SIZE], [value]) == []
