@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Download a package with the oldest pip that runs on each Python, and with its newest.
+# Download a package from the configured index, whose URL is the argument, with the oldest pip that runs on each Python, and with its
+# newest.
+index=$1
+mirror=http://127.0.0.1:3141/root/pypi/+simple/
 mkdir -p ~/.local/pips
 cd ~/.local/pips
 for python in /usr/bin/python3 /opt/pythons/*/bin/python3; do
@@ -16,11 +19,12 @@ for python in /usr/bin/python3 /opt/pythons/*/bin/python3; do
     rm -rf venv
     "$python" -m venv venv
     for wanted in "pip==$oldest" "--upgrade pip"; do
-        venv/bin/python -m pip --disable-pip-version-check install --quiet --retries 5 $wanted
+        PIP_CONFIG_FILE=/dev/null \
+            venv/bin/python -m pip --disable-pip-version-check install --quiet --retries 5 --index-url "$mirror" $wanted
         rm -rf downloads
         venv/bin/python -m pip --disable-pip-version-check download --verbose --no-cache-dir --no-deps --dest downloads six >log 2>&1 ||
             { cat log; exit 1; }
-        grep -q 'http://127.0.0.1:3141/root/pypi/' log
+        grep -q "$index" log
         # A package policy hides newer releases.
         ls downloads/six-1.16.0-*.whl >/dev/null
         echo "Python $version: $(venv/bin/python -m pip --version | cut -d ' ' -f 1-2)"
