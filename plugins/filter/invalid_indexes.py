@@ -10,8 +10,6 @@ from typing import Any, Callable, Iterable, Mapping
 from ansible_collections.devpi.mirror.plugins.module_utils import _api
 from ansible_collections.devpi.mirror.plugins.modules import devpi_index
 
-UNCHANGED = " Nothing was changed."
-
 
 def check(index: Mapping[str, Any]) -> None:
     """Raise RefusedError if devpi_index would refuse to create an index with these settings."""
@@ -26,8 +24,7 @@ def check(index: Mapping[str, Any]) -> None:
     wanted = devpi_index.wanted_settings({**dict.fromkeys(devpi_index.SETTINGS), **settings})
     kind = index.get("type") or "private"
     devpi_index.check_type(kind, wanted)
-    if kind == "mirror" and "mirror_url" not in wanted:
-        raise _api.RefusedError("A mirror index needs mirror_url. Set it to the URL of the upstream's simple page.")
+    devpi_index.check_new(kind, wanted)
 
 
 def invalid_indexes(indexes: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -42,7 +39,7 @@ def invalid_indexes(indexes: Iterable[Mapping[str, Any]]) -> list[str]:
         try:
             check(index)
         except _api.RefusedError as exc:
-            messages.append(f"devpi_server_indexes, {name}: {str(exc).replace(UNCHANGED, '')}")
+            messages.append(f"devpi_server_indexes, {name}: {exc}")
     return messages
 
 

@@ -40,8 +40,6 @@ VALUES_IN_7: dict[str, list[tuple[Any, Any]]] = {
     "mirror_whitelist": [(["*"], ["allow all"]), ([], ["block type:remote if local_exists"])],
     "mirror_whitelist_inheritance": [("union", "type:not remote"), ("intersection", "none")],
 }
-# The characters that devpi rejects in names of users and indexes.
-_INVALID_CHARACTERS = re.compile(r"""[\x00-\x20!"#$%&'()*+,/:;<=>?\[\\\]^`{|}~]""")
 # What to do if devpi refuses a change, by the status.
 _REMEDIES = {
     400: "Correct this setting.",
@@ -59,12 +57,17 @@ class ApiError(Exception):
         self.status = status
 
 
-class UnsupportedError(Exception):
-    """This release of devpi-server lacks a key or a value. The text names it."""
-
-
 class RefusedError(Exception):
-    """The server can't be as wanted. The text says why, and what to do."""
+    """The server can't be as wanted: ``cause`` says why, and ``remedy`` what to do. Both are complete sentences.
+
+    ``is_changed`` is whether the module has changed something before.
+    """
+
+    def __init__(self, cause: str, remedy: str, is_changed: bool = False) -> None:
+        super().__init__(f"{cause} {remedy}")
+        self.cause = cause
+        self.remedy = remedy
+        self.is_changed = is_changed
 
 
 @contextlib.contextmanager
@@ -72,7 +75,9 @@ def failing(module: Any) -> Iterator[None]:
     """Report an error of the block as that of the module."""
     try:
         yield
-    except (RefusedError, UnsupportedError, ValueError) as exc:
+    except RefusedError as exc:
+        module.fail_json(msg=str(exc) if exc.is_changed else f"{exc.cause} Nothing was changed. {exc.remedy}")
+    except ValueError as exc:
         module.fail_json(msg=str(exc))
     except ApiError as exc:
         module.fail_json(
@@ -84,16 +89,14 @@ def failing(module: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def permitted(username: str, action: str, remedy: str) -> Iterator[None]:
+def permitted(username: str | None, action: str, remedy: str) -> Iterator[None]:
     """Report a missing permission of a user who is logged in. Raises RefusedError."""
     try:
         yield
     except ApiError as exc:
         if exc.status not in (401, 403):
             raise
-        raise RefusedError(
-            f"Could not {action}: the user {username} has no permission ({exc}). Nothing was changed. {remedy}"
-        ) from exc
+        raise RefusedError(f"Could not {action}: the user {username} has no permission ({exc}).", remedy) from exc
 
 
 class Api:
@@ -141,8 +144,8 @@ class Api:
         """Raise RefusedError if devpi does not accept the credentials."""
         if not self.is_authenticated():
             raise RefusedError(
-                f"Could not log in to devpi as {self._username}: url_password is wrong, or this user does not exist. "
-                f"Nothing was changed. {_OTHER_USER}"
+                f"Could not log in to devpi as {self._username}: url_password is wrong, or this user does not exist.",
+                _OTHER_USER,
             )
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -152,9 +155,13 @@ class Api:
     def change(self, action: str, method: str, path: str, body: Any = None) -> Any:
         """Return the result of a request that does what ``action`` describes. Raises RefusedError and ProbeError."""
         try:
-            return self.call(method, path, body)
+            with permitted(self._username, action, _OTHER_USER):
+                return self.call(method, path, body)
         except ApiError as exc:
-            raise RefusedError(f"Could not {action}: {self._cause(exc, method, path)}") from exc
+            raise RefusedError(
+                f"Could not {action}: devpi responds with status {exc.status}: {exc}.",
+                _REMEDIES.get(exc.status, "Check the log of the server."),
+            ) from exc
 
     def upload(self, path: str, chunks: Iterable[bytes], size: int, content_type: str) -> None:
         """Send a form of ``size`` bytes in chunks. Raises ProbeError and ApiError."""
@@ -176,24 +183,11 @@ class Api:
         other._limit = limit
         return other
 
-    def _cause(self, exc: ApiError, method: str, path: str) -> str:
-        """Return why devpi refused a change. It responds with 403 to wrong passwords and for missing indexes too."""
-        if exc.status not in (401, 403):
-            remedy = _REMEDIES.get(exc.status, "Check the log of the server.")
-            return f"devpi responds with status {exc.status}: {exc}. Nothing was changed. {remedy}"
-        if not self.is_authenticated():
-            return f"url_password of {self._username} is wrong. Nothing was changed. {_OTHER_USER}"
-        if method != "PUT" and self.find(f"{path}?no_projects=") is None:
-            return f"{path.strip('/')} does not exist. Nothing was changed. Create it first."
-        if "non-volatile" in str(exc):
-            return f"{exc}. Nothing was changed. Another client has changed it: run the task again."
-        return f"the user {self._username} has no permission. Nothing was changed. {_OTHER_USER}"
-
     def _respond(self, method: str, path: str, body: Any = None) -> _devpi.Response:
         return self._client.with_deadline(self._limit).send_json(method, path, body)
 
     def to_server(self, keys: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the keys of an index with the names and values of this server. Raises UnsupportedError."""
+        """Return the keys of an index with the names and values of this server. Raises RefusedError."""
         if self.major < 7:
             return dict(keys)
         return dict(_to_7(name, value) for name, value in keys.items())
@@ -210,9 +204,9 @@ class Api:
 
 
 def api_from(params: Mapping[str, Any], is_changing: bool = False) -> Api:
-    """Return the API for the connection options. Raises ValueError with the name of an option."""
+    """Return the API for the connection options. Raises RefusedError, and ValueError with the name of an option."""
     if is_changing and not params["url_username"]:
-        raise ValueError(f"url_username is empty, but a change requires a login. Nothing was changed. {_OTHER_USER}")
+        raise RefusedError("url_username is empty, but a change requires a login.", _OTHER_USER)
     return Api(_devpi.client_from(params), params["request_timeout"], username=params["url_username"])
 
 
@@ -246,22 +240,22 @@ def readable_user(user: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_user(name: str, option: str = "name") -> str:
     """Return the name of a user. Raises RefusedError, with the name of the option, if devpi rejects it."""
-    if not _is_name(name):
+    if not _devpi.is_name(name):
         raise RefusedError(
-            f"{option} {name!r} is not a valid name of a user. Nothing was changed. Use letters, digits and the characters -.@_"
+            f"{option} {name!r} is not a valid name of a user.", "Use letters, digits and the characters -.@_"
         )
     return name
 
 
 def check_index(name: str, option: str = "name") -> str:
     """Return the name of an index, ``user/index``. Raises RefusedError, with the name of the option, if devpi rejects it."""
-    parts = name.strip("/").split("/")
-    if len(parts) != 2 or not all(map(_is_name, parts)):
+    try:
+        return _devpi.check_index(name)
+    except ValueError as exc:
         raise RefusedError(
-            f"{option} {name!r} is not a valid name of an index. Nothing was changed. "
-            "Use the form user/index, with letters, digits and the characters -.@_ in both parts."
-        )
-    return "/".join(parts)
+            f"{option} {name!r} is not a valid name of an index.",
+            "Use the form user/index, with letters, digits and the characters -.@_ in both parts.",
+        ) from exc
 
 
 def quoted(name: str) -> str:
@@ -272,10 +266,6 @@ def quoted(name: str) -> str:
 def index_path(name: str) -> str:
     """Return the path of an index."""
     return "/" + quote(name)
-
-
-def _is_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not _INVALID_CHARACTERS.search(name)
 
 
 def _not_devpi(response: _devpi.Response) -> _devpi.ProbeError:
@@ -311,13 +301,13 @@ def _to_7(name: str, value: Any) -> tuple[str, Any]:
         return name, TYPES_IN_7[value]
     renamed = KEYS_IN_7.get(name, name)
     if renamed is None:
-        raise UnsupportedError(f"devpi-server 7 has no setting {name}. Nothing was changed. Remove it.")
+        raise RefusedError(f"devpi-server 7 has no setting {name}.", "Remove it.")
     for old, new in VALUES_IN_7.get(name, ()):
         if value == old:
             return renamed, new
     if name in VALUES_IN_7:
         valid = " or ".join(repr(old) for old, _new in VALUES_IN_7[name])
-        raise UnsupportedError(f"devpi-server 7 does not support {name} {value!r}. Nothing was changed. Use {valid}.")
+        raise RefusedError(f"devpi-server 7 does not support {name} {value!r}.", f"Use {valid}.")
     return renamed, value
 
 

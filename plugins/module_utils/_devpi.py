@@ -73,6 +73,8 @@ CONNECTION_OPTIONS: dict[str, Any] = {
 }
 # The options of the documentation fragment "probe".
 PROBE_OPTIONS: dict[str, Any] = {"index": {"type": "str", "default": "root/pypi"}, "listener_uid": {"type": "int"}}
+# The characters that devpi rejects in names of users and indexes.
+_INVALID_CHARACTERS = re.compile(r"""[\x00-\x20!"#$%&'()*+,/:;<=>?\[\\\]^`{|}~]""")
 CONNECTION_REQUIRED_TOGETHER = [("url_username", "url_password")]
 
 
@@ -145,12 +147,17 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def is_name(name: str) -> bool:
+    """Return whether devpi accepts the name of a user, or that of an index without its user."""
+    return name not in ("", ".", "..") and not _INVALID_CHARACTERS.search(name)
+
+
 def check_index(index: str) -> str:
     """Return the name of an index, ``user/index``, without slashes around it. Raises ValueError for anything else."""
-    name = index.strip("/")
-    if name.count("/") != 1 or not all(name.split("/")) or any(c.isspace() for c in name):
+    parts = index.strip("/").split("/")
+    if len(parts) != 2 or not all(map(is_name, parts)):
         raise ValueError(f"{index!r} is not a valid index: use the form root/pypi")
-    return name
+    return "/".join(parts)
 
 
 def classify_error(exc: BaseException) -> ProbeError:

@@ -208,7 +208,7 @@ def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:
     if "mirror_url" in found:
         check_mirror_url(found["mirror_url"])
     if found.get("mirror_cache_expiry", 0) < 0:
-        raise _api.RefusedError("mirror_cache_expiry is below zero. Nothing was changed. Use a number of seconds.")
+        raise _api.RefusedError("mirror_cache_expiry is below zero.", "Use a number of seconds.")
     return found
 
 
@@ -216,9 +216,7 @@ def list_of(name: str, values: list[str]) -> list[str]:
     """Return the values of a list as devpi stores them, each once. Raises RefusedError."""
     found = [value.strip() for value in values]
     if not all(found):
-        raise _api.RefusedError(
-            f"{name} contains an empty value. Nothing was changed. Remove it; an empty list is valid."
-        )
+        raise _api.RefusedError(f"{name} contains an empty value.", "Remove it; an empty list is valid.")
     if name == "bases":
         found = [_api.check_index(value, "bases:") for value in found]
     elif name == "mirror_whitelist":
@@ -236,11 +234,12 @@ def check_mirror_url(url: str) -> None:
         is_valid = False
     if not is_valid:
         raise _api.RefusedError(
-            "mirror_url is not a valid URL. Nothing was changed. Use that of a simple page, as in https://example.com/simple/"
+            "mirror_url is not a valid URL.", "Use that of a simple page, as in https://example.com/simple/"
         )
-    if "@" in parts.netloc:
+    # A password with a slash that is not percent-encoded extends into the path.
+    if "@" in url:
         raise _api.RefusedError(
-            "mirror_url contains credentials, which devpi would store in its database. Nothing was changed. Remove them."
+            "mirror_url contains credentials, which devpi would store in its database.", "Remove them."
         )
 
 
@@ -250,7 +249,15 @@ def check_type(kind: str, wanted: dict[str, Any]) -> None:
     unknown = sorted(set(wanted) & set(others))
     if unknown:
         raise _api.RefusedError(
-            f"A {kind} index has no setting {', '.join(unknown)}. Nothing was changed. Remove it, or use the other type."
+            f"A {kind} index has no setting {', '.join(unknown)}.", "Remove it, or use the other type."
+        )
+
+
+def check_new(kind: str, wanted: dict[str, Any]) -> None:
+    """Raise RefusedError if an index can't be created with these settings."""
+    if kind == "mirror" and "mirror_url" not in wanted:
+        raise _api.RefusedError(
+            "A mirror index can't be created without mirror_url.", "Set it to the URL of the upstream's simple page."
         )
 
 
@@ -315,8 +322,8 @@ class Index:
             return None
         if self.params["type"] not in (None, self.kind):
             raise _api.RefusedError(
-                f"{self.name} is a {self.kind} index, and devpi can't change the type of an index. Nothing was changed. "
-                "Set type to that of the index, or remove the index first."
+                f"{self.name} is a {self.kind} index, and devpi can't change the type of an index.",
+                "Set type to that of the index, or remove the index first.",
             )
         check_type(self.kind, self.wanted)
         if self.settings is None:
@@ -324,15 +331,11 @@ class Index:
         return self.change(self.settings)
 
     def create(self) -> dict[str, Any]:
-        if self.kind == "mirror" and "mirror_url" not in self.wanted:
-            raise _api.RefusedError(
-                f"The index {self.name} can't be created without mirror_url. Nothing was changed. "
-                "Set mirror_url to the URL of the upstream's simple page."
-            )
+        check_new(self.kind, self.wanted)
         if not self.check_mode and self.api.find(f"/{_api.quoted(self.user)}") is None:
             raise _api.RefusedError(
-                f"The index {self.name} can't be created, because the user {self.user} does not exist. Nothing was changed. "
-                "Create the user first, with devpi_user."
+                f"The index {self.name} can't be created, because the user {self.user} does not exist.",
+                "Create the user first, with devpi_user.",
             )
         self.check_bases(self.wanted.get("bases", []))
         types = {ours: theirs for theirs, ours in _api.TYPES.items()}
@@ -368,7 +371,9 @@ class Index:
         if ignored:
             raise _api.RefusedError(
                 f"devpi accepted the settings of {self.name}, but did not store {', '.join(ignored)}. The other settings were "
-                "changed. Check which values this release of devpi-server supports."
+                "changed.",
+                "Check which values this release of devpi-server supports.",
+                is_changed=True,
             )
         return settings
 
@@ -380,8 +385,8 @@ class Index:
             base = remaining.pop(0)
             if base == self.name:
                 raise _api.RefusedError(
-                    f"bases of {self.name} would make the index inherit from itself. Nothing was changed. "
-                    "Remove the base that is, or inherits from, this index."
+                    f"bases of {self.name} would make the index inherit from itself.",
+                    "Remove the base that is, or inherits from, this index.",
                 )
             if base in seen:
                 continue
@@ -391,8 +396,7 @@ class Index:
                 remaining += found.get("bases", [])
             elif base in bases and not self.check_mode:
                 raise _api.RefusedError(
-                    f"bases contains {base}, which does not exist. Nothing was changed. "
-                    "Create this index first, or remove it from bases."
+                    f"bases contains {base}, which does not exist.", "Create this index first, or remove it from bases."
                 )
 
     def remove(self) -> None:
@@ -403,8 +407,8 @@ class Index:
                 reason = "has packages"
             if reason:
                 raise _api.RefusedError(
-                    f"{self.name} can't be removed, because it is not volatile and {reason}. Nothing was changed. "
-                    "To remove it nevertheless, set force to true."
+                    f"{self.name} can't be removed, because it is not volatile and {reason}.",
+                    "To remove it nevertheless, set force to true.",
                 )
         if self.check_mode:
             return
@@ -429,7 +433,7 @@ def difference(settings: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    """Return the result of the module. Raises RefusedError, UnsupportedError, ApiError, ProbeError and ValueError."""
+    """Return the result of the module. Raises RefusedError, ApiError, ProbeError and ValueError."""
     index = Index(module.params, module.check_mode)
     index.connect()
     before = described(index.settings)

@@ -156,8 +156,8 @@ class Project:
         found = self._hashes[path] or self.api.call("GET", path).get("hashes", {}).get("sha256")
         if not found:
             raise _api.RefusedError(
-                f"{self.index} has no SHA-256 hash of {path.rsplit('/', 1)[-1]}, as an old release of devpi stored it. "
-                "Nothing was changed. Remove this release from the index, and upload it again."
+                f"{self.index} has no SHA-256 hash of {path.rsplit('/', 1)[-1]}, as an old release of devpi stored it.",
+                "Remove this release from the index, and upload it again.",
             )
         return str(found)
 
@@ -169,14 +169,11 @@ def find_index(api: _api.Api, name: str, option: str, check_mode: bool) -> dict[
         if check_mode:
             return None
         raise _api.RefusedError(
-            f"{option}: the index {name} does not exist. Nothing was changed. Check its name, or create it "
-            "first, with devpi_index."
+            f"{option}: the index {name} does not exist.", "Check its name, or create it first, with devpi_index."
         )
     settings: dict[str, Any] = _api.described(api.from_server(found))
     if settings["type"] != "private":
-        raise _api.RefusedError(
-            f"{option}: {name} is a {settings['type']} index. Nothing was changed. Use a private index."
-        )
+        raise _api.RefusedError(f"{option}: {name} is a {settings['type']} index.", "Use a private index.")
     return settings
 
 
@@ -205,11 +202,11 @@ def read_files(paths: list[str]) -> dict[str, _distribution.Distribution]:
         try:
             distribution = _distribution.read(path)
         except ValueError as exc:
-            raise _api.RefusedError(f"Could not read {path}: {exc}. Nothing was uploaded.") from exc
-        if distribution.filename in found:
             raise _api.RefusedError(
-                f"files has {distribution.filename} twice. Nothing was uploaded. Remove one of both."
-            )
+                f"Could not read {path}: {exc}.", "Set files to the paths of wheels and source distributions."
+            ) from exc
+        if distribution.filename in found:
+            raise _api.RefusedError(f"files has {distribution.filename} twice.", "Remove one of both.")
         found[distribution.filename] = distribution
     return found
 
@@ -250,8 +247,8 @@ class Package:
         replaced = sorted(filename for filename, action in actions.items() if action == "replaced")
         if replaced and not self.is_volatile:
             raise _api.RefusedError(
-                f"The index {self.index} is not volatile, and has other content for {', '.join(replaced)}. Nothing was "
-                "changed. Release the change as a new version."
+                f"The index {self.index} is not volatile, and has other content for {', '.join(replaced)}.",
+                "Release the change as a new version.",
             )
         return actions
 
@@ -274,7 +271,9 @@ class Package:
                 done = ", ".join(pending[:position]) or "none"
                 raise _api.RefusedError(
                     f"Could not upload {filename} to {self.index}: {failure(exc)}. Uploaded before it: {done}. "
-                    f"Not uploaded: {', '.join(pending[position:])}. Remove the cause, and run the task again."
+                    f"Not uploaded: {', '.join(pending[position:])}.",
+                    "Remove the cause, and run the task again.",
+                    is_changed=True,
                 ) from exc
         self.verify({name: files[name].sha256 for name in pending}, projects_of(files, pending))
         return actions
@@ -288,7 +287,9 @@ class Package:
         if wrong:
             raise _api.RefusedError(
                 f"{self.index} does not have the content that was sent for {', '.join(wrong)}. Another program changed "
-                "the file or the index at the same time. Run the task again."
+                "the file or the index at the same time.",
+                "Run the task again.",
+                is_changed=True,
             )
 
     def copy(self) -> dict[str, str]:
@@ -296,9 +297,7 @@ class Package:
         version = self.params["version"]
         source_index = _api.check_index(self.params["copy_from"], "copy_from")
         if source_index == self.index:
-            raise _api.RefusedError(
-                "copy_from and index are the same index. Nothing was changed. Set copy_from to another one."
-            )
+            raise _api.RefusedError("copy_from and index are the same index.", "Set copy_from to another one.")
         find_index(self.api, source_index, "copy_from", self.check_mode)
         source = Project(self.api, source_index, name)
         files = source.releases.get(version)
@@ -306,8 +305,8 @@ class Package:
             if self.check_mode and not source.releases:
                 return {}
             raise _api.RefusedError(
-                f"{source_index} has no files of {name} {version}. Nothing was copied. Its versions are: "
-                f"{', '.join(sorted(source.releases)) or 'none'}."
+                f"{source_index} has no files of {name} {version}.",
+                f"Its versions are: {', '.join(sorted(source.releases)) or 'none'}.",
             )
         wanted = source.hashes(files)
         actions = self.plan(wanted, [name])
@@ -318,7 +317,8 @@ class Package:
         if present and not self.is_volatile:
             raise _api.RefusedError(
                 f"The index {self.index} is not volatile, and has a part of {name} {version}: {', '.join(present)}. "
-                "devpi can't copy the other files. Nothing was copied. Upload them with files."
+                "devpi can't copy the other files.",
+                "Upload them with files.",
             )
         self.check_permission([name])
         if not self.check_mode:
@@ -343,8 +343,8 @@ class Package:
             return {}
         if not self.is_volatile and not self.params["force"]:
             raise _api.RefusedError(
-                f"The index {self.index} is not volatile. {name} was not removed from it, as clients may depend on it. "
-                "To remove it, set force to true."
+                f"{name} can't be removed, because the index {self.index} is not volatile, and clients may depend on it.",
+                "To remove it nevertheless, set force to true.",
             )
         # A release can have no files.
         self.before = dict.fromkeys(files, "present") or {f"{name} {version or ''}".strip(): "present"}

@@ -156,7 +156,7 @@ def expiration(text: str) -> str:
         moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
     except ValueError as exc:
         raise _api.RefusedError(
-            f"expires is {text!r}: set it to a date such as 2027-01-31, a number of seconds since 1970, or never"
+            f"expires is {text!r}.", "Set it to a date such as 2027-01-31, a number of seconds since 1970, or never."
         ) from exc
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
@@ -180,11 +180,11 @@ def wanted_restrictions(params: dict[str, Any]) -> dict[str, list[str]]:
             continue
         if not params[name]:
             raise _api.RefusedError(
-                f"{name} is empty, which permits nothing: name at least one, or remove it to permit all"
+                f"{name} is empty, which permits nothing.", "Name at least one, or remove it to permit all."
             )
         found[name] = sorted({form(value) for value in params[name]})
         if any("," in value for value in found[name]):
-            raise _api.RefusedError(f"{name} has a value with a comma, which devpi-tokens can't store: use a list")
+            raise _api.RefusedError(f"{name} has a value with a comma, which devpi-tokens can't store.", "Use a list.")
     return found
 
 
@@ -216,8 +216,8 @@ def list_tokens(api: _api.Api, user: str) -> dict[str, list[str]]:
     found = api.find(f"{path}/+tokens")
     if found is None:
         raise _api.RefusedError(
-            "The server has no tokens: its plugin devpi-tokens is not installed. Nothing was changed. Install devpi-tokens "
-            "1.1.0 or later next to devpi-server."
+            "The server has no tokens: its plugin devpi-tokens is not installed.",
+            "Install devpi-tokens 1.1.0 or later next to devpi-server.",
         )
     return {token_id: sorted(info.get("restrictions", [])) for token_id, info in found["tokens"].items()}
 
@@ -230,13 +230,13 @@ def apply(module: AnsibleModule, api: _api.Api) -> dict[str, Any]:
     expires = None if params["expires"] is None else expiration(params["expires"])
     is_present = params["state"] == "present"
     if is_present and expires is not None and is_expired(expires):
-        raise _api.RefusedError(f"expires is {params['expires']}, which is in the past: set it to a later time")
+        raise _api.RefusedError(f"expires is {params['expires']}, which is in the past.", "Set it to a later time.")
     path = f"/{_api.quoted(user)}"
     tokens: dict[str, list[str]] = {}
     if api.find(path) is not None:
         tokens = list_tokens(api, user)
     elif is_present and not module.check_mode:
-        raise _api.RefusedError(f"The user {user} does not exist: create it first, with devpi_user")
+        raise _api.RefusedError(f"The user {user} does not exist.", "Create it first, with devpi_user.")
     before = {token_id: lines for token_id, lines in tokens.items() if is_match(lines, wanted, expires, is_present)}
     result: dict[str, Any] = {"changed": bool(before) != is_present, "tokens": before if is_present else {}}
     after: Any = result["tokens"]

@@ -139,16 +139,16 @@ def check(params: dict[str, Any]) -> None:
     _api.check_user(params["name"])
     for option in ("password", "pwhash"):
         if params["state"] == "absent" and params[option] is not None:
-            raise _api.RefusedError(f"A user with state absent has no {option}. Nothing was changed. Remove {option}.")
+            raise _api.RefusedError(f"A user with state absent has no {option}.", f"Remove {option}.")
         if params[option] == "":
             raise _api.RefusedError(
-                f"{option} is empty. Nothing was changed. Set it, or remove the option to create a user who can't log in."
+                f"{option} is empty.", "Set it, or remove the option to create a user who can't log in."
             )
     # With another hash, each login of the user would be an internal error of devpi.
     if params["pwhash"] and not re.fullmatch(r"\$argon2(i|d|id)\$[!-~]+\$[!-~]+", params["pwhash"]):
-        raise _api.RefusedError("pwhash is not a hash of Argon2. Nothing was changed. Use the form $argon2id$v=19$...")
+        raise _api.RefusedError("pwhash is not a hash of Argon2.", "Use the form $argon2id$v=19$...")
     if params["state"] == "absent" and params["name"] == "root":
-        raise _api.RefusedError("The user root can't be removed. Nothing was changed. Use another name.")
+        raise _api.RefusedError("The user root can't be removed.", "Use another name.")
 
 
 def api_of_user(params: dict[str, Any]) -> _api.Api:
@@ -181,8 +181,8 @@ def remove(api: _api.Api, name: str, user: dict[str, Any], check_mode: bool) -> 
     released = sorted(f"{name}/{index}" for index, settings in indexes.items() if not settings.get("volatile", True))
     if released:
         raise _api.RefusedError(
-            f"The user {name} can't be removed, because of the non-volatile indexes {', '.join(released)}. "
-            "Nothing was changed. Remove them first, with devpi_index and force."
+            f"The user {name} can't be removed, because of the non-volatile indexes {', '.join(released)}.",
+            "Remove them first, with devpi_index and force.",
         )
     if not check_mode:
         api.change(f"remove the user {name}", "DELETE", f"/{_api.quoted(name)}")
@@ -232,14 +232,16 @@ def verify(api: _api.Api, params: dict[str, Any], after: dict[str, Any] | None, 
     name = params["name"]
     if readable(api.find(f"/{_api.quoted(name)}")) != after:
         raise _api.RefusedError(
-            f"devpi accepted the settings of the user {name}, but did not store all of them. "
-            "Check with devpi_user_info which are missing."
+            f"devpi accepted the settings of the user {name}, but did not store all of them.",
+            "Check with devpi_user_info which are missing.",
+            is_changed=True,
         )
     is_checked = is_new_password and params["password"] is not None
     if is_checked and not has_password(params):
         raise _api.RefusedError(
-            f"devpi accepted the password of the user {name}, but does not accept a login with it. "
-            "Check whether a plugin of devpi authenticates this user, such as devpi-ldap."
+            f"devpi accepted the password of the user {name}, but does not accept a login with it.",
+            "Check whether a plugin of devpi authenticates this user, such as devpi-ldap.",
+            is_changed=True,
         )
 
 

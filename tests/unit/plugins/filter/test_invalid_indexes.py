@@ -23,7 +23,7 @@ def test_valid_indexes():
     ("index", "expected"),
     [
         ({"name": "stable"}, "Use the form user/index"),
-        ({"name": "root/other", "type": "mirror"}, "needs mirror_url"),
+        ({"name": "root/other", "type": "mirror"}, "without mirror_url"),
         ({"name": "root/other", "mirror_url": "https://example.com/simple/"}, "no setting mirror_url"),
         (
             {"name": "root/other", "type": "mirror", "mirror_url": "https://a:secret@example.com/"},

@@ -76,7 +76,7 @@ def test_with_limit(server):
 def test_permitted(status):
     with pytest.raises(
         _api.RefusedError,
-        match=r"Could not act: the user ada has no permission \(no\)\. Nothing was changed\. Ask root",
+        match=r"Could not act: the user ada has no permission \(no\)\. Ask root",
     ), _api.permitted("ada", "act", "Ask root"):
         raise _api.ApiError(status, "no")
 

@@ -213,7 +213,7 @@ def test_copy(server, run, build):
 def test_refused_copy(server, run, build):
     run(index="bot/dev", files=[build()])
     copy = {"index": "bot/rel", "copy_from": "bot/dev", "name": "foo"}
-    assert "bot/dev has no files of foo 2.0. Nothing was copied. Its versions are: 1.0." in run(version="2.0", **copy)
+    assert "bot/dev has no files of foo 2.0. Nothing was changed. Its versions are: 1.0." in run(version="2.0", **copy)
     assert "copy_from and index are the same" in run(version="1.0", **{**copy, "index": "bot/dev"})
     assert "copy_from: root/pypi is a mirror index" in run(version="1.0", **{**copy, "copy_from": "root/pypi"})
     missing = {**copy, "copy_from": "bot/nope", "version": "1.0"}
@@ -238,7 +238,7 @@ def test_remove(server, run, version, path, removed):
     assert (checked["files"], server.changes) == (dict.fromkeys(removed, "removed"), [])
     assert run(index="bot/dev", diff=True, **arguments) == checked
     assert server.changes == [("DELETE", path, None)]
-    assert "bot/rel is not volatile. foo was not removed" in run(index="bot/rel", **arguments)
+    assert "foo can't be removed, because the index bot/rel is not volatile" in run(index="bot/rel", **arguments)
     run(index="bot/rel", force=True, **arguments)
     assert server.changes[1:] == [("DELETE", path.replace("dev", "rel") + "?force", None)]
     for missing in ({"name": "bar"}, {"name": "foo", "version": "9"}):

@@ -120,7 +120,7 @@ def test_expires_is_sent(server, run):
         ({"indexes": ["a/b,c/d"]}, "is not a valid name of an index"),
         ({"indexes": ["a/b,c"]}, "is not a valid name of an index"),
         ({"projects": ["a,b"]}, "not a valid name"),
-        ({"expires": "soon"}, "expires is 'soon': set it to a date"),
+        ({"expires": "soon"}, "expires is 'soon'. Nothing was changed. Set it to a date"),
         ({"expires": "2001-01-01"}, "in the past"),
         ({"expires": str(int(time.time()) - 1)}, "in the past"),
     ],
