@@ -29,6 +29,7 @@ options:
   url_password:
     description:
       - The password of O(url_username), or a token of C(devpi-tokens).
+      - In check mode, it must be the current password too, as an earlier task that changes the password has not changed it.
     type: str
   ca_path:
     description:

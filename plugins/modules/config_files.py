@@ -14,7 +14,7 @@ description:
     replaced, so an invalid file leaves the previous ones.
   - Needs one round trip to the host, where C(ansible.builtin.template) needs several for each file.
   - The files belong to root and to group 0. Each is replaced atomically.
-extends_documentation_fragment: action_common_attributes
+extends_documentation_fragment: devpi.mirror.attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -37,12 +37,7 @@ options:
     type: dict
     default: {}
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: full
-  platform:
-    platforms: posix
     support: full
 """
 

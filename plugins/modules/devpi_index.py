@@ -13,7 +13,7 @@ description:
   - Creates, changes or removes a private index or a mirror index.
   - Only settings that differ are changed. Settings that are not given remain as they are.
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -120,13 +120,9 @@ options:
     default: false
 attributes:
   check_mode:
-    support: full
     details:
       - The user and the bases of the index need not exist in check mode, as earlier tasks may create them.
   diff_mode:
-    support: full
-  platform:
-    platforms: posix
     support: full
 seealso:
   - module: devpi.mirror.devpi_user

@@ -12,7 +12,7 @@ short_description: List the indexes of a devpi server
 description:
   - Returns the settings of the indexes of a devpi server, with the names of M(devpi.mirror.devpi_index).
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -27,13 +27,8 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: devpi.mirror.devpi_index
 """

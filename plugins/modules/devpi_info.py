@@ -14,7 +14,7 @@ description:
   - Sends the requests of a client to the mirror, and runs the maintenance program in its container. With a third-party image,
     the results of the maintenance program are missing.
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
   - devpi.mirror.probe
 author:
@@ -26,13 +26,8 @@ options:
     type: str
     default: devpi
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: devpi.mirror.devpi_wait
 """

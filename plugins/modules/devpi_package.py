@@ -14,7 +14,7 @@ description:
     server, or removes a release or a project.
   - Everything is checked before the first change. Files that the index already has with the same SHA-256 hash are unchanged.
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -63,14 +63,10 @@ options:
     default: 600
 attributes:
   check_mode:
-    support: full
     details:
       - The index and O(copy_from) need not exist in check mode, as earlier tasks may create them. The files must exist.
       - The permission to upload is checked, the permission to remove is not.
   diff_mode:
-    support: full
-  platform:
-    platforms: posix
     support: full
 seealso:
   - module: devpi.mirror.devpi_index

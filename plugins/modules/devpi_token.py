@@ -17,7 +17,7 @@ description:
   - Requires the plugin C(devpi-tokens) on the server, which the image of this collection has. Version 1.1.0 of the plugin
     supports devpi-server 6 and 7.
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -71,16 +71,12 @@ options:
     type: str
 attributes:
   check_mode:
-    support: full
     details:
       - The user need not exist in check mode, as an earlier task may create it.
   diff_mode:
     support: full
     details:
       - Secrets are not part of the differences.
-  platform:
-    platforms: posix
-    support: full
 notes:
   - Set C(no_log) on the task, as RV(token) is a secret.
 seealso:

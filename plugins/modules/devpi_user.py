@@ -12,7 +12,7 @@ short_description: Create, change or remove a user of a devpi server
 description:
   - Creates, changes or removes a user. Settings that are not given remain as they are.
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -64,15 +64,10 @@ options:
       - Any data, which devpi stores and returns.
     type: raw
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
     details:
       - Passwords and hashes are not part of the differences, only whether the password changes.
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: devpi.mirror.devpi_index
   - module: devpi.mirror.devpi_user_info

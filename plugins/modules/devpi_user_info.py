@@ -12,7 +12,7 @@ short_description: List the users of a devpi server
 description:
   - Returns the users of a devpi server with the names of their indexes.
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
 author:
   - The devpi.mirror authors (@devpi-mirror)
@@ -22,13 +22,8 @@ options:
       - The user to return. All users by default.
     type: str
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: devpi.mirror.devpi_user
 """

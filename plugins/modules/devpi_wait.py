@@ -14,7 +14,7 @@ description:
   - An open port does not prove that packages can be installed, and neither does a response of devpi, which continues to respond
     while its upstream is unreachable. So this module sends the same requests as C(pip).
 extends_documentation_fragment:
-  - action_common_attributes
+  - devpi.mirror.attributes
   - devpi.mirror.connection
   - devpi.mirror.probe
 author:
@@ -61,14 +61,10 @@ options:
     default: 5
 attributes:
   check_mode:
-    support: full
     details:
       - In check mode, there is one attempt, and the task does not fail. RV(ready) has its result.
   diff_mode:
     support: none
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: devpi.mirror.devpi_info
 """

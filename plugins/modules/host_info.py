@@ -14,7 +14,7 @@ description:
     a port, and the free disk space.
   - Uses the C(docker) command, so the host needs no Python library. On Linux, E(DOCKER_HOST), E(DOCKER_CONTEXT) and the
     variables of TLS connections are ignored, as the mirror runs on the host's own Docker daemon.
-extends_documentation_fragment: action_common_attributes
+extends_documentation_fragment: devpi.mirror.attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -70,13 +70,8 @@ options:
     elements: path
     default: []
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
-    support: full
 """
 
 EXAMPLES = r"""

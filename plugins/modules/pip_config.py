@@ -26,7 +26,7 @@ description:
   - Settings that an earlier call has applied to files of a user, and that this call does not include (a tool, a scope or a
     directory that is no longer used), are removed. See O(whole_host) for the files of the whole machine, and for those of users
     who are no longer selected.
-extends_documentation_fragment: action_common_attributes
+extends_documentation_fragment: devpi.mirror.attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -145,15 +145,10 @@ options:
     choices: [fail, warn]
     default: fail
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
     details:
       - Credentials in URLs and passwords in C(~/.netrc) are replaced by C(***).
-  platform:
-    platforms: posix
-    support: full
 notes:
   - Changes to C(~/.local/state/devpi-mirror.json) alone are not reported as changes. The module makes them if that file does
     not name a directory of configured files yet (as after an update of the collection), or names one whose files were removed.

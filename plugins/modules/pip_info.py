@@ -12,7 +12,7 @@ short_description: Report the package index of each user's pip
 description:
   - Runs C(pip config debug) as each user in a login shell, so that environment variables are included.
   - The C(pip.conf) of a virtual environment applies to that environment only, and is not included.
-extends_documentation_fragment: action_common_attributes
+extends_documentation_fragment: devpi.mirror.attributes
 author:
   - The devpi.mirror authors (@devpi-mirror)
 options:
@@ -47,13 +47,8 @@ options:
     type: str
     default: ""
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: none
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: devpi.mirror.pip_config
 """
