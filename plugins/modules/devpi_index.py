@@ -101,6 +101,40 @@ options:
     description:
       - Whether the upstream has core metadata of wheels. devpi 7 detects it.
     type: bool
+  min_release_age:
+    description:
+      - How old a file of a mirror index must be, as a number and a unit (V(s), V(m), V(h) or V(d)), as in V(7d). Younger files
+        are neither listed nor served. Empty for any age.
+      - The upstream must list upload times. After a change, the module checks the files of O(upload_time_project). If they
+        have no upload times, it restores the previous settings and fails. This is not checked in check mode.
+      - This and the following options are package policies, which need the image of this collection.
+    type: str
+  upload_time_project:
+    description:
+      - A project of the upstream, with which the module checks whether the upstream lists upload times.
+    type: str
+    default: pip
+  min_release_age_exceptions:
+    description:
+      - Requirements whose files are exempt from O(min_release_age), such as V(urllib3==2.5.1) for a security fix.
+      - A requirement is the name of a project or a pattern with V(*), and optionally version specifiers, as in
+        V(litellm==1.82.7), V(evil-*) and V(torch>=2,<3).
+    type: list
+    elements: str
+  block:
+    description:
+      - Requirements whose files are hidden. It overrides O(allow).
+    type: list
+    elements: str
+  allow:
+    description:
+      - Requirements whose files are listed and served. All other files are hidden, unless the list is empty.
+    type: list
+    elements: str
+  hide_yanked:
+    description:
+      - Whether yanked files are hidden.
+    type: bool
   title:
     description:
       - A short description, for web pages.
@@ -121,7 +155,7 @@ options:
 attributes:
   check_mode:
     details:
-      - The user and the bases of the index need not exist in check mode, as earlier tasks may create them.
+      - The users and the bases of the index need not exist in check mode, as earlier tasks may create them.
   diff_mode:
     support: full
 seealso:
@@ -147,6 +181,15 @@ EXAMPLES = r"""
     mirror_no_project_list: true
     url_username: root
     url_password: "{{ vault_devpi_root_password }}"
+
+- name: Hide releases for a week, except a security fix, and block a malicious release
+  devpi.mirror.devpi_index:
+    name: root/pypi
+    min_release_age: 7d
+    min_release_age_exceptions: [urllib3==2.5.1]
+    block: [litellm==1.82.7]
+    url_username: root
+    url_password: "{{ vault_devpi_root_password }}"
 """
 
 RETURN = r"""
@@ -157,12 +200,13 @@ settings:
   sample: {"type": "private", "bases": ["root/pypi"], "volatile": false, "acl_upload": ["release-bot"]}
 """
 
+import contextlib
 import re
-from typing import Any
+from typing import Any, Callable, Iterator
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.devpi.mirror.plugins.module_utils import _api, _devpi
+from ansible_collections.devpi.mirror.plugins.module_utils import _api, _devpi, _distribution
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import credentials
 
 COMMON: dict[str, dict[str, Any]] = {
@@ -178,6 +222,13 @@ PRIVATE: dict[str, dict[str, Any]] = {
     "mirror_whitelist": {"type": "list", "elements": "str"},
     "mirror_whitelist_inheritance": {"type": "str", "choices": ["intersection", "union"]},
 }
+POLICIES: dict[str, dict[str, Any]] = {
+    "min_release_age": {"type": "str"},
+    "min_release_age_exceptions": {"type": "list", "elements": "str"},
+    "block": {"type": "list", "elements": "str"},
+    "allow": {"type": "list", "elements": "str"},
+    "hide_yanked": {"type": "bool"},
+}
 MIRROR: dict[str, dict[str, Any]] = {
     "mirror_url": {"type": "str"},
     "mirror_web_url_fmt": {"type": "str"},
@@ -186,13 +237,28 @@ MIRROR: dict[str, dict[str, Any]] = {
     "mirror_use_external_urls": {"type": "bool"},
     "mirror_ignore_serial_header": {"type": "bool"},
     "mirror_provides_core_metadata": {"type": "bool"},
+    **POLICIES,
 }
+REQUIREMENTS = ("min_release_age_exceptions", "block", "allow")
 # Lists whose order has no meaning.
-SETS = ("acl_upload", "acl_toxresult_upload", "mirror_whitelist")
+SETS = ("acl_upload", "acl_toxresult_upload", "mirror_whitelist", *REQUIREMENTS)
 GROUPS = (":ANONYMOUS:", ":AUTHENTICATED:")
 # The value of a setting that an index lacks.
 EMPTY = {"bool": False, "list": [], "str": "", "int": None}
 SETTINGS = {**COMMON, **PRIVATE, **MIRROR}
+AGE = re.compile(r"([0-9]+([.][0-9]+)?[smhd])?")
+# A name or a pattern, and the version specifiers of PEP 440. devpi serves nothing of an index that has an invalid requirement.
+PATTERN = r"[A-Za-z0-9*](?:[A-Za-z0-9._*-]*[A-Za-z0-9*])?"
+EPOCH = r"\s*v?(?:[0-9]+!)?"
+SUFFIX = (
+    r"(?:[-_.]?(?:alpha|a|beta|b|preview|pre|c|rc)[-_.]?[0-9]*)?"
+    r"(?:-[0-9]+|[-_.]?(?:post|rev|r)[-_.]?[0-9]*)?(?:[-_.]?dev[-_.]?[0-9]*)?"
+)
+SPECIFIER = (
+    rf"(?:[=!]={EPOCH}[0-9]+(?:\.[0-9]+)*(?:\.\*|{SUFFIX}(?:\+[a-z0-9]+(?:[-_.][a-z0-9]+)*)?)"
+    rf"|~={EPOCH}[0-9]+(?:\.[0-9]+)+{SUFFIX}|[<>]=?{EPOCH}[0-9]+(?:\.[0-9]+)*{SUFFIX}|===\s*[^\s;),]+)"
+)
+REQUIREMENT = re.compile(rf"{PATTERN}\s*(?:{SPECIFIER}(?:\s*,\s*{SPECIFIER})*)?", re.IGNORECASE)
 
 
 def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:
@@ -203,6 +269,13 @@ def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:
             found[name] = list_of(name, found[name])
     if "mirror_url" in found:
         check_mirror_url(found["mirror_url"])
+    if "min_release_age" in found:
+        found["min_release_age"] = found["min_release_age"].strip()
+        if not AGE.fullmatch(found["min_release_age"]):
+            raise _api.RefusedError(
+                f"min_release_age is {found['min_release_age']!r}.",
+                "Use a number and a unit (s, m, h or d), as in 7d, or leave it empty.",
+            )
     if found.get("mirror_cache_expiry", 0) < 0:
         raise _api.RefusedError("mirror_cache_expiry is below zero.", "Use a number of seconds.")
     return found
@@ -215,6 +288,14 @@ def list_of(name: str, values: list[str]) -> list[str]:
         raise _api.RefusedError(f"{name} contains an empty value.", "Remove it; an empty list is valid.")
     if name == "bases":
         found = [_api.check_index(value, "bases:") for value in found]
+    elif name in REQUIREMENTS:
+        invalid = [value for value in found if not REQUIREMENT.fullmatch(value)]
+        if invalid:
+            raise _api.RefusedError(
+                f"{name} contains {invalid[0]!r}, which is not a requirement.",
+                f"Use a list of names or patterns with optional versions, as in {name}: "
+                "['litellm==1.82.7', 'evil-*', 'torch>=2,<3'].",
+            )
     elif name == "mirror_whitelist":
         found = [re.sub("[-_.]+", "-", value).lower() for value in found]
     else:
@@ -293,6 +374,10 @@ class Index:
         self.params = params
         self.check_mode = check_mode
         self.wanted = wanted_settings(params)
+        try:
+            self.upload_time_project = _distribution.normalized(params["upload_time_project"])
+        except ValueError as exc:
+            raise _api.RefusedError(f"upload_time_project: {exc}.", "The default is pip.") from exc
         # The settings with the names of the server.
         self.stored: dict[str, Any] | None = None
         self.settings: dict[str, Any] | None = None
@@ -335,11 +420,20 @@ class Index:
             )
         self.check_bases(self.wanted.get("bases", []))
         types = {ours: theirs for theirs, ours in _api.TYPES.items()}
-        settings = {"type": types[self.kind], **self.wanted}
+        # Third-party images refuse package policies, even empty ones.
+        empty = [name for name in POLICIES if name in self.wanted and is_equal(name, None, self.wanted[name])]
+        settings = {
+            "type": types[self.kind],
+            **{name: value for name, value in self.wanted.items() if name not in empty},
+        }
         body = self.api.to_server(settings)
         if self.check_mode:
             return {**default_settings(self.kind, self.user), **settings}
-        return self.verified(self.api.change(f"create the index {self.name}", "PUT", self.path, body))
+        found = self.send(f"create the index {self.name}", "PUT", body)
+        is_volatile = found.get("volatile", True)
+        with self.undone_by(lambda: self.delete("remove the new index", is_volatile)):
+            self.check_upload_times(self.wanted, found)
+        return found
 
     def change(self, settings: dict[str, Any]) -> dict[str, Any]:
         changed = {name: value for name, value in self.wanted.items() if not is_equal(name, settings.get(name), value)}
@@ -349,14 +443,86 @@ class Index:
             return settings
         if self.check_mode:
             return {**settings, **changed}
-        return self.verified(self.api.change(f"change the index {self.name}", "PATCH", self.path, body))
+        found = self.send(f"change the index {self.name}", "PATCH", body)
+        with self.undone_by(lambda: self.restore(settings, changed)):
+            self.check_upload_times(changed, found)
+        return found
+
+    def send(self, action: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send settings, and return those of the index after that. Raises RefusedError."""
+        try:
+            stored = self.api.change(action, method, self.path, body)
+        except _api.RefusedError as exc:
+            policies = [name for name in POLICIES if name in body]
+            if policies and "unexpected keyword arguments" in exc.cause:
+                raise _api.RefusedError(
+                    f"The server does not support package policies ({', '.join(policies)}), which need the image of this "
+                    "collection.",
+                    "Remove these settings, or run this image.",
+                ) from exc
+            raise
+        return self.verified(stored)
+
+    def restore(self, settings: dict[str, Any], changed: dict[str, Any]) -> None:
+        """Restore the settings that the index had before a change."""
+        action = f"restore the settings of {self.name}"
+        old = {
+            name: settings.get(name, EMPTY[SETTINGS[name]["type"]])
+            for name in changed
+            if name in settings or name in POLICIES
+        }
+        self.api.change(action, "PATCH", self.path, self.body(old))
+        added = self.api.to_server({name: None for name in changed if name not in old})
+        if added:
+            self.api.change(action, "PATCH", self.path, [f"{name}-=" for name in added])
+
+    def check_upload_times(self, changed: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Raise RefusedError if a change requires upload times, and the upstream lists none."""
+        if not settings.get("min_release_age") or not {"min_release_age", "mirror_url"} & set(changed):
+            return
+        project = self.upload_time_project
+        try:
+            found = self.api.find(f"{self.path}/+policy/{project}")
+        except _api.ApiError as exc:
+            raise _api.RefusedError(
+                f"Could not check whether the upstream of {self.name} lists upload times, which min_release_age needs: {exc}.",
+                "Check that the upstream is reachable, and set upload_time_project to a project that it has.",
+            ) from exc
+        if found is None:
+            raise _api.RefusedError(
+                f"The upstream of {self.name} has no project {project}, with which the module checks the upload times that "
+                "min_release_age needs.",
+                "Set upload_time_project to a project that the upstream has.",
+            )
+        if any(file["rule"].endswith("no upload time") for file in found["hidden"]):
+            raise _api.RefusedError(
+                f"The upstream of {self.name} lists no upload times, which min_release_age needs, for files of {project}.",
+                "Remove min_release_age, or mirror an index that lists them, such as PyPI.",
+            )
+
+    @contextlib.contextmanager
+    def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
+        """Undo an earlier change if the block fails. Raises RefusedError if that fails too."""
+        try:
+            yield
+        except (_api.RefusedError, _devpi.ProbeError) as exc:
+            try:
+                undo()
+            except (_api.RefusedError, _devpi.ProbeError) as failed:
+                raise _api.RefusedError(
+                    f"{exc} The index {self.name} was changed before that, and could not be restored: {failed}",
+                    "Restore its settings with devpi_index.",
+                    is_changed=True,
+                ) from exc
+            raise
 
     def body(self, changed: dict[str, Any]) -> dict[str, Any]:
         """Return what changes settings. devpi resets the settings of plugins that a request lacks."""
         of_plugins = {
             name: value
             for name, value in (self.stored or {}).items()
-            if name not in ("type", "projects") and not set(self.api.from_server({name: value})) & set(SETTINGS)
+            if name not in ("type", "projects")
+            and not set(self.api.from_server({name: value})) & (set(SETTINGS) - set(POLICIES))
         }
         return {**of_plugins, **self.api.to_server(changed)}
 
@@ -408,15 +574,15 @@ class Index:
                 )
         if self.check_mode:
             return
-        action = f"remove the index {self.name}"
-        if not is_volatile:
-            self.api.change(action, "PATCH", self.path, self.body({"volatile": True}))
-        try:
+        self.delete(f"remove the index {self.name}", is_volatile)
+
+    def delete(self, action: str, is_volatile: bool) -> None:
+        if is_volatile:
             self.api.change(action, "DELETE", self.path)
-        except (_api.RefusedError, _devpi.ProbeError):
-            if not is_volatile:
-                self.api.change(action, "PATCH", self.path, self.body({"volatile": False}))
-            raise
+            return
+        self.api.change(action, "PATCH", self.path, self.body({"volatile": True}))
+        with self.undone_by(lambda: self.api.change(action, "PATCH", self.path, self.body({"volatile": False}))):
+            self.api.change(action, "DELETE", self.path)
 
 
 def described(settings: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -424,8 +590,15 @@ def described(settings: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def difference(settings: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the settings for the diff: those that the module knows, as plugins of devpi add others."""
-    return {name: value for name, value in (settings or {}).items() if name == "type" or name in SETTINGS}
+    """Return the settings for the diff: those that the module knows, as plugins of devpi add others.
+
+    The collection's image adds empty package policies to a new index.
+    """
+    return {
+        name: value
+        for name, value in (settings or {}).items()
+        if name == "type" or (name in SETTINGS and not (name in POLICIES and is_equal(name, None, value)))
+    }
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -448,6 +621,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
             "type": {"type": "str", "choices": ["mirror", "private"]},
             **SETTINGS,
+            "upload_time_project": {"type": "str", "default": "pip"},
             "force": {"type": "bool", "default": False},
         },
         required_together=_devpi.CONNECTION_REQUIRED_TOGETHER,

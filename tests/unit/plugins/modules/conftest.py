@@ -91,7 +91,10 @@ class FakeDevpi:
         if method == "DELETE":
             del found[name]
             return 201, {"message": "deleted"}
-        if method != "GET":
+        if isinstance(body, list):
+            for change in body:
+                del found[name][change[:-2]]
+        elif method != "GET":
             settings = {key: value for key, value in body.items() if key not in ("password", "pwhash")}
             found[name] = {**found.get(name, {}), **settings}
             if body.get("password") is not None:

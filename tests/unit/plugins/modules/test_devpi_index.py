@@ -6,10 +6,19 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.devpi.mirror.plugins.module_utils import _api
 from ansible_collections.devpi.mirror.plugins.modules import devpi_index, devpi_index_info
 
 ROOT = {"url_username": "root", "url_password": "secret-of-root"}
 MIRROR = {"type": "mirror", "mirror_url": "https://example.com/simple/"}
+POLICIES = {
+    "min_release_age": "7d",
+    "min_release_age_exceptions": ["urllib3==2.5.1"],
+    "block": ["evil-*", "litellm==1.82.7"],
+    "allow": ["*"],
+    "hide_yanked": True,
+}
+CHECK = ("GET", "/acme/pypi/+policy/pip")
 DEFAULTS = {
     6: {
         "type": "stage",
@@ -52,6 +61,12 @@ def run(run_module, name, check_mode=False, **options):
     return run_module(devpi_index, {**ROOT, "name": name, **options}, check_mode, diff=True)
 
 
+def policy(*rules):
+    """Return the response to a request for the policy of a project, with these rules that hide files."""
+    hidden = [{"filename": "pip-26.0.tar.gz", "rule": rule, "available_at": None} for rule in rules]
+    return 200, {"type": "policy", "result": {"project": "pip", "listed": 3, "hidden": hidden}}
+
+
 def failure(run_module, name, **options):
     ended = run(run_module, name, **options)
     assert ended.failed
@@ -69,9 +84,12 @@ def failure(run_module, name, **options):
         ("acme/dev", {"state": "absent"}),
         ("acme/pypi", {"mirror_cache_expiry": 5, "mirror_no_project_list": True}),
         ("acme/pypi", {"state": "absent", "force": True}),
+        ("acme/pypi", POLICIES),
+        ("acme/pypi", {"block": ["evil-*"], "title": "x"}),
     ],
 )
 def test_check_mode_predicts_the_change_and_a_second_run_changes_nothing(run_module, acme, name, options):
+    acme.refusals[CHECK] = policy()
     predicted = run(run_module, name, check_mode=True, **options)
     assert acme.changes == []
     changed = run(run_module, name, **options)
@@ -121,6 +139,11 @@ def test_a_change_sends_what_differs_and_the_settings_of_plugins(run_module, acm
         ("custom_data", {"a": 1}, {}, False),
         ("custom_data", {"a": [1]}, {"a": [1]}, True),
         ("volatile", True, False, False),
+        ("block", ["a", "b==1"], ["b==1", "a"], True),
+        ("allow", None, [], True),
+        ("min_release_age", "", "", True),
+        ("min_release_age", "7d", "", False),
+        ("hide_yanked", None, False, True),
     ],
 )
 def test_is_equal(name, current, wanted, is_equal):
@@ -162,12 +185,175 @@ def test_lists_are_those_that_devpi_stores(name, value, stored):
         ("acme/dev", {"bases": ["acme/dev"]}, "inherit from itself"),
         ("acme/dev", {"bases": ["acme/pypi", "acme/old"]}, "inherit from itself"),
         ("acme/dev", {"acl_upload": [""]}, "an empty value"),
+        ("acme/dev", {"block": ["evil"]}, "A private index has no setting block"),
+        ("acme/pypi", {"min_release_age": "7"}, "min_release_age is '7'"),
+        ("acme/pypi", {"block": ["evil*", "torch 2"]}, "block contains 'torch 2'"),
+        ("acme/pypi", {"allow": "torch>=2,<3"}, "allow contains '<3'"),
+        ("acme/pypi", {"upload_time_project": "a b"}, "upload_time_project: 'a b'"),
+        ("acme/pypi", {"mirror_url": "https://ada:5/secret@x.example/"}, "contains credentials"),
         ("acme/pypi", {"state": "absent"}, "is a mirror index"),
     ],
 )
 def test_refused_before_a_change(run_module, acme, name, options, reason):
     assert reason in failure(run_module, name, **options)
     assert acme.changes == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch",
+        "evil-*",
+        "*",
+        "*-nightly",
+        "litellm==1.82.7",
+        "torch>=2,<3",
+        "a.b_c ~= 1.4.2, != 1.5.*",
+        "x==1!2.0rc1.post2.dev3+cu118",
+        "x>=1.0-1",
+        "x==v1",
+        "x===weird",
+        "X < 2a1",
+    ],
+)
+def test_valid_requirements(text):
+    assert devpi_index.list_of("block", [f" {text} "]) == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<3",
+        "torch 2",
+        "torch=2",
+        "torch[cuda]",
+        "-x",
+        "x-",
+        "x==",
+        "x==1,",
+        "x~=1",
+        "x>=1.*",
+        "x>1+local",
+        "x; y",
+        "x @ http://y",
+        "x==1 2",
+        "x\n==1a\n0",
+    ],
+)
+def test_invalid_requirements(text):
+    with pytest.raises(_api.RefusedError, match="not a requirement") as refused:
+        devpi_index.list_of("block", ["ok", text])
+    assert "block: ['litellm==1.82.7', 'evil-*', 'torch>=2,<3']" in refused.value.remedy
+
+
+@pytest.mark.parametrize("text", ["", "7d", "1.5h", "30m", "90s"])
+def test_valid_ages(text):
+    settings = dict.fromkeys(devpi_index.SETTINGS)
+    assert devpi_index.wanted_settings({**settings, "min_release_age": f" {text}"}) == {"min_release_age": text}
+
+
+@pytest.mark.parametrize("text", ["7", "7 d", "7w", "d", "-7d", "7D", "0x7d"])
+def test_invalid_ages(text):
+    settings = dict.fromkeys(devpi_index.SETTINGS)
+    with pytest.raises(_api.RefusedError, match="as in 7d"):
+        devpi_index.wanted_settings({**settings, "min_release_age": text})
+
+
+def test_a_change_keeps_the_package_policies(run_module, acme):
+    acme.users["acme"]["indexes"]["pypi"].update(POLICIES, min_release_age_exceptions=[])
+    run(run_module, "acme/pypi", title="x", block=list(reversed(POLICIES["block"])))
+    (change,) = acme.changes
+    assert change == ("PATCH", "/acme/pypi", {**POLICIES, "min_release_age_exceptions": [], "title": "x"})
+
+
+def test_diff_has_no_empty_policies(run_module, acme):
+    acme.users["acme"]["indexes"]["pypi"].update(min_release_age="", block=["a"], allow=[], hide_yanked=False)
+    diff = run(run_module, "acme/pypi", block=[], hide_yanked=True).result["diff"]
+    assert (diff["before"]["block"], diff["after"]["hide_yanked"]) == (["a"], True)
+    assert {"min_release_age", "allow", "hide_yanked"} & set(diff["before"]) == set()
+    assert "block" not in diff["after"]
+
+
+@pytest.mark.parametrize(("name", "method"), [("acme/pypi", "PATCH"), ("acme/new", "PUT")])
+def test_server_without_package_policies(run_module, acme, name, method):
+    text = "indexconfig got unexpected keyword arguments: block=['evil']"
+    acme.refusals[method, f"/{name}"] = (400, {"message": text})
+    options = {} if name == "acme/pypi" else MIRROR
+    message = failure(run_module, name, block=["evil"], **options)
+    assert "does not support package policies (block), which need the image of this collection" in message
+    acme.refusals[method, f"/{name}"] = (400, {"message": "other"})
+    assert "status 400: other" in failure(run_module, name, block=["evil"], **options)
+
+
+def test_empty_policies_are_not_sent_to_a_new_index(run_module, acme):
+    assert run(run_module, "acme/new", block=[], min_release_age="", hide_yanked=False, **MIRROR).result["changed"]
+    assert {"block", "min_release_age", "hide_yanked"} & set(acme.changes[0][2]) == set()
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (
+            policy("block: x", "min_release_age: 7d, no upload time"),
+            "lists no upload times, which min_release_age needs",
+        ),
+        ((404, {"message": "no project"}), "has no project pip"),
+        ((503, {"message": "unreachable"}), "Could not check whether the upstream of"),
+    ],
+)
+def test_missing_upload_times_restore_the_index(run_module, acme, response, reason):
+    name = "mirror_url" if acme.version[0] == "6" else "remote_url"
+    pypi = acme.users["acme"]["indexes"]["pypi"]
+    pypi.update(min_release_age="3d", block=["evil"], title="x")
+    before = dict(pypi)
+    acme.refusals[CHECK] = response
+    changes = {"min_release_age": "7d", "mirror_url": "https://x.example/", "mirror_cache_expiry": 5, "title": "y"}
+    assert reason in failure(run_module, "acme/pypi", **changes)
+    assert acme.changes[0][2][name] == "https://x.example/"
+    assert acme.users["acme"]["indexes"]["pypi"] == before
+    # devpi adds the settings of plugins, with their defaults.
+    del pypi["min_release_age"]
+    acme.users["acme"]["indexes"]["pypi"] = pypi
+    assert reason in failure(run_module, "acme/pypi", min_release_age="7d")
+    assert acme.users["acme"]["indexes"]["pypi"]["min_release_age"] == ""
+
+
+@pytest.mark.parametrize("volatile", [True, False])
+def test_missing_upload_times_remove_a_new_index(run_module, acme, volatile):
+    acme.refusals["GET", "/acme/new/+policy/foo-bar"] = policy("min_release_age: 7d, no upload time")
+    options = {**MIRROR, "volatile": volatile, "min_release_age": "7d", "upload_time_project": "Foo_Bar"}
+    assert "for files of foo-bar" in failure(run_module, "acme/new", **options)
+    assert "new" not in acme.users["acme"]["indexes"]
+    assert run(run_module, "acme/new", check_mode=True, **options).result["changed"]
+
+
+def test_settings_that_can_not_be_restored(run_module, acme, monkeypatch):
+    monkeypatch.setattr(
+        devpi_index.Index, "restore", lambda index, *_args: index.api.change("restore", "PATCH", "/x", {})
+    )
+    acme.refusals["PATCH", "/x"] = (500, {})
+    ended = run(run_module, "acme/pypi", min_release_age="7d")
+    assert ended.failed
+    assert "could not be restored: Could not restore" in ended.result["msg"]
+    assert "Nothing was changed." not in ended.result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("current", "options", "is_checked"),
+    [
+        ("7d", {"title": "x"}, False),
+        ("7d", {"min_release_age": "7d"}, False),
+        ("7d", {"min_release_age": ""}, False),
+        ("", {"mirror_url": "https://x.example/"}, False),
+        ("7d", {"mirror_url": "https://x.example/"}, True),
+        ("7d", {"min_release_age": "3d"}, True),
+    ],
+)
+def test_when_upload_times_are_checked(run_module, acme, current, options, is_checked):
+    acme.users["acme"]["indexes"]["pypi"]["min_release_age"] = current
+    acme.refusals[CHECK] = policy("min_release_age: 3d")
+    assert not run(run_module, "acme/pypi", **options).failed
+    assert ((*CHECK, None) in acme.requests) is is_checked
 
 
 def test_user_and_bases_can_be_missing_in_check_mode(run_module, acme):
