@@ -162,6 +162,35 @@ removed_projects:
     at:
       description: When it was removed, in UTC.
       type: str
+hidden:
+  description: The files that package policies hide. V(null) if the image is of a release without package policies.
+  returned: with an image of this collection
+  type: dict
+  contains:
+    count:
+      description: The number of files.
+      type: int
+    files:
+      description: The files, at most 1000.
+      type: list
+      elements: dict
+      contains:
+        index:
+          description: The mirror index, as V(user/index).
+          type: str
+        project:
+          description: The normalized name of the project.
+          type: str
+        filename:
+          description: The name of the file.
+          type: str
+        rule:
+          description: The rule that hides it.
+          type: str
+          sample: "min_release_age: 7d"
+        available_at:
+          description: When it becomes available, in UTC. V(null) if a rule hides it at any time.
+          type: str
 last_scrub:
   description: When all files were last compared with their hashes, and the result. V(null) if never.
   returned: with an image of this collection
@@ -200,13 +229,15 @@ INSPECTION: dict[str, Any] = {
     "disk": dict,
     "database_bytes": int,
     "removed_projects": list,
+    "hidden": {"count": int, "files": list},
     "scrub": {"at": "timestamp"},
     "backup": {"at": "timestamp"},
     "cache": dict,
     "devpi": dict,
     "upstream": {"url": str, "reachable": bool, "error": str},
 }
-NULLABLE = ("scrub", "backup", "cache", "devpi", "upstream")
+OPTIONAL = ("hidden",)
+NULLABLE = ("hidden", "scrub", "backup", "cache", "devpi", "upstream")
 
 
 def is_timestamp(value: Any) -> bool:
@@ -231,14 +262,27 @@ def invalid_keys(inspection: dict[str, Any]) -> list[str]:
     return [
         key
         for key, expected in sorted(INSPECTION.items())
-        if key not in inspection
-        or not (has_type(inspection[key], expected) or (inspection[key] is None and key in NULLABLE))
+        if (key not in inspection and key not in OPTIONAL)
+        or not (has_type(inspection.get(key), expected) or (inspection.get(key) is None and key in NULLABLE))
     ]
 
 
 def is_removal(item: Any) -> bool:
     """Return whether an item describes a removed project."""
     return has_type(item, {"index": str, "project": str, "at": "timestamp"})
+
+
+def hidden_files(hidden: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the hidden files that the inspection describes correctly, and their number."""
+    if hidden is None:
+        return None
+    keys = ("index", "project", "filename", "rule")
+    files = [
+        {**{key: item[key] for key in keys}, "available_at": item.get("available_at")}
+        for item in hidden["files"]
+        if has_type(item, dict.fromkeys(keys, str))
+    ]
+    return {"count": hidden["count"], "files": files}
 
 
 def format_timestamp(seconds: float | None) -> str | None:
@@ -281,6 +325,7 @@ def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
         "hit_rate": round((total - requests["miss"]) / total, 3) if total else None,
         "database_bytes": inspection["database_bytes"],
         "removed_projects": [with_date(item) for item in inspection["removed_projects"] if is_removal(item)],
+        "hidden": hidden_files(inspection.get("hidden")),
         "last_scrub": with_date(inspection["scrub"]),
         "last_backup": with_date(inspection["backup"]),
         "disk": inspection["disk"],

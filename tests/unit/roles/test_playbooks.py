@@ -216,6 +216,19 @@ MIRROR = {
     "database_bytes": 12_000_000,
     "last_scrub": {"at": "2026-11-01T03:00:00Z", "files": 312},
     "last_backup": None,
+    "hidden": {
+        "count": 1203,
+        "files": [
+            {"index": "root/pypi", "project": f"p{number:02}", "filename": "x", "rule": "block: p*", "available_at": None}
+            for number in range(17)
+        ] + [
+            {"index": "acme/pypi", "project": "litellm", "filename": name, "rule": "min_release_age: 7d", "available_at": at}
+            for name, at in {"b": "2026-12-02T00:00:00Z", "a": "2026-12-01T00:00:00Z"}.items()
+        ] + [
+            {"index": "acme/pypi", "project": "litellm", "filename": "c", "rule": "hide_yanked", "available_at": None},
+            {"index": "acme/pypi", "project": "torch", "filename": "d", "rule": "hide_yanked", "available_at": None},
+        ],
+    },
 }  # fmt: skip
 USERS = [
     {
@@ -246,12 +259,17 @@ Disk: 5000 MB free of 50000 MB
 Database: 12 MB of at most 1000 MB
 Last integrity check: 2026-11-01T03:00:00Z, 312 files
 Last backup: never
+Hidden by package policies: 1203 files
+Hidden on acme/pypi: litellm, 1 file (hide_yanked)
+Hidden on acme/pypi: litellm, 2 files (min_release_age: 7d, the first until 2026-12-01T00:00:00Z)
+Hidden on acme/pypi: torch, 1 file (hide_yanked)
+{BLOCKED}Hidden: 2 more groups of files, which the module devpi_info returns
 pip of ada: http://127.0.0.1:3141/root/pypi/+simple/ (/home/ada/pip.conf)
 pip of bob: pip's default index
 PROBLEM: A file is damaged.
 PROBLEM of bob: pip uses its default index. Run the play.
 ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirror.site while the host is online.
-"""
+""".replace("{BLOCKED}", "".join(f"Hidden on root/pypi: p{number:02}, 1 file (block: p*)\n" for number in range(15)))
 
 
 def test_the_report_of_the_doctor(tmp_path):

@@ -28,6 +28,7 @@ INSPECTION = {
     "limits": {"size": 0, "age": 0, "database": 0},
     "database_bytes": 77,
     "removed_projects": [{"index": "root/pypi", "project": "evil", "at": 1780000000.0}, {"project": "malformed"}],
+    "hidden": {"count": 0, "files": []},
     "backup": None,
     "cache": {"files": 3, "bytes": 99},
     "devpi": {"role": "standalone", "uuid": "c0ffee", "serial": 4, "versions": {"devpi-server": "6.20.3"}},
@@ -71,6 +72,20 @@ def test_healthy_mirror(run_module, host):
     assert result["last_backup"] is None
     assert result["versions"] == {"devpi-server": "6.20.3"}
     assert result["removed_projects"] == [{"index": "root/pypi", "project": "evil", "at": "2026-05-28T20:26:40Z"}]
+
+
+def test_hidden_files(run_module, host):
+    file = {"index": "root/pypi", "project": "x", "filename": "x-1.tar.gz", "rule": "block: x", "available_at": None}
+    host["inspection"]["hidden"] = {"count": 1001, "files": [{**file, "new": 1}, {"index": "root/pypi"}]}
+    assert run_module(devpi_info, {}).result["hidden"] == {"count": 1001, "files": [file]}
+
+
+@pytest.mark.parametrize("change", [{"hidden": None}, {}])
+def test_image_without_package_policies(run_module, host, change):
+    del host["inspection"]["hidden"]
+    host["inspection"].update(change)
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], result["hidden"]) == ("ok", None)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +163,7 @@ def test_listener_of_another_user_while_the_mirror_is_down(run_module, host):
         ("Warning: {", "is not JSON"),
         ("null", "is not a JSON object"),
         ({**INSPECTION, "disk": 5, "devpi": []}, "lacks devpi, disk"),
+        ({**INSPECTION, "hidden": {"count": "x"}}, "lacks hidden"),
         ({**INSPECTION, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
         ({**INSPECTION, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
         ("[" * 100_000, "is not JSON"),
