@@ -51,6 +51,7 @@ options:
     description:
       - The users who can upload to a private index. V(:ANONYMOUS:) stands for all, and V(:AUTHENTICATED:) for all who log in.
         devpi's default is the index's user.
+      - The users must exist. Names that begin with a colon are those of groups, which plugins of devpi can define.
     type: list
     elements: str
   acl_toxresult_upload:
@@ -240,8 +241,9 @@ MIRROR: dict[str, dict[str, Any]] = {
     **POLICIES,
 }
 REQUIREMENTS = ("min_release_age_exceptions", "block", "allow")
+ACLS = ("acl_upload", "acl_toxresult_upload")
 # Lists whose order has no meaning.
-SETS = ("acl_upload", "acl_toxresult_upload", "mirror_whitelist", *REQUIREMENTS)
+SETS = (*ACLS, "mirror_whitelist", *REQUIREMENTS)
 GROUPS = (":ANONYMOUS:", ":AUTHENTICATED:")
 # The value of a setting that an index lacks.
 EMPTY = {"bool": False, "list": [], "str": "", "int": None}
@@ -318,6 +320,11 @@ def check_mirror_url(url: str) -> None:
         raise _api.RefusedError(
             "mirror_url contains credentials, which devpi would store in its database.", "Remove them."
         )
+
+
+def users_of(acl: list[str]) -> list[str]:
+    """Return the users in a list of users and groups."""
+    return [name for name in acl if not name.startswith(":")]
 
 
 def check_type(kind: str, wanted: dict[str, Any]) -> None:
@@ -419,6 +426,7 @@ class Index:
                 "Create the user first, with devpi_user.",
             )
         self.check_bases(self.wanted.get("bases", []))
+        self.check_users(self.wanted)
         types = {ours: theirs for theirs, ours in _api.TYPES.items()}
         # Third-party images refuse package policies, even empty ones.
         empty = [name for name in POLICIES if name in self.wanted and is_equal(name, None, self.wanted[name])]
@@ -438,6 +446,7 @@ class Index:
     def change(self, settings: dict[str, Any]) -> dict[str, Any]:
         changed = {name: value for name, value in self.wanted.items() if not is_equal(name, settings.get(name), value)}
         self.check_bases(changed.get("bases", []))
+        self.check_users(changed)
         body = self.body(changed)
         if not changed:
             return settings
@@ -560,6 +569,16 @@ class Index:
                 raise _api.RefusedError(
                     f"bases contains {base}, which does not exist.", "Create this index first, or remove it from bases."
                 )
+
+    def check_users(self, changed: dict[str, Any]) -> None:
+        """Raise RefusedError for a user who does not exist."""
+        for option in ACLS:
+            for user in users_of(changed.get(option, [])):
+                if not self.check_mode and self.api.find(f"/{_api.quoted(user)}") is None:
+                    raise _api.RefusedError(
+                        f"{option} contains {user}, and this user does not exist.",
+                        f"Create the user first, with devpi_user, or remove it from {option}.",
+                    )
 
     def remove(self) -> None:
         is_volatile = (self.settings or {}).get("volatile", True)

@@ -185,6 +185,8 @@ def test_lists_are_those_that_devpi_stores(name, value, stored):
         ("acme/dev", {"bases": ["acme/dev"]}, "inherit from itself"),
         ("acme/dev", {"bases": ["acme/pypi", "acme/old"]}, "inherit from itself"),
         ("acme/dev", {"acl_upload": [""]}, "an empty value"),
+        ("acme/dev", {"acl_upload": ["root", "eve"]}, "acl_upload contains eve, and this user does not exist"),
+        ("acme/new", {"acl_toxresult_upload": ["eve"]}, "acl_toxresult_upload contains eve"),
         ("acme/dev", {"block": ["evil"]}, "A private index has no setting block"),
         ("acme/pypi", {"min_release_age": "7"}, "min_release_age is '7'"),
         ("acme/pypi", {"block": ["evil*", "torch 2"]}, "block contains 'torch 2'"),
@@ -356,9 +358,15 @@ def test_when_upload_times_are_checked(run_module, acme, current, options, is_ch
     assert ((*CHECK, None) in acme.requests) is is_checked
 
 
-def test_user_and_bases_can_be_missing_in_check_mode(run_module, acme):
-    ended = run(run_module, "eve/dev", check_mode=True, bases=["eve/base"])
+def test_users_and_bases_can_be_missing_in_check_mode(run_module, acme):
+    ended = run(run_module, "eve/dev", check_mode=True, bases=["eve/base"], acl_upload=["eve"])
     assert ended.result["settings"]["bases"] == ["eve/base"]
+
+
+def test_groups_and_unchanged_users_are_not_checked(run_module, acme):
+    acme.users["acme"]["indexes"]["dev"]["acl_upload"] = ["removed"]
+    options = {"acl_upload": ["removed"], "acl_toxresult_upload": [":ldap-group", ":AUTHENTICATED:"]}
+    assert run(run_module, "acme/dev", **options).result["changed"]
 
 
 def test_a_missing_base_does_not_prevent_other_changes(run_module, acme):
