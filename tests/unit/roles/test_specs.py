@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.devpi.mirror.plugins.modules import devpi_index
 
 ROOT = Path(__file__).resolve().parents[3]
 # The role managed_host is internal.
@@ -56,6 +57,13 @@ def test_defaults_and_spec_have_the_same_values(role):
             assert "default" not in options[name], name
         else:
             assert options[name]["default"] == value, name
+
+
+def test_indexes_have_the_options_of_the_module():
+    options = spec("devpi_server")["main"]["options"]["devpi_server_indexes"]["options"]
+    assert set(options) == {"name", "type", "upload_time_project", *devpi_index.SETTINGS}
+    for name, expected in devpi_index.SETTINGS.items():
+        assert {key: value for key, value in options[name].items() if key != "description"} == expected, name
 
 
 def test_all_roles_but_the_internal_one_have_a_spec():

@@ -23,17 +23,46 @@ COLLECTIONS = Path(mirror.__path__[0]).parents[2]
 WITH_VARIABLES = sorted(path.parent.name for path in ROLES.glob("*/defaults"))
 
 
-@pytest.mark.parametrize("role", WITH_VARIABLES)
-def test_all_variables_can_be_evaluated_outside_of_the_role(role, tmp_path):
+def run(playbook, role, tmp_path, **variables):
+    """Run a playbook that includes a role with the variables of ``role`` and without tasks, and return the process."""
     # With another name, as in a playbook in a collection, the name of a role of that collection would mean the whole role.
     name = f"variables_of_{role}"
     for folder in ("defaults", "vars"):
         shutil.copytree(ROLES / role / folder, tmp_path / name / folder)
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(HERE / "evaluate.yml")]
-    command += ["--extra-vars", json.dumps({"role": name, "ansible_python_interpreter": sys.executable})]
+    values = {"role": name, "ansible_python_interpreter": sys.executable, **variables}
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(HERE / playbook)]
+    command += ["--extra-vars", json.dumps(values)]
     env = {**os.environ, "ANSIBLE_ROLES_PATH": str(tmp_path), "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("role", WITH_VARIABLES)
+def test_all_variables_can_be_evaluated_outside_of_the_role(role, tmp_path):
+    done = run("evaluate.yml", role, tmp_path)
     output = done.stdout + done.stderr
     assert re.findall(r"failed: .*item=(\w+)", output) == [], output
     assert done.returncode == 0, output
     assert f"__{role}_" in output
+
+
+URL = "https://{}@example.com/simple/"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "expected"),
+    [
+        (
+            {"root/two": "ada:s3cr%2Fet", "root/one": 'bob:qu"ote'},
+            json.dumps({"root/one": URL.format('bob:qu"ote'), "root/two": URL.format("ada:s3cr%2Fet")}),
+        ),
+        ({}, None),
+    ],
+)
+def test_credentials_of_mirror_indexes(tmp_path, credentials, expected):
+    indexes = [{"name": name, "type": "mirror", "mirror_url": URL.format(value)} for name, value in credentials.items()]
+    indexes += [
+        {"name": "root/three", "type": "mirror", "mirror_url": "https://example.com/simple/"},
+        {"name": "acme/dev"},
+    ]
+    done = run("credentials.yml", "devpi_server", tmp_path, devpi_server_indexes=indexes, expected=expected)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -17,6 +17,12 @@ VALID = [
 def test_valid_indexes():
     assert invalid_indexes(VALID) == []
     assert invalid_indexes([{"name": "acme/dev", "bases": "root/pypi", "acl_upload": "bot"}]) == []
+    assert (
+        invalid_indexes(
+            [{"name": "root/pypi", "mirror_cache_expiry": "5", "title": 7, "type": None, "block": ["x", 7]}]
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,10 @@ def test_valid_indexes():
             "contains credentials",
         ),
         ({"name": "acme/stable", "bases": ["pypi"]}, "bases"),
+        ({"name": "root/pypi", "mirror_url": "https://example.com/simple/"}, "devpi_server_upstream_url"),
+        ({"name": "root/pypi", "bases": ["acme/dev"]}, "A mirror index has no setting bases"),
+        ({"name": "root/pypi", "min_release_age": 7}, "as in 7d"),
+        ({"name": "acme/stable", "block": ["evil"]}, "A private index has no setting block"),
     ],
 )
 def test_an_invalid_index_is_named(index, expected):
@@ -42,3 +52,47 @@ def test_an_invalid_index_is_named(index, expected):
 
 def test_an_index_that_is_listed_twice():
     assert invalid_indexes([*VALID, VALID[0]]) == ["devpi_server_indexes lists acme/stable twice: remove one of them."]
+
+
+def test_policies_of_root_pypi():
+    assert (
+        invalid_indexes([{"name": "root/pypi", "min_release_age": "7d", "block": ["evil-*"], "volatile": False}]) == []
+    )
+    assert invalid_indexes([{"name": "root/pypi", "type": "mirror", "hide_yanked": True}]) == []
+
+
+EXISTING = {"root": {"indexes": ["root/pypi"]}, "eve": {"indexes": ["eve/dev", "eve/base"]}}
+CHAIN = [
+    {"name": "acme/base", "bases": ["root/pypi"]},
+    {"name": "acme/dev", "bases": ["acme/base"], "acl_upload": ["bot"]},
+]
+
+
+@pytest.mark.parametrize("existing", [{}, EXISTING, None])
+def test_listed_users_and_bases(existing):
+    assert invalid_indexes(CHAIN, ["acme", "bot"], existing) == []
+
+
+@pytest.mark.parametrize(
+    ("indexes", "causes"),
+    [
+        ([{"name": "eve/dev", "bases": ["eve/base"]}], ["The user eve", "bases contains eve/base, and this index"]),
+        ([{"name": "acme/x", "acl_upload": ["eve", ":ldap-group", ":anonymous:"]}], ["acl_upload contains eve, and"]),
+        ([{"name": "acme/x", "acl_toxresult_upload": ["eve", "root"]}], ["acl_toxresult_upload contains eve, and"]),
+    ],
+)
+def test_users_and_bases_of_the_server(indexes, causes):
+    assert invalid_indexes(indexes, ["acme"], EXISTING) == []
+    assert invalid_indexes(indexes, ["acme"], None) == []
+    messages = invalid_indexes(indexes, ["acme"], {})
+    assert len(messages) == len(causes)
+    assert all(cause in " ".join(messages) for cause in causes)
+    assert all("is not listed, and no mirror is running" in message for message in messages)
+
+
+def test_missing_users_and_bases():
+    messages = invalid_indexes(list(reversed(CHAIN)), ["acme"], EXISTING)
+    assert messages == [
+        "devpi_server_indexes, acme/dev: acl_upload contains bot, and this user does not exist. Add it to devpi_server_users.",
+        "devpi_server_indexes, acme/dev: bases contains acme/base, and this index does not exist. List it before this one.",
+    ]
