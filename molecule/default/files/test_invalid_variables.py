@@ -87,6 +87,14 @@ CASES = {
         ["devpi_server_prewarm names /nowhere/requirements.txt"],
     ),
     "index-no-user": Case({"devpi_mirror_index": "pypi"}, ["devpi_server_index is 'pypi'", "root/pypi"]),
+    "policy-without-unit": Case(
+        {"devpi_server_indexes": [{"name": "root/pypi", "min_release_age": "7"}]},
+        ["devpi_server_indexes, root/pypi: min_release_age is '7'", "as in 7d"],
+    ),
+    "index-of-a-missing-user": Case(
+        {"devpi_server_indexes": [{"name": "ghost/dev"}]},
+        ["devpi_server_indexes, ghost/dev: The user ghost", "Add it to devpi_server_users"],
+    ),
     "pull-without-image": Case(
         {"devpi_server_image_source": "pull"}, ["Nothing was changed", "Set devpi_server_image to"]
     ),
