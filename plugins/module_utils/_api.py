@@ -284,7 +284,7 @@ def _result(response: _devpi.Response) -> Any:
     if response.status >= 400:
         # Refused uploads have a blank message and the reason as title.
         texts = [" ".join(str(document.get(name) or "").split()) for name in ("message", "title")]
-        raise ApiError(response.status, texts[0] or texts[1] or "no details")
+        raise ApiError(response.status, texts[0] or texts[1] or _devpi.reason_of(response) or "no details")
     return document.get("result")
 
 

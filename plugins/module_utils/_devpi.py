@@ -428,11 +428,16 @@ def _probe_project(client: Client, index: str, project: str) -> list[dict[str, A
     return usable
 
 
-def _error_of(response: Response) -> str:
-    """Return the status of a response, with the reason that a mirror with this collection's image adds."""
+def reason_of(response: Response) -> str:
+    """Return the reason of an error that a mirror with this collection's image reports, empty if there is none."""
     reason = " ".join(response.body.decode("utf-8", "replace").split())
     is_text = response.headers.get("content-type", "").startswith("text/plain")
-    return f"status {response.status}" + (f": {mask(reason)}" if is_text and 0 < len(reason) <= 300 else "")
+    return mask(reason) if is_text and len(reason) <= 300 else ""
+
+
+def _error_of(response: Response) -> str:
+    reason = reason_of(response)
+    return f"status {response.status}" + (f": {reason}" if reason else "")
 
 
 def choose_file(files: list[dict[str, Any]]) -> dict[str, Any]:

@@ -171,6 +171,13 @@ def test_cause_of_a_refused_change(refusal, cause, remedy):
     assert not failure.value.is_changed
 
 
+def test_reason_of_the_image():
+    headers = {"x-devpi-server-version": "6.20.3", "content-type": "text/plain; charset=UTF-8"}
+    response = _devpi.Response(503, headers, b"The upstream\nhttps://ada:secret@example.com/ is unreachable")
+    with pytest.raises(_api.ApiError, match=r"^The upstream https://\*\*\*@example.com/ is unreachable$"):
+        _api._result(response)
+
+
 def test_check_login():
     api_of("6.20.3").check_login()
     # Not all servers report the state of the login.
