@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -16,6 +17,10 @@ from plays import run_as_json
 PASSWORDS = {name: f"secret-of-{name}" for name in ("root", "bot", "carol")}
 # The private releases: index, user, project and version. The upstream has newer releases of all projects with these names.
 PRIVATE_RELEASES = [("acme/stable", "bot", "alpha", "0.5"), ("acme/dev", "carol", "gamma", "0.5")]
+# The versions of the project delta in the second mirror's index. The upstream says that the last one is from June of this year.
+YOUNG = f"{datetime.now(timezone.utc).year - 2019}.0"
+DELTA = ("1.0", "1.1", YOUNG)
+DELTA_FILE = "delta-{}-py3-none-any.whl"
 LIST_INDEXES = Path(__file__).with_name("list_indexes.yml")
 # What later states are compared with.
 RECORD = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "index_state.json"

@@ -32,13 +32,15 @@ def path_of(version: str, project: str = "delta") -> str:
 
 def with_policy(**rules: Any) -> dict[str, Any]:
     """Return the variables of a play in which root/strict has other rules."""
-    return {"devpi_server_indexes": [index | rules if index["name"] == "root/strict" else index for index in INDEXES]}
+    unlisted = {"min_release_age_exceptions": [], "allow": [], "hide_yanked": False}
+    policy = unlisted | rules
+    return {"devpi_server_indexes": [index | policy if index["name"] == "root/strict" else index for index in INDEXES]}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def restored_policy() -> Iterator[None]:
     yield
-    succeed("devpi.mirror.site")
+    succeed("devpi.mirror.site", variables=with_policy())
 
 
 def test_young_and_blocked_releases_are_not_listed() -> None:

@@ -6,6 +6,7 @@ The tests leave the state as it was. Not all public pages and files can be reque
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from typing import Any
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 from harness import User, on_host, send
 from index_state import (
+    DELTA,
+    DELTA_FILE,
     PASSWORDS,
     PRIVATE_RELEASES,
     RECORD,
+    YOUNG,
     mirror,
     private_files,
     releases,
@@ -82,9 +86,25 @@ def test_clients_install_private_and_public_releases() -> None:
 
 
 def test_the_second_mirror_has_its_own_upstream() -> None:
-    (path,) = releases("root/other", "delta").values()
-    assert path.endswith("delta-7.0-py3-none-any.whl")
+    found = releases("root/other", "delta")
+    assert set(found) == {DELTA_FILE.format(version) for version in DELTA}
+    assert mirror.ask(found[DELTA_FILE.format(YOUNG)]).status == 200
+
+
+def test_package_policies_apply() -> None:
+    ((name, path),) = releases("acme/strict", "delta").items()
+    assert name == DELTA_FILE.format("1.0")
     assert mirror.ask(path).status == 200
+    hidden = releases("root/other", "delta")[DELTA_FILE.format(YOUNG)].replace("root/other", "root/strict")
+    answer = mirror.ask(hidden)
+    assert (answer.status, "min_release_age: 365d" in answer.text) == (403, True)
+
+
+def test_a_token_remains_valid(recorded: Any) -> None:
+    bot = User(mirror, "bot", base64.b64encode(f"bot:{recorded['token']}".encode()).decode())
+    bot.index = "/acme/dev/"
+    bot.upload("epsilon", "0.6")
+    uploader("bot", "acme/dev").delete("epsilon", "0.6")
 
 
 def test_only_listed_users_can_upload() -> None:
