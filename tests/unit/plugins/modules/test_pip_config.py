@@ -737,10 +737,10 @@ def test_credentials_are_written_to_netrc_and_removed(run_module, accounts, tmp_
     configured = states(tmp_path)
     assert not run_all(run_module, scope=scope, **LOGIN).result["changed"]
     assert states(tmp_path) == configured
-    changed = run_all(run_module, scope=scope, **dict(LOGIN, password="other")).result
+    changed = run_all(run_module, scope=scope, **{**LOGIN, "password": "other"}).result
     assert [one["tool"] for one in changed["users"] if one["action"] != "unchanged"] == ["netrc"]
     assert "s3cret" not in file.read_text()
-    moved = run_all(run_module, scope=scope, **dict(LOGIN, index_url="https://devpi.example.com:8443/a/b/")).result
+    moved = run_all(run_module, scope=scope, **{**LOGIN, "index_url": "https://devpi.example.com:8443/a/b/"}).result
     assert moved["changed"]
     assert "machine devpi.example.com login reader password s3cret\n" in file.read_text()
     assert "machine localhost login reader" not in file.read_text()
@@ -801,7 +801,7 @@ def test_entries_that_the_user_adds_are_preserved(run_module, accounts, tmp_path
     run_all(run_module, **LOGIN)
     added = "machine other.example.com login ada password hunter2\n"
     file.write_text(added + file.read_text())
-    run_all(run_module, **dict(LOGIN, password="other"))
+    run_all(run_module, **{**LOGIN, "password": "other"})
     assert file.read_text().startswith(added)
     run_all(run_module, state="absent")
     assert file.read_text() == added + REPLACED
