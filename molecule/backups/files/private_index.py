@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from urllib.parse import urljoin
 
+import pytest
 from harness import JSON, Mirror, User
 
 # The token from the first step, which must remain valid.
@@ -35,6 +36,9 @@ def test_upload() -> None:
     for name, versions in UPLOADS.items():
         for version in versions:
             user.upload(name, version, PADDING.get(name, 0))
+    if "guest" not in mirror.call("GET", "/", None):
+        # A user who can't log in.
+        mirror.call("PUT", "/guest", {"password": None}, mirror.log_in_root().auth)
 
 
 def test_replace_a_release() -> None:
@@ -47,6 +51,8 @@ def test_find_uploads() -> None:
     for name in UPLOADS:
         for path in list_files(name).values():
             assert mirror.ask(path).status == 200
+    with pytest.raises(AssertionError, match=r"/\+login: 401"):
+        mirror.log_in("guest", "")
 
 
 def test_change_something() -> None:

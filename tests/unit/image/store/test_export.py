@@ -45,7 +45,8 @@ def earlier(store, create, monkeypatch, tmp_path):
     os.utime(index / "six.page", (5, 5))
     (folder / "export").mkdir()
     indexes = {"root/pypi": {"indexconfig": {"type": "mirror"}}, "alice/private": {"indexconfig": {"type": "stage"}}}
-    (folder / "export" / "dataindex.json").write_text(json.dumps({"indexes": indexes}))
+    users = {"alice": {"username": "alice"}, "bob": {"username": "bob", "pwhash": "$argon2id$bob"}}
+    (folder / "export" / "dataindex.json").write_text(json.dumps({"users": users, "indexes": indexes}))
     imported = []
     monkeypatch.setattr(store.commands, "run", lambda _failure, _environ, *command: imported.append(command))
     return SimpleNamespace(folder=folder, imported=imported)
@@ -54,6 +55,10 @@ def earlier(store, create, monkeypatch, tmp_path):
 def test_the_data_of_an_earlier_release_is_imported(store, data, earlier):
     store.export.import_earlier(earlier.folder)
     assert earlier.imported == [("devpi-import", "--no-events", str(earlier.folder / "export"))]
+    users = json.loads((earlier.folder / "export" / "dataindex.json").read_text())["users"]
+    # devpi-import would give her the empty password.
+    assert users["alice"]["pwhash"] == store.export.UNKNOWN_PASSWORD
+    assert users["bob"]["pwhash"] == "$argon2id$bob"
     assert (data / "secret").read_text() == "secret of one"
     assert (data / "root-password").read_text() == "password of one"
     page = data / "pages/root/pypi/0123/six.page"

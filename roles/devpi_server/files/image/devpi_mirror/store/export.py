@@ -15,11 +15,25 @@ from .backup import SECRETS
 from .mirrored_files import copy_missing
 
 
+# The hash of a random password that nobody knows.
+UNKNOWN_PASSWORD = "$argon2id$v=19$m=65536,t=3,p=4$LWVsrbU2xpgTQogxxtj7vw$HiXggbwvbm71u2t7gIRKvumGOJkacyG5doxwujQYgvo"
+
+
 def export(server: Path, folder: Path) -> None:
     """Export what is not mirrored of a data directory into a folder, with hard links. Raises DataError."""
     shutil.rmtree(folder, ignore_errors=True)
     options = ["--serverdir", str(server), "--hard-links"]
     commands.run("devpi-export failed", dict(os.environ), "devpi-export", *options, str(folder))
+    replace_missing_passwords(folder)
+
+
+def replace_missing_passwords(folder: Path) -> None:
+    """Give users without a password, who can't log in, an unknown one in an export: devpi-import gives them the empty password."""
+    path = folder / "dataindex.json"
+    found = json.loads(path.read_text())
+    for user in found["users"].values():
+        user["pwhash"] = user.get("pwhash") or UNKNOWN_PASSWORD
+    path.write_text(json.dumps(found))
 
 
 def read_export(folder: Path) -> dict[str, Any]:
@@ -47,6 +61,8 @@ def import_earlier(earlier: Path) -> None:
     environ = dict(os.environ)
     set_default_options(environ)
     TEMPORARY.mkdir(exist_ok=True)
+    # An earlier release of this package may have created it.
+    replace_missing_passwords(earlier / "export")
     commands.run("devpi-import failed", environ, "devpi-import", "--no-events", str(earlier / "export"))
     if (earlier / PAGES.name).exists():
         shutil.copytree(earlier / PAGES.name, PAGES)
