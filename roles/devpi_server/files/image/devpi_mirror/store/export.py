@@ -14,9 +14,8 @@ from . import commands
 from .backup import SECRETS
 from .mirrored_files import copy_missing
 
-
 # The hash of a random password that nobody knows.
-UNKNOWN_PASSWORD = "$argon2id$v=19$m=65536,t=3,p=4$LWVsrbU2xpgTQogxxtj7vw$HiXggbwvbm71u2t7gIRKvumGOJkacyG5doxwujQYgvo"
+UNKNOWN_PASSWORD = "$argon2id$v=19$m=65536,t=3,p=4$LWVsrbU2xpgTQogxxtj7vw$HiXggbwvbm71u2t7gIRKvumGOJkacyG5doxwujQYgvo"  # noqa: S105
 
 
 def export(server: Path, folder: Path) -> None:
@@ -28,7 +27,7 @@ def export(server: Path, folder: Path) -> None:
 
 
 def replace_missing_passwords(folder: Path) -> None:
-    """Give users without a password, who can't log in, an unknown one in an export: devpi-import gives them the empty password."""
+    """Give users without a password an unknown one in an export: devpi-import would let them log in with an empty one."""
     path = folder / "dataindex.json"
     found = json.loads(path.read_text())
     for user in found["users"].values():
