@@ -9,6 +9,7 @@ from harness import publish_upstream, send
 from index_state import (
     DELTA,
     DELTA_FILE,
+    PASSWORDS,
     PRIVATE_RELEASES,
     RECORD,
     YOUNG,
@@ -39,5 +40,5 @@ def test_cache_public_releases() -> None:
 
 def test_record() -> None:
     rights = {"allowed": ["upload"], "indexes": ["acme/dev"]}
-    token = mirror.call("POST", "/bot/+token-create", rights, uploader("bot", "acme/dev").auth)["token"]
+    token = mirror.call("POST", "/bot/+token-create", rights, mirror.log_in("root", PASSWORDS["root"]).auth)["token"]
     RECORD.write_text(json.dumps({**users_and_indexes(), "files": private_files(), "token": token}))

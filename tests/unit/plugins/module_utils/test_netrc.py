@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import netrc
+import re
 import sys
 
 import pytest
@@ -201,6 +202,9 @@ def test_python_reads_what_was_added(tmp_path_factory, text):
     # Earlier versions read other files than later ones and uv.
     assert is_accepted == (before is not None) or sys.version_info < (3, 11)
     if not is_accepted or before is None or f"{HOST} 2" in parse(text, NETRC).get("", {}):
+        return
+    # Before 3.11, Python also skips the line after a comment without text.
+    if sys.version_info < (3, 11) and re.search(r"#[ \t]*(?:[\r\n]|$)", text):
         return
     new = added(text)
     assert logins(new, folder) == {**before, HOST: ("reader", "s3cret")}
