@@ -112,6 +112,24 @@ upstream:
     error:
       description: The error if it is unreachable.
       type: str
+mirrors:
+  description: The upstreams of the mirror indexes besides C(root/pypi), V(null) if devpi does not respond.
+  returned: with an image of this collection
+  type: list
+  elements: dict
+  contains:
+    index:
+      description: The mirror index, as V(user/index).
+      type: str
+    url:
+      description: The URL of the upstream's simple page.
+      type: str
+    reachable:
+      description: Whether the mirror gets responses from the upstream.
+      type: bool
+    error:
+      description: The error if it is unreachable.
+      type: str
 cache:
   description: The cached files of mirror indexes, V(null) if devpi does not respond.
   returned: always
@@ -220,6 +238,7 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 # The label of images that the devpi_server role builds. Their containers inherit it.
 IMAGE_LABEL = "devpi.mirror.image"
 INSPECT_COMMAND = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "status"]
+UPSTREAM = {"url": str, "reachable": bool, "error": str}
 # The types of the values that the inspection returns, and the keys of objects. An image of another release of the collection
 # can lack values.
 INSPECTION: dict[str, Any] = {
@@ -234,10 +253,11 @@ INSPECTION: dict[str, Any] = {
     "backup": {"at": "timestamp"},
     "cache": dict,
     "devpi": dict,
-    "upstream": {"url": str, "reachable": bool, "error": str},
+    "upstream": UPSTREAM,
+    "mirrors": list,
 }
-OPTIONAL = ("hidden",)
-NULLABLE = ("hidden", "scrub", "backup", "cache", "devpi", "upstream")
+OPTIONAL = ("hidden", "mirrors")
+NULLABLE = ("hidden", "scrub", "backup", "cache", "devpi", "upstream", "mirrors")
 
 
 def is_timestamp(value: Any) -> bool:
@@ -319,6 +339,7 @@ def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
         "serial": devpi.get("serial"),
         "role": devpi.get("role"),
         "upstream": inspection["upstream"],
+        "mirrors": mirrors(inspection),
         "cache": inspection["cache"],
         "limits": inspection["limits"],
         "requests": requests,
@@ -381,14 +402,34 @@ def problems(
         found.append(f"Could not inspect the container {name}: {failure}. Read its log.")
     if probed.kind != _devpi.READY and not (inspection and inspection["devpi"] is None):
         found += unusable
-    upstream = inspection["upstream"] if inspection else None
+    if inspection:
+        found += unreachable_upstreams(inspection["upstream"], mirrors(inspection) or [])
+    return found
+
+
+def unreachable_upstreams(upstream: dict[str, Any] | None, others: list[dict[str, Any]]) -> list[str]:
+    """Return a problem for each upstream that does not respond: that of root/pypi, and those of other mirror indexes."""
+    served = "Cached packages are served, and others are unavailable. Check the network of this host, or set"
+    settings = "devpi_server_https_proxy, devpi_server_ca_bundle or"
+    found = []
     if upstream and not upstream["reachable"]:
         found.append(
-            f"Its upstream {upstream['url']} is unreachable ({upstream['error']}). Cached packages are served, and others are "
-            "unavailable. Check the network of this host, or set devpi_server_https_proxy, devpi_server_ca_bundle or "
+            f"Its upstream {upstream['url']} is unreachable ({upstream['error']}). {served} {settings} "
             "devpi_server_upstream_url."
         )
+    found += [
+        f"The upstream {mirror['url']} of {mirror['index']} is unreachable ({mirror['error']}). {served} {settings} "
+        "mirror_url in devpi_server_indexes."
+        for mirror in others
+        if not mirror["reachable"]
+    ]
     return found
+
+
+def mirrors(inspection: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the upstreams of other mirror indexes that the inspection describes correctly."""
+    found = inspection.get("mirrors")
+    return found and [mirror for mirror in found if has_type(mirror, {"index": str, **UPSTREAM})]
 
 
 def gather(params: dict[str, Any], docker: Docker, client: _devpi.Client) -> dict[str, Any]:

@@ -33,6 +33,7 @@ INSPECTION = {
     "cache": {"files": 3, "bytes": 99},
     "devpi": {"role": "standalone", "uuid": "c0ffee", "serial": 4, "versions": {"devpi-server": "6.20.3"}},
     "upstream": {"url": "https://example.com/simple/", "reachable": True, "error": ""},
+    "mirrors": [{"index": "root/other", "url": "https://example.com/other/", "reachable": True, "error": ""}],
 }
 
 
@@ -78,6 +79,18 @@ def test_hidden_files(run_module, host):
     file = {"index": "root/pypi", "project": "x", "filename": "x-1.tar.gz", "rule": "block: x", "available_at": None}
     host["inspection"]["hidden"] = {"count": 1001, "files": [{**file, "new": 1}, {"index": "root/pypi"}]}
     assert run_module(devpi_info, {}).result["hidden"] == {"count": 1001, "files": [file]}
+
+
+def test_upstreams_of_other_mirror_indexes(run_module, host):
+    (other,) = host["inspection"]["mirrors"]
+    other.update(reachable=False, error="Connection refused")
+    host["inspection"]["mirrors"].append({"index": "root/new"})
+    result = run_module(devpi_info, {}).result
+    assert result["mirrors"] == [other]
+    (reason,) = result["reasons"]
+    assert reason.startswith(
+        "The upstream https://example.com/other/ of root/other is unreachable (Connection refused)."
+    )
 
 
 @pytest.mark.parametrize("change", [{"hidden": None}, {}])
