@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import yaml
 from harness import JSON, Mirror, User
 from plays import run_as_json
 
@@ -21,6 +22,11 @@ PRIVATE_RELEASES = [("acme/stable", "bot", "alpha", "0.5"), ("acme/dev", "carol"
 YOUNG = f"{datetime.now(timezone.utc).year - 2019}.0"
 DELTA = ("1.0", "1.1", YOUNG)
 DELTA_FILE = "delta-{}-py3-none-any.whl"
+MOLECULE = yaml.safe_load((Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "molecule.yml").read_text())
+# The indexes of the scenario, as in devpi_server_indexes, by name.
+INDEXES = {
+    index["name"]: index for index in MOLECULE["provisioner"]["inventory"]["group_vars"]["all"]["devpi_server_indexes"]
+}
 LIST_INDEXES = Path(__file__).with_name("list_indexes.yml")
 # What later states are compared with.
 RECORD = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "index_state.json"

@@ -6,13 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from harness import on_host
-from index_state import PASSWORDS, mirror, releases, serial
+from index_state import INDEXES, PASSWORDS, mirror, releases, serial
 from plays import run_play, succeed
 
 SECRETS = (*PASSWORDS.values(), "another-secret")
-STABLE = {"name": "acme/stable", "bases": ["root/pypi"], "volatile": False, "acl_upload": ["bot"]}
-DEV = {"name": "acme/dev", "bases": ["acme/stable"], "acl_upload": ["bot", "carol"], "mirror_whitelist": []}
-OTHER = {"name": "root/other", "type": "mirror", "mirror_url": "http://192.0.2.1:8099/other/"}
+STABLE, DEV = INDEXES["acme/stable"], INDEXES["acme/dev"]
 ACME = {"name": "acme"}
 BOT = {"name": "bot", "password": "secret-of-bot", "email": "bot@example.com"}
 CAROL = {"name": "carol", "password": "another-secret", "update_password": "on_create"}
@@ -29,7 +27,7 @@ def exists(path: str) -> bool:
 def test_check_mode_reports_what_the_play_then_changes() -> None:
     variables = {
         "devpi_server_users": [ACME, BOT | {"title": "Uploads releases"}, CAROL, {"name": "dave"}],
-        "devpi_server_indexes": [STABLE, DEV | {"bases": ["acme/stable", "root/pypi"]}, OTHER],
+        "devpi_server_indexes": list((INDEXES | {"acme/dev": DEV | {"bases": ["acme/stable", "root/pypi"]}}).values()),
     }
     before = serial()
     predicted = succeed("devpi.mirror.site", "--check", "--diff", variables=variables)

@@ -4,19 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from harness import UPSTREAM_PORT, Mirror, on_host, send, until
-from index_state import YOUNG, mirror, releases
+from index_state import INDEXES, YOUNG, mirror, releases
 from plays import run_play, succeed
 
-MOLECULE = yaml.safe_load((Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "molecule.yml").read_text())
-INDEXES = MOLECULE["provisioner"]["inventory"]["group_vars"]["all"]["devpi_server_indexes"]
 DOWNLOAD = "cd $(mktemp -d); ~/probe/bin/pip --disable-pip-version-check download --no-cache-dir --no-deps"
 ADDRESS = "http://127.0.0.1:3141"
 
@@ -33,8 +28,8 @@ def path_of(version: str, project: str = "delta") -> str:
 def with_policy(**rules: Any) -> dict[str, Any]:
     """Return the variables of a play in which root/strict has other rules."""
     unlisted = {"min_release_age_exceptions": [], "allow": [], "hide_yanked": False}
-    policy = unlisted | rules
-    return {"devpi_server_indexes": [index | policy if index["name"] == "root/strict" else index for index in INDEXES]}
+    strict = INDEXES["root/strict"] | unlisted | rules
+    return {"devpi_server_indexes": list((INDEXES | {"root/strict": strict}).values())}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -117,7 +112,7 @@ def test_an_upstream_without_upload_times_is_refused() -> None:
         "name": "root/undated", "type": "mirror", "mirror_url": "http://192.0.2.1:8099/undated/",
         "mirror_no_project_list": True, "min_release_age": "7d", "upload_time_project": "alpha",
     }  # fmt: skip
-    outcome = run_play("devpi.mirror.site", variables={"devpi_server_indexes": [*INDEXES, undated]})
+    outcome = run_play("devpi.mirror.site", variables={"devpi_server_indexes": [*INDEXES.values(), undated]})
     assert outcome.status != 0
     assert "lists no upload times" in " ".join(outcome.output.split())
     assert mirror.ask("/root/undated?no_projects=", Accept="application/json").status == 404
