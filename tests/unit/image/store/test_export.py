@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -48,17 +49,32 @@ def earlier(store, create, monkeypatch, tmp_path):
     users = {"alice": {"username": "alice"}, "bob": {"username": "bob", "pwhash": "$argon2id$bob"}}
     (folder / "export" / "dataindex.json").write_text(json.dumps({"users": users, "indexes": indexes}))
     imported = []
-    monkeypatch.setattr(store.commands, "run", lambda _failure, _environ, *command: imported.append(command))
+    (folder / "export" / "alice").mkdir()
+    (folder / "export" / "alice" / "file").write_text("one")
+
+    def run(_failure, _environ, *command):
+        imported.append(
+            (*command[:-1], {str(path.relative_to(command[-1])): path.read_text() for path in files_of(command[-1])})
+        )
+
+    monkeypatch.setattr(store.commands, "run", run)
     return SimpleNamespace(folder=folder, imported=imported)
+
+
+def files_of(folder):
+    """Return the files of an export, some of which are in linked folders."""
+    return [Path(parent, name) for parent, _folders, names in os.walk(folder, followlinks=True) for name in names]
 
 
 def test_the_data_of_an_earlier_release_is_imported(store, data, earlier):
     store.export.import_earlier(earlier.folder)
-    assert earlier.imported == [("devpi-import", "--no-events", str(earlier.folder / "export"))]
-    users = json.loads((earlier.folder / "export" / "dataindex.json").read_text())["users"]
+    ((*command, exported),) = earlier.imported
+    assert (command, exported["alice/file"]) == (["devpi-import", "--no-events"], "one")
+    users = json.loads(exported["dataindex.json"])["users"]
     # devpi-import would give her the empty password.
     assert users["alice"]["pwhash"] == store.export.UNKNOWN_PASSWORD
     assert users["bob"]["pwhash"] == "$argon2id$bob"
+    assert list((data / "tmp").iterdir()) == []
     assert (data / "secret").read_text() == "secret of one"
     assert (data / "root-password").read_text() == "password of one"
     page = data / "pages/root/pypi/0123/six.page"

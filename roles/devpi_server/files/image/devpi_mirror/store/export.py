@@ -35,6 +35,19 @@ def replace_missing_passwords(folder: Path) -> None:
     path.write_text(json.dumps(found))
 
 
+def link_export(source: Path, folder: Path) -> None:
+    """Create a folder with links to an export, which can be read-only, and with replaced passwords.
+
+    An earlier release of this package, which did not replace them, may have created the export.
+    """
+    folder.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.name != "dataindex.json":
+            (folder / path.name).symlink_to(path)
+    shutil.copy(source / "dataindex.json", folder)
+    replace_missing_passwords(folder)
+
+
 def read_export(folder: Path) -> dict[str, Any]:
     """Return the users, indexes, releases and hashes of files in an export, in a form that can be compared with another."""
     found = json.loads((folder / "dataindex.json").read_text())
@@ -59,10 +72,10 @@ def import_earlier(earlier: Path) -> None:
         shutil.copy2(earlier / name, DATA / name)
     environ = dict(os.environ)
     set_default_options(environ)
-    TEMPORARY.mkdir(exist_ok=True)
-    # An earlier release of this package may have created it.
-    replace_missing_passwords(earlier / "export")
-    commands.run("devpi-import failed", environ, "devpi-import", "--no-events", str(earlier / "export"))
+    folder = TEMPORARY / "export"
+    link_export(earlier / "export", folder)
+    commands.run("devpi-import failed", environ, "devpi-import", "--no-events", str(folder))
+    shutil.rmtree(folder)
     if (earlier / PAGES.name).exists():
         shutil.copytree(earlier / PAGES.name, PAGES)
     for index in exported_mirrors(earlier / "export"):
