@@ -59,7 +59,11 @@ def test_damaged_routes_are_those_of_a_new_mirror(nginx, content):
 
 def test_routes_that_can_not_be_stored_are_not_outdated(nginx, monkeypatch):
     nginx.store_routes({"root/pypi": nginx.Route("1", has_policy=False)})
-    monkeypatch.setattr(Path, "write_text", lambda *_arguments: (_ for _ in ()).throw(OSError("full")))
+
+    def fail(*_arguments: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="full"):
         nginx.store_routes({"root/pypi": nginx.Route("2", has_policy=True)})
     assert nginx.stored_routes() == nginx.INITIAL
