@@ -16,14 +16,23 @@ from hypothesis import settings
 
 ALLOWED = "needs root"
 
-# Properties hardly depend on the Python version. The oldest and the newest version run the most examples.
+# Results hardly depend on the version of Python. The oldest and the newest one run tests of many cases, and properties with more
+# examples.
+IS_BETWEEN = (3, 8) < sys.version_info[:2] < (3, 13)
 settings.register_profile("fewer", max_examples=20, deadline=None)
-if (3, 8) < sys.version_info[:2] < (3, 13):
+if IS_BETWEEN:
     settings.load_profile("fewer")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_root: the test needs root privileges, as it becomes another user")
+    config.addinivalue_line("markers", "exhaustive: a test of many cases, for the oldest and the newest Python")
+
+
+def pytest_collection_modifyitems(config, items):
+    deselected = [item for item in items if IS_BETWEEN and item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
 
 
 def pytest_runtest_setup(item):

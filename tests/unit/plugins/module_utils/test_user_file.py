@@ -145,6 +145,7 @@ def readable(text):
     return True
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=60, deadline=None)
 @given(text=st.one_of(st.none(), texts.filter(readable)), steps=st.lists(contents, min_size=1, max_size=3))
 def test_original_is_restored_after_any_settings(tmp_path_factory, text, steps):
@@ -159,6 +160,7 @@ def test_original_is_restored_after_any_settings(tmp_path_factory, text, steps):
     assert home.files() == before
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=60, deadline=None)
 @given(text=texts.filter(readable), first=contents, second=contents)
 def test_edits_of_the_user_are_preserved_by_any_settings(tmp_path_factory, text, first, second):
@@ -434,6 +436,7 @@ def crashes_at(number, work):
     return code == 9
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("start", [None, THEIRS])
 @pytest.mark.parametrize("last", [None, CONTENT, "edited"])
 def test_crash_between_any_two_system_calls(tmp_path, start, last):
