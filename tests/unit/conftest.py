@@ -16,8 +16,8 @@ from hypothesis import settings
 
 ALLOWED = "needs root"
 
-# Results hardly depend on the version of Python. The oldest and the newest one run tests of many cases, and properties with more
-# examples.
+# Results hardly depend on the version of Python. The oldest and the newest one run tests of many cases, and properties with
+# more examples.
 IS_BETWEEN = (3, 8) < sys.version_info[:2] < (3, 13)
 settings.register_profile("fewer", max_examples=20, deadline=None)
 if IS_BETWEEN:
