@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Download a package from the configured index, whose URL is the argument, with the oldest pip that runs on each Python, and with its
-# newest.
+# Download a package from the configured index, whose URL is the first argument, with the oldest pip that runs on each Python, and with
+# its newest. The Pythons are the other arguments.
 index=$1
+shift
 mirror=http://127.0.0.1:3141/root/pypi/+simple/
 mkdir -p ~/.local/pips
 cd ~/.local/pips
-for python in /usr/bin/python3 /opt/pythons/*/bin/python3; do
+for python in "$@"; do
     test -x "$python" || continue
     prefix=${python%/bin/python3}
     # A relocated Python does not find its library otherwise.

@@ -182,7 +182,9 @@ def test_a_lock_file_with_a_hidden_release_fails_with_the_rule(name: str) -> Non
 
 
 def test_the_oldest_and_the_newest_pip_of_each_python_download() -> None:
-    print(run_as("dev", f"sh -e /var/tmp/pip_versions.sh {INDEX}", ATTEMPTS))
+    print(
+        run_as("dev", f"sh -e /var/tmp/pip_versions.sh {INDEX} /usr/bin/python3 /opt/pythons/*/bin/python3", ATTEMPTS)
+    )
 
 
 def test_containers_and_image_builds_download_through_the_bridge() -> None:
