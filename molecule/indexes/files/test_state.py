@@ -112,9 +112,9 @@ def test_only_listed_users_can_upload() -> None:
     carol.upload("epsilon", "0.5")
     assert list(releases("acme/dev", "epsilon")) == ["epsilon-0.5-py3-none-any.whl"]
     carol.delete("epsilon", "0.5")
-    nobody = User(mirror, "acme", "")
-    nobody.index = "/acme/dev/"
-    for user in (uploader("carol", "acme/stable"), nobody):
+    anonymous = User(mirror, "acme", "")
+    anonymous.index = "/acme/dev/"
+    for user in (uploader("carol", "acme/stable"), anonymous):
         with pytest.raises(AssertionError, match=r"^40[13] "):
             user.upload("epsilon", "0.5")
 

@@ -137,23 +137,19 @@ def test_a_token_uploads_releases(created: Created, tool: str, tmp_path: Path) -
     assert not [line for line in command_lines if created.token in line]
 
 
+# Without the token, bot may upload to both indexes.
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [("acme/dev", "refused-of-{}"), ("acme/stable", "released-with-{}")],
+    ids=["another project", "another index"],
+)
 @pytest.mark.parametrize("tool", TOOLS)
-def test_a_token_is_refused_for_another_project(created: Created, tool: str, tmp_path: Path) -> None:
-    name = f"refused-of-{tool}"
-    done = run_tool(tool, "acme/dev", created.token, tmp_path, name)
+def test_a_token_is_refused(created: Created, tool: str, index: str, name: str, tmp_path: Path) -> None:
+    project = name.format(tool)
+    done = run_tool(tool, index, created.token, tmp_path, project)
     assert done.returncode != 0, done.stdout
     assert "403" in done.stdout
-    assert listing("acme/dev", name) == ""
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_a_token_is_refused_for_another_index(created: Created, tool: str, tmp_path: Path) -> None:
-    # Without the token, bot may upload to it.
-    name = f"released-with-{tool}"
-    done = run_tool(tool, "acme/stable", created.token, tmp_path, name)
-    assert done.returncode != 0, done.stdout
-    assert "403" in done.stdout
-    assert listing("acme/stable", name) == ""
+    assert listing(index, project) == ""
 
 
 def test_clients_install_the_releases() -> None:

@@ -764,7 +764,7 @@ def test_no_password_is_in_the_output(run_module, accounts, tmp_path, monkeypatc
         assert "password ***" in text
     secrets = set()
     monkeypatch.setattr(basic.AnsibleModule, "warn", lambda self, message: secrets.update(self.no_log_values))
-    run_all(run_module, overrides={"nobody-of-this-name": {}}, **LOGIN)
+    run_all(run_module, overrides={"missing-user": {}}, **LOGIN)
     assert secrets == {"s3cret"}
 
 

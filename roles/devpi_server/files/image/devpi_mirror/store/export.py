@@ -14,7 +14,7 @@ from . import commands
 from .backup import SECRETS
 from .mirrored_files import copy_missing
 
-# The hash of a random password that nobody knows.
+# The hash of a random password that was not stored.
 UNKNOWN_PASSWORD = "$argon2id$v=19$m=65536,t=3,p=4$LWVsrbU2xpgTQogxxtj7vw$HiXggbwvbm71u2t7gIRKvumGOJkacyG5doxwujQYgvo"  # noqa: S105
 
 
