@@ -102,3 +102,11 @@ def test_hidden_files_of_cached_pages_are_listed(maintenance, load):
     found = maintenance.status.hidden_files(settings, {"root/pypi": url, "root/other": url})
     file = {"index": "root/pypi", "project": "alpha", "filename": "alpha-1.0.tar.gz"}
     assert found == {"count": 1, "files": [{**file, "rule": "block: alpha==1.0", "available_at": None}]}
+
+
+def test_an_invalid_policy_is_a_problem_of_its_index(maintenance):
+    settings = {"root/pypi": {"block": [">1"]}, "root/other": {"block": ["alpha"]}}
+    (problem,) = maintenance.status.invalid_policies(settings)
+    assert problem.startswith("root/pypi serves no packages, because its package policy is invalid: '>1'")
+    urls = dict.fromkeys(settings, "https://a.example/simple")
+    assert maintenance.status.hidden_files(settings, urls) == {"count": 0, "files": []}

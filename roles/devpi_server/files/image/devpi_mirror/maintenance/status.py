@@ -16,7 +16,7 @@ from .. import devpi_api
 from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
 from ..page_store import StoredPage, page_folder, removed
 from ..pages import File
-from ..policy import policy_of
+from ..policy import Policy, PolicyError, policy_of
 from . import data_directory
 from .data_directory import count, database_size, disk_space, is_intact, list_files
 from .limits import byte_limit, time_limit
@@ -124,12 +124,32 @@ def mirror_status(settings: Mapping[str, Mapping[str, Any]]) -> State:
     }
 
 
+def invalid_policies(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a problem for each mirror index whose policy is invalid."""
+    problems = []
+    for index, values in sorted(settings.items()):
+        try:
+            policy_of(values)
+        except PolicyError as exc:
+            problems.append(
+                f"{index} serves no packages, because its package policy is invalid: {exc}. Correct its settings."
+            )
+    return problems
+
+
+def policy_or_none(settings: Mapping[str, Any]) -> Policy | None:
+    """Return the policy of an index, or None if it has none or an invalid one, with which nothing is served."""
+    with suppress(PolicyError):
+        return policy_of(settings)
+    return None
+
+
 def hidden_files(settings: Mapping[str, Mapping[str, Any]], urls: Mapping[str, str]) -> dict[str, Any]:
     """Return how many files of cached pages the policies hide, and HIDDEN_LISTED of them."""
     found = [
         {"index": index, "project": path.stem, "filename": file["filename"], **reason.described()}
         for index, url in urls.items()
-        if (policy := policy_of(settings[index]))
+        if (policy := policy_or_none(settings[index]))
         for path in sorted(page_folder(PAGES, index, url).glob("*.page"))
         for file in listed_files(path)
         if (reason := policy.hides(path.stem, file, datetime.now(UTC)))
@@ -180,6 +200,7 @@ def collect() -> State:
         }
         settings = data_directory.mirror_settings()
         status["cache"] = count(list(list_files(settings)))
+        status["problems"] += invalid_policies(settings)
         status |= mirror_status(settings)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         status["problems"].append(
