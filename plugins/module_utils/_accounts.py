@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError
+from ansible_collections.devpi.mirror.plugins.module_utils._host import find_account
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import read
 
 # Programs that accounts without a login have as their shell.
@@ -78,14 +79,6 @@ def select_users(uids: tuple[int, int] | None, names: list[str], exclude: list[s
             raise ValueError(f"user {name!r} does not exist on this host: correct the name or create the user")
         selected[named.pw_name] = named
     return [selected[name] for name in sorted(selected) if name not in exclude]
-
-
-def find_account(name: str) -> pwd.struct_passwd | None:
-    """Return the account of that name, None if it does not exist."""
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        return None
 
 
 def other_accounts(selected: list[pwd.struct_passwd], names: list[str]) -> list[pwd.struct_passwd]:

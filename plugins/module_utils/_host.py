@@ -9,12 +9,17 @@ Private to the collection. Paths of the system are relative to ``root``, so that
 from __future__ import annotations
 
 import glob
+import grp
 import hashlib
 import os
+import pwd
 import re
+import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Iterator, Sequence
+
+from ansible_collections.devpi.mirror.plugins.module_utils import _command
 
 # The state of a socket that listens, in /proc/net/tcp.
 LISTEN = "0A"
@@ -26,6 +31,8 @@ INIT_PROCESSES.update({name: name for name in ("dinit", "finit", "procd", "s6-sv
 # The scripts of mirrors. A user's own script can match the pattern, but does not have the label of the role's containers.
 SCRIPTS = "etc/*-mirror.sh"
 SCRIPT_LABEL = "devpi.mirror.role=devpi_server"
+# Seconds.
+SYSTEMCTL_TIMEOUT = 30.0
 SCRIPT_IMAGE = re.compile(r"^image='?([^'\s]+)", re.MULTILINE)
 
 
@@ -151,6 +158,45 @@ def file_checksums(paths: list[str]) -> dict[str, str]:
 def existing_paths(patterns: list[str]) -> list[str]:
     """Return those of the paths that exist. They can be glob patterns. A dangling symbolic link exists too."""
     return sorted({path for pattern in patterns for path in glob.glob(pattern)})
+
+
+def existing_users(names: list[str]) -> list[str]:
+    """Return those of the users that exist, also in directories such as LDAP."""
+    return [name for name in names if find_account(name) is not None]
+
+
+def find_account(name: str) -> pwd.struct_passwd | None:
+    """Return the account of that name, None if it does not exist."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def group_members(name: str) -> list[str]:
+    """Return the users whose additional groups include the group, none if it does not exist."""
+    try:
+        return grp.getgrnam(name).gr_mem
+    except KeyError:
+        return []
+
+
+def running_units(names: list[str]) -> list[str]:
+    """Return those of the systemd units that are enabled and active."""
+    if not names:
+        return []
+    command = ["systemctl", "show", "--property=Id,ActiveState,UnitFileState", *names]
+    try:
+        _code, out, _err = _command.execute(command, dict(os.environ), SYSTEMCTL_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return []
+    # One paragraph per unit.
+    units = (dict(line.split("=", 1) for line in text.splitlines()) for text in out.split("\n\n"))
+    return [
+        unit["Id"]
+        for unit in units
+        if unit.get("UnitFileState") == "enabled" and unit.get("ActiveState") in ("active", "activating")
+    ]
 
 
 def mirrors(root: str = "/") -> list[dict[str, str]]:

@@ -69,6 +69,22 @@ options:
     type: list
     elements: path
     default: []
+  users:
+    description:
+      - Names of users. The module returns those that exist.
+    type: list
+    elements: str
+    default: []
+  group:
+    description:
+      - The name of a group whose members are returned.
+    type: str
+  systemd_units:
+    description:
+      - The names of systemd units. The module returns those that are enabled and active.
+    type: list
+    elements: str
+    default: []
 attributes:
   diff_mode:
     support: none
@@ -169,6 +185,24 @@ file_checksums:
   returned: always
   type: dict
   sample: {"/etc/ssl/certs/ca-certificates.crt": "0f3c..."}
+users:
+  description: The users of O(users) that exist, including those of directories such as LDAP.
+  returned: always
+  type: list
+  elements: str
+  sample: [ada]
+group_members:
+  description: The users whose additional groups include O(group), empty if the group does not exist.
+  returned: with O(group)
+  type: list
+  elements: str
+  sample: [ada]
+systemd_units:
+  description: The units of O(systemd_units) that are enabled and active. Empty if systemd is not the init system.
+  returned: always
+  type: list
+  elements: str
+  sample: [devpi.service]
 mirrors:
   description: The mirrors that the role P(devpi.mirror.devpi_server#role) has deployed on the host.
   returned: always
@@ -276,17 +310,22 @@ def port_users(port: int, addresses: list[str], docker: Docker) -> tuple[_host.L
 def gather(params: dict[str, Any], docker: Docker) -> dict[str, Any]:
     """Return the return values of the module."""
     engine = docker.engine()
+    init = _host.init_system(system=platform.system())
     values: dict[str, Any] = {
-        "init": _host.init_system(system=platform.system()),
+        "init": init,
         "python": ".".join(platform.python_version_tuple()[:2]),
         "engine": engine,
         "existing_paths": _host.existing_paths(params["existing_paths"]),
         "file_contents": _host.file_contents(params["file_contents"]),
         "file_checksums": _host.file_checksums(params["file_checksums"]),
+        "users": _host.existing_users(params["users"]),
+        "systemd_units": _host.running_units(params["systemd_units"]) if init == "systemd" else [],
         "mirrors": _host.mirrors(),
         "volumes": docker.volumes(params["volumes"]) if engine["running"] and params["volumes"] else [],
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
+    if params["group"] is not None:
+        values["group_members"] = _host.group_members(params["group"])
     if params["port"] is not None:
         if engine["running"]:
             listener, values["publisher"] = port_users(params["port"], params["addresses"], docker)
@@ -316,6 +355,9 @@ def main() -> None:
             "file_contents": {"type": "list", "elements": "path", "default": []},
             "file_checksums": {"type": "list", "elements": "path", "default": []},
             "existing_paths": {"type": "list", "elements": "path", "default": []},
+            "users": {"type": "list", "elements": "str", "default": []},
+            "group": {"type": "str"},
+            "systemd_units": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

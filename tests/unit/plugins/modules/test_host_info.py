@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
+import pwd
 import sys
 
 import pytest
@@ -158,3 +160,42 @@ def test_checksums_of_files(run_module, docker, tmp_path):
 
 def test_python_version(run_module, docker):
     assert run_module(host_info, {}).result["python"] == ".".join(map(str, sys.version_info[:2]))
+
+
+def test_users_and_groups(run_module, docker, monkeypatch):
+    monkeypatch.setattr(_host.grp, "getgrnam", {"docker": grp.struct_group(("docker", "x", 999, ["ada"]))}.__getitem__)
+    name = pwd.getpwuid(0).pw_name
+    result = run_module(host_info, {"users": [name, "no-such-user"], "group": "docker"}).result
+    assert (result["users"], result["group_members"]) == ([name], ["ada"])
+    assert run_module(host_info, {"group": "no-such-group"}).result["group_members"] == []
+    assert "group_members" not in run_module(host_info, {}).result
+
+
+UNITS = """Id=devpi.service
+ActiveState=active
+UnitFileState=enabled
+
+Id=devpi-port.socket
+ActiveState=inactive
+UnitFileState=enabled
+
+Id=devpi-ca.path
+ActiveState=active
+UnitFileState=disabled
+
+Id=missing.service
+ActiveState=inactive
+UnitFileState=
+"""
+
+
+@pytest.mark.parametrize(
+    ("init", "output", "expected"),
+    [("systemd", UNITS, ["devpi.service"]), ("systemd", "", []), ("none", UNITS, [])],
+    ids=["systemd", "systemd does not respond", "no systemd"],
+)
+def test_running_units(run_module, docker, monkeypatch, init, output, expected):
+    monkeypatch.setattr(_host, "init_system", lambda system: init)
+    monkeypatch.setattr(_host._command, "execute", lambda command, env, timeout: (0, output, ""))
+    arguments = {"systemd_units": ["devpi.service", "devpi-port.socket"]}
+    assert run_module(host_info, arguments).result["systemd_units"] == expected
