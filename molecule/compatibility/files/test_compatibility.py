@@ -18,16 +18,24 @@ SITE = "devpi.mirror.site"
 FOLDER = Path(__file__).parent
 PROJECT = FOLDER.parents[2]
 RELEASES = sorted(path.stem.removeprefix("ansible-") for path in (PROJECT / "requirements").glob("ansible-*.in"))
+# These deploy and remove a mirror: the oldest, the newest, and the last one before templates changed in 2.19. The others run on the
+# mirror that the newest one has deployed.
+DEPLOYING = ("2.15", "2.18", RELEASES[-1])
+OTHERS = tuple(release for release in RELEASES if release not in DEPLOYING)
 WORKSTATION = PROJECT / "roles" / "workstation" / "tasks" / "main.yml"
 BOBS_CONFIGURATION = "cat /home/bob/.config/pip/pip.conf"
 
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """The tasks that change something when a mirror is deployed and removed, and the host's state after each."""
+    """The tasks that change something when a mirror is deployed and removed, and the host's state after each.
+
+    ``repeated`` has the tasks that other releases of ansible-core change on the deployed host, by release.
+    """
 
     deployed: list[str]
     state: list[str]
+    repeated: dict[str, list[str]]
     removed: list[str]
     state_after: list[str]
 
@@ -40,22 +48,27 @@ def deploy(playbook: str, release: str | None = None, env: dict[str, str] | None
     return deployed.changed, found
 
 
-def deploy_and_remove(release: str) -> Lifecycle:
-    """Deploy and remove the mirror."""
+def deploy_and_remove(release: str, others: tuple[str, ...] = ()) -> Lifecycle:
+    """Deploy the mirror with a release of ansible-core, run the playbook again with others, and remove it."""
     try:
         deployed, found = deploy(SITE, release)
+        repeated = {other: succeed(SITE, release=other).changed for other in others}
     finally:
         removed = succeed("devpi.mirror.remove", release=release, variables=REMOVE_ALL)
-    return Lifecycle(deployed, found, removed.changed, state())
+    return Lifecycle(deployed, found, repeated, removed.changed, state())
 
 
 @pytest.fixture(scope="module")
 def newest() -> Lifecycle:
     """Return what the newest release does."""
-    return deploy_and_remove(RELEASES[-1])
+    return deploy_and_remove(RELEASES[-1], OTHERS)
 
 
-@pytest.mark.parametrize("release", RELEASES[:-1])
+def test_other_releases_change_nothing(newest: Lifecycle) -> None:
+    assert newest.repeated == dict.fromkeys(OTHERS, [])
+
+
+@pytest.mark.parametrize("release", DEPLOYING[:-1])
 def test_release(newest: Lifecycle, release: str) -> None:
     lifecycle = deploy_and_remove(release)
     # Lists have more readable differences.
