@@ -59,6 +59,15 @@ options:
       - The users who can upload results of tox to a private index. devpi's default is V(:ANONYMOUS:), which stands for all.
     type: list
     elements: str
+  acl_read:
+    description:
+      - The users who can read a private index and the indexes that inherit from it. If the list is empty, which is the default,
+        all users can read it. V(root) can always read it. The owner of the index, and users who can upload to it, can read it
+        only if the list names them.
+      - V(:AUTHENTICATED:) stands for all who log in.
+      - This option needs the image of this collection.
+    type: list
+    elements: str
   mirror_whitelist:
     description:
       - The projects of a private index whose releases on mirror indexes are not hidden, V(*) for all projects. A project that
@@ -220,6 +229,7 @@ PRIVATE: dict[str, dict[str, Any]] = {
     "bases": {"type": "list", "elements": "str"},
     "acl_upload": {"type": "list", "elements": "str"},
     "acl_toxresult_upload": {"type": "list", "elements": "str"},
+    "acl_read": {"type": "list", "elements": "str"},
     "mirror_whitelist": {"type": "list", "elements": "str"},
     "mirror_whitelist_inheritance": {"type": "str", "choices": ["intersection", "union"]},
 }
@@ -240,8 +250,10 @@ MIRROR: dict[str, dict[str, Any]] = {
     "mirror_provides_core_metadata": {"type": "bool"},
     **POLICIES,
 }
+# Settings of the plugin of the collection's image.
+IMAGE_SETTINGS = ("acl_read", *POLICIES)
 REQUIREMENTS = ("min_release_age_exceptions", "block", "allow")
-ACLS = ("acl_upload", "acl_toxresult_upload")
+ACLS = ("acl_upload", "acl_toxresult_upload", "acl_read")
 # Lists whose order has no meaning.
 SETS = (*ACLS, "mirror_whitelist", *REQUIREMENTS)
 GROUPS = (":ANONYMOUS:", ":AUTHENTICATED:")
@@ -428,8 +440,8 @@ class Index:
         self.check_bases(self.wanted.get("bases", []))
         self.check_users(self.wanted)
         types = {ours: theirs for theirs, ours in _api.TYPES.items()}
-        # Third-party images refuse package policies, even empty ones.
-        empty = [name for name in POLICIES if name in self.wanted and is_equal(name, None, self.wanted[name])]
+        # Third-party images refuse these settings, even empty ones.
+        empty = [name for name in IMAGE_SETTINGS if name in self.wanted and is_equal(name, None, self.wanted[name])]
         settings = {
             "type": types[self.kind],
             **{name: value for name, value in self.wanted.items() if name not in empty},
@@ -462,11 +474,10 @@ class Index:
         try:
             stored = self.api.change(action, method, self.path, body)
         except _api.RefusedError as exc:
-            policies = [name for name in POLICIES if name in body]
-            if policies and "unexpected keyword arguments" in exc.cause:
+            unsupported = [name for name in IMAGE_SETTINGS if name in body]
+            if unsupported and "unexpected keyword arguments" in exc.cause:
                 raise _api.RefusedError(
-                    f"The server does not support package policies ({', '.join(policies)}), which need the image of this "
-                    "collection.",
+                    f"The server does not support {', '.join(unsupported)}, for which it needs the image of this collection.",
                     "Remove these settings, or run this image.",
                 ) from exc
             raise
@@ -478,7 +489,7 @@ class Index:
         old = {
             name: settings.get(name, EMPTY[SETTINGS[name]["type"]])
             for name in changed
-            if name in settings or name in POLICIES
+            if name in settings or name in IMAGE_SETTINGS
         }
         self.api.change(action, "PATCH", self.path, self.body(old))
         added = self.api.to_server({name: None for name in changed if name not in old})
@@ -531,7 +542,7 @@ class Index:
             name: value
             for name, value in (self.stored or {}).items()
             if name not in ("type", "projects")
-            and not set(self.api.from_server({name: value})) & (set(SETTINGS) - set(POLICIES))
+            and not set(self.api.from_server({name: value})) & (set(SETTINGS) - set(IMAGE_SETTINGS))
         }
         return {**of_plugins, **self.api.to_server(changed)}
 
@@ -611,12 +622,12 @@ def described(settings: dict[str, Any] | None) -> dict[str, Any] | None:
 def difference(settings: dict[str, Any] | None) -> dict[str, Any]:
     """Return the settings for the diff: those that the module knows, as plugins of devpi add others.
 
-    The collection's image adds empty package policies to a new index.
+    The collection's image adds empty settings of its own to a new index.
     """
     return {
         name: value
         for name, value in (settings or {}).items()
-        if name == "type" or (name in SETTINGS and not (name in POLICIES and is_equal(name, None, value)))
+        if name == "type" or (name in SETTINGS and not (name in IMAGE_SETTINGS and is_equal(name, None, value)))
     }
 
 

@@ -18,8 +18,8 @@ SITE = "devpi.mirror.site"
 FOLDER = Path(__file__).parent
 PROJECT = FOLDER.parents[2]
 RELEASES = sorted(path.stem.removeprefix("ansible-") for path in (PROJECT / "requirements").glob("ansible-*.in"))
-# These deploy and remove a mirror: the oldest, the newest, and the last one before templates changed in 2.19. The others run on the
-# mirror that the newest one has deployed.
+# These deploy and remove a mirror: the oldest, the newest, and the last one before templates changed in 2.19. The others run on
+# the mirror that the newest one has deployed.
 DEPLOYING = ("2.15", "2.18", RELEASES[-1])
 OTHERS = tuple(release for release in RELEASES if release not in DEPLOYING)
 WORKSTATION = PROJECT / "roles" / "workstation" / "tasks" / "main.yml"
@@ -65,7 +65,7 @@ def newest() -> Lifecycle:
 
 
 def test_other_releases_change_nothing(newest: Lifecycle) -> None:
-    assert newest.repeated == dict.fromkeys(OTHERS, [])
+    assert newest.repeated == {release: [] for release in OTHERS}
 
 
 @pytest.mark.parametrize("release", DEPLOYING[:-1])

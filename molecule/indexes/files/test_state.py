@@ -67,6 +67,19 @@ def test_a_user_without_a_password_cannot_log_in() -> None:
         assert answer.status in (400, 401)
 
 
+@pytest.mark.parametrize("path", ["", "/+simple/", "/+simple/alpha/"])
+def test_only_some_users_can_read_a_restricted_index(path: str) -> None:
+    def status(name: str) -> int:
+        credentials = base64.b64encode(f"{name}:{PASSWORDS[name]}".encode()).decode()
+        accept = "text/html" if "+simple" in path else "application/json"
+        return send(mirror.port, f"/acme/secret{path}", Accept=accept, Authorization=f"Basic {credentials}").status
+
+    answer = send(mirror.port, f"/acme/secret{path}")
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="pypi"')
+    assert status("carol") == 200
+    assert status("bot") == 403
+
+
 def test_private_files_are_unchanged(recorded: Any) -> None:
     assert private_files() == recorded["files"]
 

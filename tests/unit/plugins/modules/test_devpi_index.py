@@ -282,7 +282,7 @@ def test_server_without_package_policies(run_module, acme, name, method):
     acme.refusals[method, f"/{name}"] = (400, {"message": text})
     options = {} if name == "acme/pypi" else MIRROR
     message = failure(run_module, name, block=["evil"], **options)
-    assert "does not support package policies (block), which need the image of this collection" in message
+    assert "does not support block, for which it needs the image of this collection" in message
     acme.refusals[method, f"/{name}"] = (400, {"message": "other"})
     assert "status 400: other" in failure(run_module, name, block=["evil"], **options)
 

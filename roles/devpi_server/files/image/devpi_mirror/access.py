@@ -4,24 +4,22 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
-from devpi_server.view_auth import CredentialsIdentity
 from devpi_server.views import is_mutating_http_method
 from pyramid.httpexceptions import (  # type: ignore[import-untyped]
     HTTPForbidden,
     HTTPRequestEntityTooLarge,
+    HTTPTooManyRequests,
     HTTPUnauthorized,
 )
-from pyramid.interfaces import ISecurityPolicy  # type: ignore[import-untyped]
+
+from .identities import Target, has_credentials, identities_of, is_login
+from .reading import CHALLENGE
 
 # Bytes of a request without a user: a login, or the settings of a user. devpi reads it into memory.
 BODY_LIMIT = 65_536
-# Passwords that are verified at a time, each of which takes 64 MB of memory.
-PASSWORDS = 2
 
 
 def is_change(request: Any) -> bool:
@@ -43,43 +41,39 @@ def is_large(request: Any) -> bool:
     return is_change(request) and (request.content_length or 0) > BODY_LIMIT
 
 
-def has_credentials(request: Any) -> bool:
-    return "Authorization" in request.headers or "X-Devpi-Auth" in request.headers
-
-
 def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
-    comparisons = threading.BoundedSemaphore(PASSWORDS)
+    identities = identities_of(registry)
 
     def get_user(request: Any) -> Any:
-        """Return the name of the authenticated user, or None. Pyramid caches that of a password for the rest of the request.
+        """Return the name of the authenticated user, or None.
 
-        Raises HTTPForbidden for a token that is not valid, which here is no response yet.
+        Raises HTTPForbidden for a token that is not valid, and HTTPTooManyRequests for a change after too many wrong passwords.
         """
         if not has_credentials(request):
             return None
-        with comparisons, registry["xom"].keyfs.read_transaction():
-            identity = request.identity
-        if identity is None:
-            return None
-        if not isinstance(identity, CredentialsIdentity):
-            # Pyramid has not found the route yet. Without it, a token is valid for all indexes and projects.
-            registry.getUtility(ISecurityPolicy).identity_cache.clear(request)
-        return identity.username
+        with registry["xom"].keyfs.read_transaction():
+            try:
+                # The view checks whether a token is valid for this index and project.
+                identity = identities.find(request, Target())
+            except HTTPTooManyRequests:
+                if is_change(request):
+                    raise
+                # All users can read what has no restriction.
+                identities.forget(request)
+                return None
+        return None if identity is None else identity.username
 
     def tween(request: Any) -> Any:
-        is_login = request.method == "POST" and request.path_info.rstrip("/").endswith("/+login")
-        # devpi replaces the credentials of a login, for which Pyramid must not have cached another user.
         try:
-            user = get_user(request) if needs_user(request) or not is_login else None
-        except HTTPForbidden as exc:
+            # devpi replaces the credentials of a login, for which Pyramid must not have cached another user.
+            user = None if is_login(request) else get_user(request)
+        except (HTTPForbidden, HTTPTooManyRequests) as exc:
             return exc
         if needs_user(request):
             if user is None:
-                headers = [("WWW-Authenticate", 'Basic realm="pypi"')]
-                return HTTPUnauthorized("This request requires the credentials of a user.", headers=headers)
+                return HTTPUnauthorized("This request requires the credentials of a user.", headers=CHALLENGE)
         elif is_large(request) and not is_test_result(request):
             return HTTPRequestEntityTooLarge(f"The body of this request is limited to {BODY_LIMIT} bytes.")
-        with comparisons if is_login else nullcontext():
-            return handler(request)
+        return identities.log_in(request, handler) if is_login(request) else handler(request)
 
     return tween

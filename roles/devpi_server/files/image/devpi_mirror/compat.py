@@ -48,6 +48,15 @@ def default_mirror_url() -> str:
     return str(default[name])
 
 
+def empty_acl() -> list[str]:
+    """Return an empty list of users, by whose type devpi recognizes that a setting is one."""
+    if MAJOR < 7:
+        from devpi_server.model import ACLList
+    else:
+        from devpi_server.model.config import ACLList  # type: ignore[import-not-found, no-redef, unused-ignore]
+    return ACLList()  # type: ignore[no-any-return, unused-ignore]
+
+
 def is_mirror(stage: Any) -> bool:
     return bool(stage.ixconfig["type"] in config.MIRROR_TYPES)
 

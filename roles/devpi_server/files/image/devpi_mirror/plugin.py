@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from pluggy import HookimplMarker
 from pyramid.response import Response  # type: ignore[import-untyped]
 
-from . import compat, config, pages, patches
+from . import compat, config, pages, patches, reading
 from .core_metadata import get_core_metadata
 from .downloads import DiskFullError, Downloads, Job, Source
 from .links import Link
@@ -66,7 +66,12 @@ def devpiserver_pyramid_configure(pyramid_config: Any) -> None:
 
 @hookimpl
 def devpiserver_indexconfig_defaults(index_type: str) -> dict[str, Any]:
-    return dict(DEFAULTS) if index_type in config.MIRROR_TYPES else {}
+    return dict(DEFAULTS) if index_type in config.MIRROR_TYPES else {reading.ACL: compat.empty_acl()}
+
+
+@hookimpl
+def devpiserver_stage_get_principals_for_pkg_read(ixconfig: Mapping[str, Any]) -> list[str] | None:
+    return reading.principals(ixconfig)
 
 
 # devpi loads this module in the server and in all of its commands.
@@ -77,7 +82,7 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     service = registry["xom"].devpi_mirror = Service(registry["xom"])
 
     def tween(request: Any) -> Any:
-        response = service.respond(request)
+        response = reading.refusal(service.xom, registry, request) or service.respond(request)
         return handler(request) if response is None else response
 
     return tween

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out which user sends a request, with limits for the memory and the number of password comparisons."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from devpi_server.view_auth import CredentialsIdentity, RootFactory
+from pyramid.httpexceptions import HTTPTooManyRequests  # type: ignore[import-untyped]
+from pyramid.interfaces import ISecurityPolicy  # type: ignore[import-untyped]
+
+from .attempts import Attempts
+
+# Passwords that are verified at a time, each of which takes 64 MB of memory.
+PASSWORDS = 2
+# Seconds for which a verified password is not verified again, and the number of these passwords.
+VERIFIED_PERIOD = 60.0
+VERIFIED = 1000
+# Where a request has the identity that was found.
+FOUND = "devpi_mirror.identity"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request is about, for tokens that are valid for some indexes or projects only. None: not known, so not checked."""
+
+    username: str | None = None
+    index: str | None = None
+    project: str | None = None
+
+
+def has_credentials(request: Any) -> bool:
+    return "Authorization" in request.headers or "X-Devpi-Auth" in request.headers
+
+
+def is_login(request: Any) -> bool:
+    return bool(request.method == "POST" and request.path_info.rstrip("/") == "/+login")
+
+
+def is_password(identity: Any) -> bool:
+    """Return whether an identity is that of a password or of a login, valid or not. Others are tokens with restrictions."""
+    return identity is None or isinstance(identity, CredentialsIdentity)
+
+
+class Identities:
+    """The users of requests."""
+
+    def __init__(self, registry: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry = registry
+        self.clock = clock
+        self.comparisons = threading.BoundedSemaphore(PASSWORDS)
+        self.attempts = Attempts(clock=clock)
+        self.key = secrets.token_bytes(32)
+        self.lock = threading.Lock()
+        self.verified: dict[bytes, tuple[float, CredentialsIdentity]] = {}
+
+    @property
+    def policy(self) -> Any:
+        return self.registry.getUtility(ISecurityPolicy)
+
+    def find(self, request: Any, target: Target) -> Any:
+        """Return the identity of the user who sends a request, None without valid credentials. Requires a transaction.
+
+        Raises HTTPForbidden for a token that is not valid, and HTTPTooManyRequests after too many wrong passwords.
+        """
+        if not has_credentials(request):
+            return None
+        # The tweens of this package ask one after another.
+        if FOUND in request.environ:
+            return request.environ[FOUND]
+        policy = self.policy
+        credentials, _plugins = policy._get_credentials(request)
+        name, password = credentials or ("", "")
+        known = self._known(name, password)
+        if known is not None:
+            policy.identity_cache.set(request, known)
+            return known
+        client = (address_of(request), name)
+        self.require_attempt(client)
+        request.context = target
+        try:
+            with self.comparisons:
+                identity = request.identity
+        finally:
+            del request.context
+        if not is_password(identity):
+            # Pyramid has not found the route yet. The view checks the token again, with all that it knows of the request.
+            policy.identity_cache.clear(request)
+            return identity
+        request.environ[FOUND] = identity
+        if identity is None:
+            self.attempts.add(client)
+        else:
+            self.attempts.forget(client)
+            self._remember(name, password, identity)
+        return identity
+
+    def permits(self, request: Any, identity: Any, stage: Any, permission: str) -> bool:
+        """Return whether a user whom ``find`` has returned has a permission for an index."""
+        policy = self.policy
+        policy.identity_cache.set(request, identity)
+        try:
+            context = RootFactory(request, stage)  # type: ignore[no-untyped-call]
+            return bool(policy.permits(request, context, permission))
+        finally:
+            if not is_password(identity):
+                policy.identity_cache.clear(request)
+
+    def require_attempt(self, client: tuple[str, str]) -> None:
+        """Raise HTTPTooManyRequests if a client has sent too many wrong passwords."""
+        wait = self.attempts.wait(client)
+        if wait:
+            raise HTTPTooManyRequests(
+                f"Too many wrong passwords of the user {client[1]}. Try again in {wait:.0f} seconds.",
+                headers=[("Retry-After", str(int(wait) + 1))],
+            )
+
+    def forget(self, request: Any) -> None:
+        """Treat a request as one without credentials."""
+        self.policy.identity_cache.set(request, None)
+
+    def log_in(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Return the response to a login, which is an error after too many wrong passwords."""
+        client = (address_of(request), name_in(request))
+        try:
+            self.require_attempt(client)
+        except HTTPTooManyRequests as exc:
+            return exc
+        with self.comparisons:
+            response = handler(request)
+        if response.status_code == 401:
+            self.attempts.add(client)
+        elif response.status_code == 200:
+            self.attempts.forget(client)
+        return response
+
+    def _digest(self, name: str, password: str) -> bytes:
+        # A changed or removed password is another key.
+        user = self.registry["xom"].model.get_user(name)
+        stored = None if user is None else user.get(credentials=True).get("pwhash")
+        return hashlib.blake2b(json.dumps([name, password, stored]).encode(), key=self.key).digest()
+
+    def _known(self, name: str, password: str) -> CredentialsIdentity | None:
+        with self.lock:
+            if not self.verified:
+                return None
+        digest = self._digest(name, password)
+        with self.lock:
+            end, identity = self.verified.get(digest, (0.0, None))
+            return identity if self.clock() < end else None
+
+    def _remember(self, name: str, password: str, identity: CredentialsIdentity) -> None:
+        digest = self._digest(name, password)
+        with self.lock:
+            self.verified.pop(digest, None)
+            self.verified[digest] = (self.clock() + VERIFIED_PERIOD, identity)
+            if len(self.verified) > VERIFIED:
+                del self.verified[next(iter(self.verified))]
+
+
+def address_of(request: Any) -> str:
+    """Return the address of the client, which nginx adds to the request."""
+    return str(request.headers.get("X-Real-IP", ""))
+
+
+def name_in(request: Any) -> str:
+    """Return the name of the user in a login, empty if it is malformed."""
+    try:
+        return str(json.loads(request.body)["user"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return ""
+
+
+def identities_of(registry: Any) -> Identities:
+    """Return the identities of a server."""
+    found = registry.get("devpi_mirror_identities")
+    if found is None:
+        found = registry["devpi_mirror_identities"] = Identities(registry)
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who can read a private index with acl_read, in a running devpi-server, and how wrong passwords are limited."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from devpi_mirror import attempts
+from test_plugin import index, mirror, request, upstream  # noqa: F401
+
+PASSWORDS = {"ada": "of-ada", "bob": "of-bob"}
+
+
+def get(url: str, **headers: str) -> SimpleNamespace:
+    """Request a page or, as devpi has some paths for its own client only, JSON."""
+    accept = "text/html" if "/+simple" in url else "application/json"
+    return request(url, Accept=accept, **headers)
+
+
+def basic(name: str, password: str | None = None) -> dict[str, str]:
+    password = PASSWORDS[name] if password is None else password
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+@pytest.fixture(scope="module")
+def server(mirror):  # noqa: F811
+    """The server with an index that ada can read, an index that inherits from it, and an index that all users can read."""
+
+    def change(method, path, data):
+        response = request(
+            f"{mirror.url}/{path}", method, data, X_Devpi_Auth=mirror.auth, Content_Type="application/json"
+        )
+        assert response.status < 300, response.body
+        return json.loads(response.body)["result"]
+
+    for name, password in PASSWORDS.items():
+        change("PUT", name, {"password": password})
+    change("PUT", "ada/secret", {"bases": ["root/pypi"], "acl_read": ["ada"], "acl_upload": ["ada"]})
+    change("PUT", "bob/open", {"bases": ["ada/secret"], "acl_upload": ["bob"]})
+    change("PUT", "bob/public", {"bases": ["root/pypi"]})
+    change("PUT", "bob/users", {"acl_read": [":authenticated:"]})
+    upload(mirror, "ada/secret", "hidden", "ada")
+    return SimpleNamespace(**vars(mirror), change=change)
+
+
+def upload(mirror, path, project, user):  # noqa: F811
+    boundary = "limit"
+    fields = {":action": "file_upload", "name": project, "version": "1.0", "metadata_version": "2.1"}
+    body = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    file = f'name="content"; filename="{project}-1.0.tar.gz"'
+    body += f"--{boundary}\r\nContent-Disposition: form-data; {file}\r\n\r\ncontent\r\n--{boundary}--\r\n"
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", **basic(user)}
+    with build_opener(ProxyHandler({})).open(Request(f"{mirror.url}/{path}/", body.encode(), headers)) as response:
+        assert response.status == 200
+
+
+def file_path(server) -> str:
+    page = request(
+        f"{server.url}/ada/secret/+simple/hidden/", Accept="application/vnd.pypi.simple.v1+json", **basic("ada")
+    )
+    url = json.loads(page.body)["files"][0]["url"]
+    return "/ada/secret/+f/" + url.split("+f/")[1].split("#")[0]
+
+
+PATHS = [
+    "/ada/secret",
+    "/ada/secret/",
+    "/ada/secret?no_projects=",
+    "/ada/secret/hidden",
+    "/ada/secret/hidden/1.0",
+    "/ada/secret/+simple/",
+    "/ada/secret/+simple/hidden/",
+    "/ada/secret/+simple/hidden",
+    "/ada/secret/+simple/Hidden/",
+    "/ada/secret/+simple/alpha/",
+    "/ada/secret/%2Bsimple/hidden/",
+    "/bob/open/+simple/hidden/",
+    "/bob/open/hidden",
+    "/bob/users/+simple/",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("headers", [{}, basic("ada", "wrong")], ids=["no credentials", "wrong password"])
+def test_reading_requires_a_user(server, path, headers):
+    response = get(server.url + path, **headers, X_Real_IP=path)
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, 'Basic realm="pypi"')
+
+
+@pytest.mark.parametrize("path", PATHS[:-1])
+def test_reading_requires_the_permission(server, path):
+    response = get(server.url + path, **basic("bob"))
+    assert response.status == 403
+    assert b"The credentials of bob do not permit reading ada/secret" in response.body
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_users_with_the_permission_can_read(server, path):
+    assert get(server.url + path, **basic("ada")).status in (200, 302)
+
+
+def test_root_can_read(server):
+    assert get(f"{server.url}/ada/secret/hidden", X_Devpi_Auth=server.auth).status == 200
+
+
+def test_files_are_restricted(server):
+    path = file_path(server)
+    for url in (server.url + path, server.url + path.replace("+f", "%2Bf")):
+        assert request(url).status == 401
+        assert get(url, **basic("bob")).status == 403
+        response = request(url, **basic("ada"))
+        assert (response.status, response.body) == (200, b"content")
+
+
+def test_all_users_can_read_other_indexes(server):
+    assert request(f"{server.url}/ada/secret/+api").status == 200
+    assert request(f"{server.url}/bob/public").status == 200
+    assert request(f"{server.url}/bob/public/+simple/alpha/").status == 200
+    assert request(f"{server.url}/bob/users", **basic("bob")).status == 200
+
+
+def test_a_removed_list_allows_all_users(server):
+    server.change("PATCH", "bob/users", ["acl_read="])
+    try:
+        assert request(f"{server.url}/bob/users").status == 200
+    finally:
+        server.change("PATCH", "bob/users", ["acl_read=:authenticated:"])
+    assert request(f"{server.url}/bob/users").status == 401
+
+
+def test_a_changed_password_is_valid_at_once(server):
+    server.change("PUT", "carol", {"password": "first"})
+    server.change("PATCH", "ada/secret", ["acl_read+=carol"])
+    url = f"{server.url}/ada/secret/hidden"
+    assert get(url, **basic("carol", "first")).status == 200
+    server.change("PATCH", "carol", {"password": "second"})
+    assert get(url, **basic("carol", "first")).status == 401
+    assert get(url, **basic("carol", "second")).status == 200
+    assert request(f"{server.url}/carol", "DELETE", X_Devpi_Auth=server.auth).status < 300
+    assert get(url, **basic("carol", "second")).status == 401
+
+
+def test_a_token_is_limited_to_its_index_and_project(server):
+    def token(**restrictions):
+        url = f"{server.url}/ada/+token-create"
+        body = {"allowed": ["pkg_read"], "expires": str(int(time.time()) + 3600), **restrictions}
+        response = request(url, "POST", body, Content_Type="application/json", **basic("ada"))
+        assert response.status < 300, response.body
+        return basic("ada", json.loads(response.body)["result"]["token"])
+
+    url = f"{server.url}/ada/secret/+simple/hidden/"
+    file = server.url + file_path(server)
+    for allowed in ({}, {"indexes": ["ada/secret"]}, {"projects": ["Hidden"]}):
+        headers = token(**allowed)
+        assert get(url, **headers).status == 200
+        assert request(file, **headers).status == 200
+    for denied in ({"indexes": ["bob/public"]}, {"projects": ["other"]}, {"allowed": ["upload"]}):
+        headers = token(**denied)
+        assert get(url, **headers).status == 403
+        assert request(file, **headers).status == 403
+    # The index that inherits is the one of the request.
+    assert request(f"{server.url}/bob/open/+simple/hidden/", **token(indexes=["ada/secret"])).status == 403
+
+
+def test_wrong_passwords_are_limited_by_address_and_user(server):
+    url = f"{server.url}/ada/secret/hidden"
+    for _attempt in range(attempts.LIMIT):
+        assert get(url, **basic("ada", "wrong"), X_Real_IP="192.0.2.7").status == 401
+    refused = get(url, **basic("ada", "wrong"), X_Real_IP="192.0.2.7")
+    assert refused.status == 429
+    assert 0 < int(refused.headers["Retry-After"]) <= attempts.PERIOD + 1
+    assert b"Too many wrong passwords of the user ada" in refused.body
+    # The password of this user is known, and other addresses are not affected.
+    assert get(url, **basic("ada"), X_Real_IP="192.0.2.7").status == 200
+    assert get(url, **basic("ada", "wrong"), X_Real_IP="192.0.2.8").status == 401
+    # What has no restriction remains readable.
+    assert (
+        request(f"{server.url}/bob/public/+simple/alpha/", **basic("ada", "wrong"), X_Real_IP="192.0.2.7").status == 200
+    )
+
+
+def test_logins_are_limited(server):
+    def log_in(password, address="192.0.2.9"):
+        body = {"user": "bob", "password": password}
+        return request(f"{server.url}/+login", "POST", body, Content_Type="application/json", X_Real_IP=address)
+
+    assert [log_in("wrong").status for _attempt in range(attempts.LIMIT)] == [401] * attempts.LIMIT
+    assert log_in("of-bob").status == 429
+    assert log_in("of-bob", "192.0.2.10").status == 200
+
+
+def test_attempts_end_with_time():
+    now = [0.0]
+    found = attempts.Attempts(limit=2, period=60, clock=lambda: now[0])
+    found.add("a")
+    now[0] = 10
+    assert found.wait("a") == 0
+    found.add("a")
+    assert (found.wait("a"), found.wait("b")) == (50, 0)
+    now[0] = 60
+    assert found.wait("a") == 0
+    found.add("a")
+    assert found.wait("a") == 10
+    found.forget("a")
+    assert found.wait("a") == 0
+
+
+def test_a_limited_number_of_clients_is_remembered(monkeypatch):
+    monkeypatch.setattr(attempts, "CLIENTS", 2)
+    found = attempts.Attempts(limit=1)
+    for client in "abc":
+        found.add(client)
+    assert [bool(found.wait(client)) for client in "abc"] == [False, True, True]
