@@ -1064,7 +1064,8 @@ def test_a_hidden_file_is_neither_listed_nor_served(strict, mirror, index, is_st
     strict.set_policy(block=[f"{project}==1.0"])
     assert listed(strict.pages, project) == listed(strict.private, project) == {}
     assert b".whl" not in request(f"{strict.private}{project}/", Accept="text/html").body
-    for hidden in (url, f"{url}.metadata", f"{strict.url}/+policy/{url.partition('/-')[2].join(('+', ''))}"):
+    path = url.partition("/-")[2].join(("+", ""))
+    for hidden in (url, f"{url}.metadata", f"{url}/", f"{strict.url}/{path}//", f"{strict.url}/+policy/{path}"):
         response = request(hidden)
         assert (response.status, response.headers["Retry-After"]) == (403, None), hidden
         assert b"block: blocked" in response.body

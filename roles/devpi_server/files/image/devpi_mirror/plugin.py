@@ -44,8 +44,10 @@ from .upstream import Upstream, UpstreamError
 hookimpl = HookimplMarker("devpiserver")
 
 PAGE = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+simple/(?P<project>[^/]+)(?P<slash>/?)")
+# devpi ignores slashes at the end of a file's path.
 FILE = re.compile(
-    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>(?:[+-]f/[0-9a-f]{3}/[0-9a-f]{13}|\+e/[^/]+)/[^/\x00-\x1f\x7f]+?)(?P<metadata>\.metadata)?"
+    r"/(?P<index>[^/+]+/[^/+]+)/(?P<path>(?:[+-]f/[0-9a-f]{3}/[0-9a-f]{13}|\+e/[^/]+)/[^/\x00-\x1f\x7f]+?)"
+    r"(?P<metadata>\.metadata)?/*"
 )
 POLICY = re.compile(r"/(?P<index>[^/+]+/[^/+]+)/\+policy/(?:(?P<path>\+f/[^\x00-\x1f\x7f]+)|(?P<project>[^/+]+))")
 # Wrong URLs of an index that users try: the path of PyPI's index, or the correct path without its plus sign.
