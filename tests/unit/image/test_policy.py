@@ -101,6 +101,7 @@ def test_yanked_files_are_hidden_on_request(yanked, is_hidden):
         ("2026-06-15T00:00:00", "min_release_age: 7d, available at 2026-06-22T00:00:00Z"),
         ("2026-06-15T02:00:00+02:00", "min_release_age: 7d, available at 2026-06-22T00:00:00Z"),
         ("9999-12-31T00:00:00Z", "min_release_age: 7d"),
+        ("9999-12-24T20:00:00-12:00", "min_release_age: 7d"),
         ("yesterday", "min_release_age: 7d, no upload time"),
         (None, "min_release_age: 7d, no upload time"),
     ],

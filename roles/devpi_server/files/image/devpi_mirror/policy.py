@@ -159,7 +159,7 @@ class Policy:
         if now - time >= self.min_age:
             return None
         with suppress(OverflowError):
-            return Hidden(rule, time + self.min_age)
+            return Hidden(rule, (time + self.min_age).astimezone(UTC))
         return Hidden(rule)
 
     def apply(self, project: str, page: Page, now: datetime) -> tuple[Page, list[Hidden]]:
