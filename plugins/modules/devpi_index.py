@@ -272,7 +272,8 @@ SPECIFIER = (
     rf"(?:[=!]={EPOCH}[0-9]+(?:\.[0-9]+)*(?:\.\*|{SUFFIX}(?:\+[a-z0-9]+(?:[-_.][a-z0-9]+)*)?)"
     rf"|~={EPOCH}[0-9]+(?:\.[0-9]+)+{SUFFIX}|[<>]=?{EPOCH}[0-9]+(?:\.[0-9]+)*{SUFFIX}|===\s*[^\s;),]+)"
 )
-REQUIREMENT = re.compile(rf"{PATTERN}\s*(?:{SPECIFIER}(?:\s*,\s*{SPECIFIER})*)?", re.IGNORECASE)
+# Without ASCII, a letter such as the long s matches too.
+REQUIREMENT = re.compile(rf"{PATTERN}\s*(?:{SPECIFIER}(?:\s*,\s*{SPECIFIER})*)?", re.IGNORECASE | re.ASCII)
 
 
 def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:

@@ -240,6 +240,8 @@ def test_valid_requirements(text):
         "x @ http://y",
         "x==1 2",
         "x\n==1a\n0",
+        "\u017fix",
+        "x==1.0prev\u0130ew1",
     ],
 )
 def test_invalid_requirements(text):
