@@ -28,8 +28,18 @@ def test_the_patterns_match_the_names_of_the_indexes_alone(nginx):
         'a";b/c': nginx.Route("3", has_policy=True),
     }
     assert nginx.rendered(TEMPLATE, routes) == (
-        '"^/(a\\.b/c\\-d|root/pypi)/" (a\\.b/c\\-d) { "a.b/c-d" 2;\n        "root/pypi" 1; }'
+        '"^/(root/pypi|a\\.b/c\\-d)/" (a\\.b/c\\-d) { "root/pypi" 1;\n        "a.b/c-d" 2; }'
     )
+
+
+def test_many_indexes_fit_into_the_configuration(nginx):
+    names = [f"root/mirror-of-the-upstream-of-team-{number}" for number in range(1000)]
+    routes = {name: nginx.Route("0123456789abcdef", has_policy=True) for name in [*names, "root/pypi"]}
+    nginx.configure(routes)
+    assert max(map(len, nginx.NGINX_CONF.read_text().splitlines())) < 4096
+    assert "root/pypi" in nginx.served(routes)
+    assert 50 < len(nginx.served(routes)) < 1000
+    assert set(nginx.served({name: routes[name] for name in names[:50]})) == set(names[:50])
 
 
 def test_without_indexes_the_patterns_match_nothing(nginx):

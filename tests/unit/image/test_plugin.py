@@ -22,7 +22,7 @@ from urllib.parse import urljoin
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import pytest
-from devpi_mirror import compat
+from devpi_mirror import compat, config
 from devpi_mirror.pages import JSON
 from fake_upstream import Handler, send_slowly, serving
 from zips import OWN, metadata_of, zip_of
@@ -1077,6 +1077,15 @@ def test_a_hidden_file_is_neither_listed_nor_served(strict, mirror, index, is_st
     }  # fmt: skip
     # Another index of the same upstream has another policy.
     assert listed(f"{mirror.url}/root/pypi/+simple/", project)
+
+
+@pytest.mark.parametrize(("hide_yanked", "max_age"), [(False, config.VISIBLE_FRESHNESS), (True, config.freshness())])
+def test_nginx_asks_again_soon_whether_a_file_was_yanked(strict, hide_yanked, max_age):
+    strict.set_policy(hide_yanked=hide_yanked)
+    (url,) = listed(strict.pages, "yanked-later").values()
+    path = url.partition("/-")[2].join(("+", ""))
+    response = request(f"{strict.url}/+policy/{path}")
+    assert (response.status, response.headers["Cache-Control"]) == (204, f"max-age={max_age}")
 
 
 def test_a_young_file_is_listed_when_it_is_old_enough(strict, index):

@@ -18,6 +18,8 @@ from .config import ETC, INDEX, NGINX_CONF, NGINX_PID, ROUTES
 
 # Names of indexes that nginx serves. devpi itself serves the pages of others.
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
+# Bytes of the pattern for these names. nginx refuses a configuration in which a parameter or a comment has more than 4096.
+PATTERN_LIMIT = 3500
 # A pattern that matches no name.
 NONE = "(?!)"
 
@@ -49,13 +51,26 @@ def store_routes(routes: Mapping[str, Route]) -> None:
     fresh.replace(ROUTES)
 
 
+def served(routes: Mapping[str, Route]) -> dict[str, Route]:
+    """Return the indexes that nginx serves: as many as its configuration can have, the public one first."""
+    found: dict[str, Route] = {}
+    size = 0
+    for name in sorted(routes, key=lambda name: (name != INDEX, name)):
+        size += len(re.escape(name)) + 1
+        if size > PATTERN_LIMIT:
+            break
+        if NAME.fullmatch(name):
+            found[name] = routes[name]
+    return found
+
+
 def rendered(template: str, routes: Mapping[str, Route]) -> str:
     """Return nginx's configuration. The template has the patterns @MIRRORS@ and @POLICIES@, and the map's lines @IDS@."""
-    served = {name: routes[name] for name in sorted(routes) if NAME.fullmatch(name)}
+    found = served(routes)
     values = {
-        "MIRRORS": "|".join(map(re.escape, served)) or NONE,
-        "POLICIES": "|".join(re.escape(name) for name, route in served.items() if route.has_policy) or NONE,
-        "IDS": "\n        ".join(f'"{name}" {route.id};' for name, route in served.items()),
+        "MIRRORS": "|".join(map(re.escape, found)) or NONE,
+        "POLICIES": "|".join(re.escape(name) for name, route in found.items() if route.has_policy) or NONE,
+        "IDS": "\n        ".join(f'"{name}" {route.id};' for name, route in found.items()),
     }
     return re.sub("@([A-Z]+)@", lambda found: values[found[1]], template)
 

@@ -255,7 +255,12 @@ class Service:
                 return None
             if found["path"]:
                 mirror.require_visible(found["path"])
-                return Response(status=204, cache_control=f"max-age={config.VISIBLE_FRESHNESS}")
+                # A file can be yanked at any time.
+                hides_yanked = mirror.policy is not None and mirror.policy.hide_yanked
+                max_age = (
+                    min(config.VISIBLE_FRESHNESS, config.freshness()) if hides_yanked else config.VISIBLE_FRESHNESS
+                )
+                return Response(status=204, cache_control=f"max-age={max_age}")
             return self.hidden_files_response(mirror, canonicalize_name(found["project"]))
         except UpstreamError as exc:
             return error_response(exc)

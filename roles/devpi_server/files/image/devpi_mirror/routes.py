@@ -54,7 +54,13 @@ class Routes:
                 return
             nginx.reload()
             self.routes = routes
-            self.served = frozenset(name for name in routes if nginx.NAME.fullmatch(name))
+            self.served = frozenset(nginx.served(routes))
+            others = len(routes) - len(self.served)
+            if others:
+                print(
+                    f"nginx does not cache the pages of {others} mirror indexes, as their names are too long",
+                    flush=True,
+                )
 
 
 def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
