@@ -243,7 +243,7 @@ def integration_steps() -> list[Step]:
             devpi_environment_step(release),
             Step(
                 "integration", f"modules with devpi-server {release}", [*pytest, "-k", f"devpi-{release}"],
-                needs=(devpi_environment(release),), seconds=25, env={"PYTHONPATH": str(COLLECTIONS)},
+                needs=(devpi_environment(release),), seconds=35, env={"PYTHONPATH": str(COLLECTIONS)},
             ),
         ]  # fmt: skip
     return steps
