@@ -29,6 +29,7 @@ ANSIBLE_RELEASES = sorted(path.stem.removeprefix("ansible-") for path in (ROOT /
 # Tests that run on the controller's Python alone, and tests that run on every Python that modules support.
 CONTROLLER_TESTS = ("tests/unit/project", "tests/unit/roles", "tests/unit/runner", "tests/unit/plugins/filter")
 IMAGE_TESTS = "tests/unit/image"
+API_TESTS = "tests/integration/devpi_api"
 # The releases of devpi-server that the image can have.
 DEVPI_RELEASES = ("6", "7")
 IMAGE_FILES = TREE / "roles" / "devpi_server" / "files" / "image"
@@ -87,6 +88,7 @@ def mypy_steps() -> list[Step]:
         step("test runner", TREE / "tests", ["-p", "runner"]),
         step("benchmarks", benchmarks, ["."], benchmarks_env),
         step("scenarios", MOLECULE, folders, scenarios_env),
+        step("integration tests", TREE / API_TESTS, ["."]),
     ]
 
 
@@ -231,14 +233,20 @@ def sanity_steps() -> list[Step]:
 
 
 def integration_steps() -> list[Step]:
-    """Return the steps that test modules against real servers, devpi_api with each release of devpi-server."""
-    environments = [devpi_environment_step(release) for release in DEVPI_RELEASES]
-
-    def step(target: str, seconds: float, needs: tuple[str, ...] = ()) -> Step:
-        command = [str(BIN / "ansible-test"), "integration", target]
-        return Step("integration", target, command, needs, lock=ANSIBLE_TEST_LOCK, seconds=seconds)
-
-    return [*environments, step("devpi_wait", 60), step("devpi_api", 110, tuple(env.name for env in environments))]
+    """Return the steps that test modules against real servers, those that change a server with each release of devpi-server."""
+    target = "devpi_wait"
+    command = [str(BIN / "ansible-test"), "integration", target]
+    steps = [Step("integration", target, command, lock=ANSIBLE_TEST_LOCK, seconds=60)]
+    pytest = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", API_TESTS]
+    for release in DEVPI_RELEASES:
+        steps += [
+            devpi_environment_step(release),
+            Step(
+                "integration", f"modules with devpi-server {release}", [*pytest, "-k", f"devpi-{release}"],
+                needs=(devpi_environment(release),), seconds=35, env={"PYTHONPATH": str(COLLECTIONS)},
+            ),
+        ]  # fmt: skip
+    return steps
 
 
 def all_steps(options: Options) -> list[Step]:
