@@ -1082,7 +1082,7 @@ def test_a_hidden_file_is_neither_listed_nor_served(strict, mirror, index, is_st
 @pytest.mark.parametrize(("hide_yanked", "max_age"), [(False, config.VISIBLE_FRESHNESS), (True, config.freshness())])
 def test_nginx_asks_again_soon_whether_a_file_was_yanked(strict, hide_yanked, max_age):
     strict.set_policy(hide_yanked=hide_yanked)
-    (url,) = listed(strict.pages, "yanked-later").values()
+    (url,) = listed(strict.pages, "withdrawn").values()
     path = url.partition("/-")[2].join(("+", ""))
     response = request(f"{strict.url}/+policy/{path}")
     assert (response.status, response.headers["Cache-Control"]) == (204, f"max-age={max_age}")
