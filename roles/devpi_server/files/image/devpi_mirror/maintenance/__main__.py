@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance used | all | backup | status``
+"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance COMMAND``
+
+The commands are ``used``, ``all``, ``backup`` and ``status``.
 
 ``used`` reads which files were requested since the last run, and
 

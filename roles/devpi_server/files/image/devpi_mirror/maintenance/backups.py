@@ -88,8 +88,8 @@ def find_problems(now: float, started: float) -> list[str]:
     if now > max(last + 2 * every, started + START_GRACE):
         made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(last)) if schedule["last"] else "never"
         return [
-            f"A scheduled backup is overdue (the last one: {made}). Existing backups were not changed. See the mirror's log, and "
-            "run devpi.mirror.backup."
+            f"A scheduled backup is overdue (the last one: {made}). Existing backups were not changed. See the mirror's log, "
+            "and run devpi.mirror.backup."
         ]
     return []
 
@@ -161,7 +161,9 @@ def run_store(environ: Mapping[str, str], *arguments: str, **streams: Any) -> No
 
 def check_environment() -> dict[str, str]:
     """Return the environment of the check: without the mirror's settings, and with other folders."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("DEVPISERVER_", "DEVPI_MIRROR_"))}
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("DEVPISERVER_", "DEVPI_MIRROR_"))
+    }
     # One request needs few threads, and the container's number of processes is limited.
     environ |= {"DEVPI_MIRROR_DATA": str(CHECK), "DEVPI_MIRROR_RUN": str(CHECK_RUN), "DEVPISERVER_THREADS": "4"}
     return environ | {"HOME": str(CHECK), "TMPDIR": str(CHECK / "tmp")}
@@ -216,7 +218,9 @@ def run_due(now: float, every: float) -> float:
         # The status reports that devpi does not respond.
         return now + UNAVAILABLE_RETRY
     except PermissionError as exc:
-        error = f"the container can't write to the folder of the backups ({exc}). Run devpi.mirror.site, which corrects its owner"
+        error = (
+            f"the container can't write to the folder of the backups ({exc}). Run devpi.mirror.site, which corrects it"
+        )
         schedule |= {"attempted": now, "error": error}
     except (BackupError, OSError, ValueError) as exc:
         schedule |= {"attempted": now, "error": str(exc)}
