@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ echo "$@" >>"$TEST_CALLS"
 case $1 in
 backup) [ ! -e "$TEST_CALLS.backup-fails" ] || { echo progress >&2; echo "could not copy the database." >&2; exit 1; }
     echo archive ;;
-check) env >"$TEST_CALLS.environment"; read -r content; [ "$content" = archive ] || exit 2
+check) env >"$TEST_CALLS.environment"; cp /proc/$$/status "$TEST_CALLS.status"; read -r content; [ "$content" = archive ] || exit 2
     if [ -e "$TEST_CALLS.check-fails-once" ]; then rm "$TEST_CALLS.check-fails-once"; echo "a file is missing" >&2; exit 1; fi
     [ ! -e "$TEST_CALLS.check-fails" ] || exit 3 ;;
 esac
@@ -224,6 +225,21 @@ def test_only_one_backup_runs_at_a_time(scheduled):
     with scheduled.module.locked(scheduled.module.LOCK):
         scheduled.module.run(NOW)
     assert (scheduled.calls(), scheduled.module.DUE.exists()) == ([], False)
+
+
+def test_the_devpi_server_of_the_check_can_be_stopped(scheduled, maintenance, monkeypatch, tmp_path):
+    monkeypatch.setattr(maintenance.main.sys, "argv", ["maintenance", "backup"])
+    monkeypatch.setattr(maintenance.main.os, "nice", lambda _increment: 0)
+    monkeypatch.setattr(maintenance.main.os, "umask", lambda _mask: 0)
+    # As in a background process of a shell.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        maintenance.main.main()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    (line,) = (line for line in (tmp_path / "calls.status").read_text().splitlines() if line.startswith("SigIgn"))
+    assert not int(line.split()[1], 16) & 1 << (signal.SIGINT - 1)
+    assert len(scheduled.names()) == 1
 
 
 def test_archives_are_private(scheduled, maintenance, monkeypatch):

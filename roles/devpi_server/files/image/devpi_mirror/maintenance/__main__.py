@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def main() -> None:
         return
     if sys.argv[1:] == ["backup"]:
         os.umask(0o077)
+        # A shell starts a process in the background with SIGINT ignored, which stops the devpi-server of the check.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         backups.run(time.time())
         return
     # Each run reads the state and writes it at its end.
