@@ -18,7 +18,8 @@ echo "$@" >>"$TEST_CALLS"
 case $1 in
 backup) [ ! -e "$TEST_CALLS.backup-fails" ] || { echo progress >&2; echo "could not copy the database." >&2; exit 1; }
     echo archive ;;
-check) env >"$TEST_CALLS.environment"; cp /proc/$$/status "$TEST_CALLS.status"; read -r content; [ "$content" = archive ] || exit 2
+check) env >"$TEST_CALLS.environment"; cp /proc/$$/status "$TEST_CALLS.status"
+    read -r content; [ "$content" = archive ] || exit 2
     if [ -e "$TEST_CALLS.check-fails-once" ]; then rm "$TEST_CALLS.check-fails-once"; echo "a file is missing" >&2; exit 1; fi
     [ ! -e "$TEST_CALLS.check-fails" ] || exit 3 ;;
 esac
