@@ -215,10 +215,10 @@ last_scrub:
   type: dict
   sample: {"at": "2026-11-01T03:00:00Z", "files": 312, "damaged": 0, "lost": [], "error": ""}
 last_backup:
-  description: When the last verified backup was created, and its name. V(null) if never.
+  description: When the last verified backup was created, its name, and whether it is a scheduled one. V(null) if never.
   returned: with an image of this collection
   type: dict
-  sample: {"at": "2026-11-01T03:00:00Z", "file": "devpi-20261101T030000Z.tar"}
+  sample: {"at": "2026-11-01T03:00:00Z", "file": "devpi-20261101T030000Z.tar", "scheduled": true}
 disk:
   description: The free bytes (C(free)) and the size (C(total)) of the file system that has its data directory.
   returned: with an image of this collection

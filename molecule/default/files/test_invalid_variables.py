@@ -105,6 +105,13 @@ CASES = {
     "archive-without-image": Case(
         {"devpi_server_image_archive": "/etc/hostname"}, ["/etc/hostname contains no image, and not devpi-mirror:"]
     ),
+    "backup-every-no-duration": Case(
+        {"devpi_server_backup_every": "daily"}, ["devpi_server_backup_every is 'daily'", "a duration, such as 1d"]
+    ),
+    "backup-folder-with-colon": Case(
+        {"devpi_server_backup_every": "1d", "devpi_server_backup_folder": "/srv/a:b"},
+        ["devpi_server_backup_folder is '/srv/a:b', and Docker can't mount", "to another path"],
+    ),
     "backup-folder-in-home": Case(
         {"devpi_server_backup_folder": "~/backups"},
         ["devpi_server_backup_folder is '~/backups'", "the absolute path of a folder"],

@@ -286,8 +286,14 @@ def test_the_report_of_the_doctor(tmp_path):
         "mirror": {"devpi_server_info": MIRROR, "pip_client_info": {"users": USERS}},
         "third-party": {"devpi_server_info": THIRD_PARTY, "pip_client_info": {"users": []}},
     }
+    # The image of an earlier release does not record the kind of a backup.
+    for name, kind in (("scheduled", {"scheduled": True}), ("manual", {})):
+        last_backup = {"at": "2026-11-01T03:00:00Z", "file": "devpi.tar", **kind}
+        hosts[name] = {**hosts["mirror"], "devpi_server_info": {**MIRROR, "last_backup": last_backup}}
     inventory = write_json(tmp_path / "inventory.json", {"all": {"hosts": hosts}})
     report = run(write_json(tmp_path / "play.json", [play]), inventory)
     (result,) = report["plays"][0]["tasks"]
     assert result["hosts"]["mirror"]["msg"] == REPORT.splitlines()
+    assert "Last backup: 2026-11-01T03:00:00Z (scheduled)" in result["hosts"]["scheduled"]["msg"]
+    assert "Last backup: 2026-11-01T03:00:00Z" in result["hosts"]["manual"]["msg"]
     assert result["hosts"]["third-party"]["msg"] == ["State: down"]

@@ -13,6 +13,7 @@ import pytest
 MODULES = (
     "__main__",
     "abandoned",
+    "backups",
     "compaction",
     "data_directory",
     "eviction",
@@ -28,6 +29,9 @@ MODULES = (
 def maintenance(load, monkeypatch, tmp_path):
     """The modules of the package ``maintenance``, with ``config``, and the paths that devpi was asked for as ``requested``."""
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(tmp_path))
+    for variable, name in (("DEVPI_MIRROR_RUN", "run"), ("DEVPI_MIRROR_BACKUPS", "backups")):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / name))
     modules = SimpleNamespace(config=load("config"), devpi_api=load("devpi_api"), requested=[])
     for name in MODULES:
         setattr(modules, name.strip("_"), load(f"maintenance.{name}"))

@@ -33,6 +33,7 @@ def store(load, monkeypatch, tmp_path):
     """The modules of the package ``store``, with ``config``. devpi has the user root with the index pypi."""
     data = tmp_path / "data"
     monkeypatch.setenv("DEVPI_MIRROR_DATA", str(data))
+    monkeypatch.setenv("DEVPI_MIRROR_RUN", str(tmp_path))
     modules = SimpleNamespace(
         config=load("config"), devpi_api=load("devpi_api"), data_directory=load("maintenance.data_directory")
     )

@@ -38,6 +38,25 @@ def test_an_unreadable_data_directory_is_an_error(store, write_backup):
         write_backup()
 
 
-def test_a_checked_backup_is_recorded(store):
-    store.backup.record("devpi.tar")
-    assert json.loads((store.config.DATA / "last-backup.json").read_text())["file"] == "devpi.tar"
+def test_a_backup_waits_until_no_other_process_uses_the_data(store, data, create, write_backup, monkeypatch):
+    create(data, "one", 7)
+    locks = []
+    with monkeypatch.context() as patched:
+        patched.setattr(store.backup, "write", lambda _mirrored: locks.append(is_locked(store)))
+        write_backup()
+    assert (locks, is_locked(store)) == ([True], False)
+
+
+def is_locked(store) -> bool:
+    try:
+        with store.backup.locked(store.config.DATA_LOCK, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_checked_backup_is_recorded(store, scheduled):
+    store.backup.record("devpi.tar", scheduled)
+    recorded = json.loads((store.config.DATA / "last-backup.json").read_text())
+    assert (recorded["file"], recorded["scheduled"]) == ("devpi.tar", scheduled)

@@ -25,9 +25,13 @@ SETTINGS_FAILED = DATA / "settings-failed"
 # Requests a check of all files, even if none is due.
 SCRUB_REQUESTED = DATA / "scrub-requested"
 # The socket of devpi. A port could be reached from this container's network, or be taken by another process.
-SOCKET = "/tmp/devpi.sock"
+SOCKET = str(RUN / "devpi.sock")
 # Mounted if systemd listens on the port and forwards connections to nginx's socket in this folder.
 SOCKET_DIRECTORY = Path("/run/mirror")
+# The host's folder of scheduled backups. Mounted if these are enabled.
+BACKUPS = Path(os.environ.get("DEVPI_MIRROR_BACKUPS", "/backups"))
+# Locked while devpi's data directory is copied or replaced.
+DATA_LOCK = RUN / "data.lock"
 # nginx's configuration, made from nginx.conf and the mirror indexes that nginx serves, and files that it includes.
 NGINX_CONF = RUN / "nginx.conf"
 ROUTES = DATA / "nginx" / "routes.json"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance used | all | status``
+"""Maintain the data directory, and report the mirror's status: ``python -m devpi_mirror.maintenance COMMAND``
+
+The commands are ``used``, ``all``, ``backup`` and ``status``.
 
 ``used`` reads which files were requested since the last run, and
 
@@ -14,6 +16,8 @@
 - checks all files, if a check is due, or was requested by a start that found a file missing,
 - compacts devpi's database, if it is limited and too large.
 
+``backup`` creates a scheduled backup if one is due, see ``backups``. It can take long, and runs beside the others.
+
 ``status`` prints the mirror's status as JSON.
 
 Evicted and quarantined files of mirror indexes are downloaded again when a client requests them. Files of other indexes are
@@ -22,15 +26,19 @@ never removed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from ..config import DATA_LOCK
 from ..devpi_api import UnavailableError
-from . import abandoned, compaction, eviction, integrity, status, usage
+from ..locks import locked
+from . import abandoned, backups, compaction, eviction, integrity, status, usage
 from .limits import byte_limit
 from .state import State, read_state, write_state
 
@@ -64,8 +72,10 @@ def run(everything: bool) -> None:
             integrity.scrub(state)
 
     def compact() -> None:
+        # While a backup copies the data, a compaction waits for the next run.
         if compaction.is_due(state):
-            compaction.compact(state)
+            with suppress(BlockingIOError), locked(DATA_LOCK, wait=False):
+                compaction.compact(state)
 
     if everything:
         run_step(state, "remove abandoned files", abandoned.remove_abandoned)
@@ -84,9 +94,14 @@ def main() -> None:
     if sys.argv[1:] == ["status"]:
         print(json.dumps(status.collect()))
         return
-    with LOCK.open("w") as lock:
-        # Each run reads the state and writes it at its end.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    if sys.argv[1:] == ["backup"]:
+        os.umask(0o077)
+        # A shell starts a process in the background with SIGINT ignored, which stops the devpi-server of the check.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        backups.run(time.time())
+        return
+    # Each run reads the state and writes it at its end.
+    with locked(LOCK):
         run(everything=sys.argv[1:] == ["all"])
 
 

@@ -17,7 +17,7 @@ from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
 from ..page_store import StoredPage, page_folder, removed
 from ..pages import File
 from ..policy import Policy, PolicyError, policy_of
-from . import data_directory
+from . import backups, data_directory
 from .data_directory import count, database_size, disk_space, is_intact, list_files
 from .limits import byte_limit, time_limit
 from .state import State, read_state
@@ -56,6 +56,7 @@ def find_problems(state: State) -> list[str]:
         problems.append(f"Could not compact devpi's database: {state['compacted']['error']}")
     if scrub["error"]:
         problems.append(f"devpi-fsck could not check the files: {scrub['error']}")
+    problems += backups.find_problems(time.time(), state["started"])
     problems += [
         f"The maintenance step '{name}' failed: {error}. The other steps ran."
         for name, error in state["failed_steps"].items()

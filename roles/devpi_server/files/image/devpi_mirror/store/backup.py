@@ -21,7 +21,8 @@ from pathlib import Path
 from devpi_server import __version__
 
 from ..compat import DATABASE
-from ..config import DATA, SERVERDIR
+from ..config import DATA, DATA_LOCK, SERVERDIR
+from ..locks import locked
 from ..maintenance import data_directory
 from . import database
 
@@ -40,6 +41,12 @@ def list_files(server: Path, excluded: set[str]) -> Iterator[Path]:
 
 
 def back_up(has_mirrored_files: bool) -> None:
+    """Write a backup to standard output, after another one or a compaction. Raises DataError, OSError and ValueError."""
+    with locked(DATA_LOCK):
+        write(has_mirrored_files)
+
+
+def write(has_mirrored_files: bool) -> None:
     """Write a backup to standard output. Raises DataError, OSError and ValueError."""
     # Not in the folder of temporary files, in which the maintenance removes old files.
     folder = DATA / "backup"
@@ -75,8 +82,8 @@ def back_up(has_mirrored_files: bool) -> None:
     shutil.rmtree(folder)
 
 
-def record(name: str) -> None:
+def record(name: str, scheduled: bool = False) -> None:
     """Record the name of a backup that was checked, for the module devpi_info."""
     staged = DATA / "last-backup.json.new"
-    staged.write_text(json.dumps({"at": time.time(), "file": name}))
+    staged.write_text(json.dumps({"at": time.time(), "file": name, "scheduled": scheduled}))
     staged.rename(DATA / "last-backup.json")

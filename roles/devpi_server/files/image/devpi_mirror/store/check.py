@@ -32,6 +32,10 @@ def check() -> Manifest:
         raise DataError(f"devpi-server can't serve from the backup ({exc})") from exc
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     indexes = {f"{user}/{name}" for user, about in users.items() for name in about.get("indexes", {})}
     return {**manifest, "users": sorted(users), "indexes": sorted(indexes)}
