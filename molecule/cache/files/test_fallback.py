@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import UPSTREAM_ADDRESS, UPSTREAM_PORT, Mirror, on_host, send, set_upstream_mode, until, upstream_requests
+from harness import (
+    JSON,
+    UPSTREAM_ADDRESS,
+    UPSTREAM_PORT,
+    Mirror,
+    on_host,
+    send,
+    set_upstream_mode,
+    until,
+    upstream_requests,
+)
 from installers import pip, uv
 from plays import succeed
 
@@ -26,7 +36,7 @@ VARIABLES = {
 RULE = f"INPUT --in-interface br-+ --destination {UPSTREAM_ADDRESS} --protocol tcp --dport {UPSTREAM_PORT} --jump DROP"
 # A project whose page the mirror has cached, without its file.
 CACHED = "new971"
-PROJECTS = [CACHED, *(f"new{number}" for number in (*range(972, 978), 981, 983, 991))]
+PROJECTS = [CACHED, *(f"new{number}" for number in (*range(972, 978), 981, 983, 985, 991))]
 mirror = Mirror()
 
 
@@ -73,6 +83,13 @@ def test_a_file_of_a_cached_page_is_downloaded() -> None:
         answer = mirror.ask(file["path"] + suffix)
         assert answer.status == 200, answer
     assert hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
+
+
+def test_a_private_project_has_nothing_from_the_fallback() -> None:
+    """The fallback has a release of this name."""
+    mirror.create_user("erin").upload("new985", "9.0")
+    answer = mirror.ask("/erin/private/+simple/new985/", Accept=JSON)
+    assert [file["filename"] for file in json.loads(answer.text)["files"]] == ["new985-9.0-py3-none-any.whl"]
 
 
 def test_a_project_that_does_not_exist_is_not_found() -> None:

@@ -377,6 +377,18 @@ def circuit():
     return state
 
 
+def test_a_change_of_the_upstream_is_logged_once(capsys, circuit):
+    circuit.now += config.FALLBACK_PAUSE
+    with pytest.raises(UpstreamError), circuit.request():
+        fail(OUTAGE)
+    assert capsys.readouterr().out == "The fallback is used until the upstream responds: down\n"
+    circuit.now += config.FALLBACK_PAUSE
+    for _request in range(2):
+        with circuit.request():
+            pass
+    assert capsys.readouterr().out == "The upstream responds again, and is used instead of its fallback\n"
+
+
 def test_one_request_at_a_time_probes_an_unreachable_upstream(circuit):
     with pytest.raises(UpstreamError, match=r"alpha: the upstream was unreachable lately \(down\)"), circuit.request():
         raise AssertionError("sent")

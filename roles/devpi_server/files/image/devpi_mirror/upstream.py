@@ -177,15 +177,27 @@ class Circuit:
         except UpstreamError as exc:
             # Other errors show neither that the upstream is reachable nor that it is not.
             if is_unreachable(exc):
-                with self.lock:
-                    self.until, self.error = self.clock() + config.FALLBACK_PAUSE, str(exc)
+                self.open(str(exc))
             raise
         else:
-            with self.lock:
-                self.until = None
+            self.close()
         finally:
             if is_probe:
                 self.is_probing = False
+
+    def open(self, error: str) -> None:
+        """Record that the upstream is unreachable."""
+        with self.lock:
+            if self.until is None:
+                print(f"The fallback is used until the upstream responds: {error}", flush=True)
+            self.until, self.error = self.clock() + config.FALLBACK_PAUSE, error
+
+    def close(self) -> None:
+        """Record that the upstream responds."""
+        with self.lock:
+            if self.until is not None:
+                print("The upstream responds again, and is used instead of its fallback", flush=True)
+            self.until = None
 
     def admit(self, name: str) -> bool:
         """Return whether a request probes an unreachable upstream. Raises UpstreamError if it must not be sent."""
