@@ -112,6 +112,26 @@ upstream:
     error:
       description: The error if it is unreachable.
       type: str
+fallback:
+  description:
+    - The upstream that C(root/pypi) uses while its own is unreachable, see
+      O(devpi.mirror.devpi_server#role:main:devpi_server_upstream_fallback).
+    - V(null) if there is none, or if devpi does not respond.
+  returned: with an image of this collection
+  type: dict
+  contains:
+    url:
+      description: The URL of the fallback's simple page.
+      type: str
+    reachable:
+      description: Whether the mirror gets responses from the fallback.
+      type: bool
+    error:
+      description: The error if it is unreachable.
+      type: str
+    in_use:
+      description: Whether it is used now, as the upstream is unreachable.
+      type: bool
 mirrors:
   description: The upstreams of the mirror indexes besides C(root/pypi), V(null) if devpi does not respond.
   returned: with an image of this collection
@@ -254,10 +274,11 @@ INSPECTION: dict[str, Any] = {
     "cache": dict,
     "devpi": dict,
     "upstream": UPSTREAM,
+    "fallback": UPSTREAM,
     "mirrors": list,
 }
-OPTIONAL = ("hidden", "mirrors")
-NULLABLE = ("hidden", "scrub", "backup", "cache", "devpi", "upstream", "mirrors")
+OPTIONAL = ("hidden", "fallback", "mirrors")
+NULLABLE = ("hidden", "scrub", "backup", "cache", "devpi", "upstream", "fallback", "mirrors")
 
 
 def is_timestamp(value: Any) -> bool:
@@ -339,6 +360,7 @@ def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
         "serial": devpi.get("serial"),
         "role": devpi.get("role"),
         "upstream": inspection["upstream"],
+        "fallback": fallback(inspection),
         "mirrors": mirrors(inspection),
         "cache": inspection["cache"],
         "limits": inspection["limits"],
@@ -403,18 +425,24 @@ def problems(
     if probed.kind != _devpi.READY and not (inspection and inspection["devpi"] is None):
         found += unusable
     if inspection:
-        found += unreachable_upstreams(inspection["upstream"], mirrors(inspection) or [])
+        found += unreachable_upstreams(inspection["upstream"], fallback(inspection), mirrors(inspection) or [])
     return found
 
 
-def unreachable_upstreams(upstream: dict[str, Any] | None, others: list[dict[str, Any]]) -> list[str]:
-    """Return a problem for each upstream that does not respond: that of root/pypi, and those of other mirror indexes."""
+def unreachable_upstreams(
+    upstream: dict[str, Any] | None, second: dict[str, Any] | None, others: list[dict[str, Any]]
+) -> list[str]:
+    """Return a problem for each upstream that does not respond: that of root/pypi, and those of other mirror indexes.
+
+    ``second`` is the fallback of root/pypi. While it is in use, there is no problem.
+    """
     served = "Cached packages are served, and others are unavailable. Check the network of this host, or set"
     settings = "devpi_server_https_proxy, devpi_server_ca_bundle or"
     found = []
-    if upstream and not upstream["reachable"]:
+    if upstream and not upstream["reachable"] and not (second and second["in_use"]):
+        also = f", and so is its fallback {second['url']} ({second['error']})" if second else ""
         found.append(
-            f"Its upstream {upstream['url']} is unreachable ({upstream['error']}). {served} {settings} "
+            f"Its upstream {upstream['url']} is unreachable ({upstream['error']}){also}. {served} {settings} "
             "devpi_server_upstream_url."
         )
     found += [
@@ -424,6 +452,14 @@ def unreachable_upstreams(upstream: dict[str, Any] | None, others: list[dict[str
         if not mirror["reachable"]
     ]
     return found
+
+
+def fallback(inspection: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the fallback of root/pypi, and whether it is in use."""
+    found, upstream = inspection.get("fallback"), inspection["upstream"]
+    if not found or not upstream:
+        return None
+    return dict(found, in_use=found["reachable"] and not upstream["reachable"])
 
 
 def mirrors(inspection: dict[str, Any]) -> list[dict[str, Any]] | None:

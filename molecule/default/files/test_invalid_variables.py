@@ -70,6 +70,18 @@ CASES = {
         {"devpi_server_upstream_url": "https://ada:a/secret@example.com/simple/"},
         ["devpi_server_upstream_url is 'https://***@example.com/simple/'"],
     ),
+    "fallback-without-upstream": Case(
+        {"devpi_server_upstream_fallback": True},
+        ["devpi_server_upstream_fallback is true", "Set devpi_server_upstream_url"],
+    ),
+    "fallback-no-url": Case(
+        {
+            "devpi_server_upstream_url": "https://example.com/simple/",
+            "devpi_server_upstream_fallback": True,
+            "devpi_server_upstream_fallback_url": "pypi",
+        },
+        ["devpi_server_upstream_fallback_url is 'pypi'", "https://packages.example.com/simple/"],
+    ),
     "base-mirror-with-password": Case(
         {"devpi_server_base_mirror": "http://ada:secret@example.com/debian"},
         ["devpi_server_base_mirror is 'http://***@example.com/debian'", "without credentials"],

@@ -16,17 +16,12 @@ import pytest
 from devpi_mirror import config, downloads
 from devpi_mirror.digests import ALGORITHMS
 from devpi_mirror.downloads import DiskFullError, Download, Downloads, IncompleteError, Job, Source
-from devpi_mirror.links import Link
+from devpi_mirror.links import Link, Target
 from devpi_mirror.upstream import Upstream, UpstreamError
 from fake_upstream import send_slowly, serving
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-def link_to(url: str, find_current=lambda: None) -> Link:
-    """Return the link to a file of this URL, which ``find_current`` replaces if the upstream denies it."""
-    return Link({"url": url}, find_current)
 
 
 @pytest.fixture
@@ -45,6 +40,17 @@ def mirror(tmp_path, monkeypatch):
     with serving(answer) as server:
         state.server = server
         upstream = Upstream(server.url)
+
+        def link_to(url, find_current=lambda: None):
+            """Return the link to a file of this URL, which the URL of ``find_current`` replaces if the upstream denies it."""
+
+            def find_target():
+                current = find_current()
+                return current and Target(upstream, {"url": current})
+
+            return Link(Target(upstream, {"url": url}), find_target)
+
+        state.link_to = link_to
         registry = Downloads(tmp_path / "tmp")
 
         def store(path, digests):
@@ -53,7 +59,7 @@ def mirror(tmp_path, monkeypatch):
 
         def job(source=None):
             source = source or Source(link_to(server.url + "a.whl"), len(CONTENT), {"sha256": SHA256})
-            return Job(tmp_path / "stored", upstream, source, store)
+            return Job(tmp_path / "stored", source, store)
 
         state.registry, state.path, state.job = registry, tmp_path / "stored", job
         state.start = lambda source=None, **options: registry.start(job(source), **options)
@@ -195,7 +201,7 @@ def test_no_response_with_other_content_completes(mirror, answer, reason):
 )
 def test_a_file_that_is_sent_with_an_encoding_needs_a_hash(mirror, encoding, hashes, reason):
     mirror.answer = lambda handler: handler.send(200, CONTENT, Content_Encoding=encoding)
-    download = mirror.start(Source(link_to(mirror.server.url + "a.tar.gz"), len(CONTENT), hashes))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.tar.gz"), len(CONTENT), hashes))
     if reason:
         with pytest.raises(UpstreamError, match=reason):
             download.await_end()
@@ -208,7 +214,7 @@ def test_a_file_that_changes_while_it_is_resumed_is_an_error(mirror):
     answers = [in_parts(5000), lambda handler: handler.send(200, CONTENT + b"x")]
     mirror.answer = in_turn(answers)
     with pytest.raises(IncompleteError, match="has changed"):
-        b"".join(mirror.start(Source(link_to(mirror.server.url + "a.whl"), None, {"sha256": SHA256})).read())
+        b"".join(mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"), None, {"sha256": SHA256})).read())
 
 
 def interrupted(**headers: str):
@@ -232,7 +238,7 @@ def test_a_download_follows_a_link_that_has_moved(mirror, status, parts):
     """Before the first byte, and when it is resumed."""
     old, new = (f"{mirror.server.url}{name}.whl" for name in ("old", "new"))
     mirror.answer = in_turn([*([in_parts(*parts)] if parts else []), lambda handler: handler.send(status), in_parts()])
-    source = Source(link_to(old, lambda: {"url": new}), len(CONTENT), {"sha256": SHA256})
+    source = Source(mirror.link_to(old, lambda: new), len(CONTENT), {"sha256": SHA256})
     assert b"".join(mirror.start(source).read()) == CONTENT
     assert mirror.server.paths() == [*["/simple/old.whl"] * (len(parts) + 1), "/simple/new.whl"]
     assert mirror.server.requests[-1][2].get("Range") == (f"bytes={parts[0]}-" if parts else None)
@@ -242,7 +248,7 @@ def test_a_download_follows_a_link_that_has_moved(mirror, status, parts):
 def test_a_download_whose_link_has_not_moved_has_the_error_of_the_upstream(mirror, current):
     mirror.answer = lambda handler: handler.send(403)
     url = mirror.server.url
-    source = Source(link_to(url + "a.whl", lambda: current and {"url": url + current}))
+    source = Source(mirror.link_to(url + "a.whl", lambda: current and url + current))
     with pytest.raises(UpstreamError) as caught:
         mirror.start(source).await_end()
     assert (caught.value.status, mirror.server.paths()) == (403, ["/simple/a.whl"])
@@ -279,7 +285,7 @@ WEAK_TAG = {"ETag": 'W/"1"'}
 )
 def test_a_file_without_a_hash_is_resumed_if_it_has_not_changed(mirror, first, condition, second, is_same):
     mirror.answer = in_turn([interrupted(**first), second])
-    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), len(CONTENT)))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"), len(CONTENT)))
     if is_same:
         assert b"".join(download.read()) == CONTENT
     else:
@@ -294,7 +300,7 @@ def test_a_file_without_a_hash_is_resumed_if_it_has_not_changed(mirror, first, c
 @pytest.mark.parametrize("hashes", [{}, {"blake2b_256": "0" * 64}])
 def test_a_file_without_a_hash_and_a_validator_is_not_resumed(mirror, first, hashes):
     mirror.answer = in_turn([interrupted(**first), rest(206)])
-    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), len(CONTENT), hashes))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"), len(CONTENT), hashes))
     with pytest.raises(UpstreamError, match="can't be reached"):
         download.await_end()
     assert len(mirror.server.requests) == 1
@@ -303,7 +309,7 @@ def test_a_file_without_a_hash_and_a_validator_is_not_resumed(mirror, first, has
 
 def test_a_file_without_a_hash_is_requested_again_before_its_first_byte(mirror):
     mirror.answer = in_parts(0, 0)
-    assert b"".join(mirror.start(Source(link_to(mirror.server.url + "a.whl"))).read()) == CONTENT
+    assert b"".join(mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"))).read()) == CONTENT
 
 
 @pytest.mark.parametrize("is_right", [True, False])
@@ -311,7 +317,7 @@ def test_without_a_size_the_end_is_held_back_until_the_hash_is_verified(mirror, 
     content = CONTENT if is_right else CONTENT[:-1] + b"x"
 
     mirror.answer = lambda handler: send_chunked(handler, content)
-    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), None, {"sha256": SHA256}))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"), None, {"sha256": SHA256}))
     if is_right:
         assert b"".join(download.read()) == CONTENT
     else:
@@ -340,7 +346,7 @@ def hashes_of(content: bytes, *algorithms: str) -> dict[str, str]:
     ],
 )
 def test_all_known_hashes_of_a_file_are_verified(mirror, hashes, reason):
-    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), len(CONTENT), hashes))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"), len(CONTENT), hashes))
     if reason:
         with pytest.raises(UpstreamError, match=reason):
             download.await_end()
@@ -369,7 +375,7 @@ def test_an_error_is_raised_before_the_response_begins(mirror):
 )
 def test_a_failure_before_the_first_byte_is_raised_before_the_response_begins(mirror, size, start, answer, reason):
     mirror.answer = answer
-    download = mirror.start(Source(link_to(mirror.server.url + "a.whl"), size, {"sha256": SHA256}))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl"), size, {"sha256": SHA256}))
     with pytest.raises(UpstreamError, match=reason) as caught:
         download.await_first_byte(start)
     assert (caught.value.status, caught.value.retry_after) == (503, "10")
@@ -379,7 +385,7 @@ def test_a_failure_before_the_first_byte_is_raised_before_the_response_begins(mi
 def test_clients_retry_after_any_failure(mirror, wait):
     mirror.answer = lambda handler: handler.send(200, b"x")
     mirror.stored = None
-    download = mirror.start(Source(link_to(mirror.server.url + "a.whl")))
+    download = mirror.start(Source(mirror.link_to(mirror.server.url + "a.whl")))
     with pytest.raises(UpstreamError, match=r"could not download http.*: AttributeError: ") as caught:
         wait(download)
     assert caught.value.status == 503
@@ -430,17 +436,15 @@ def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, 
     mirror.answer = answer or mirror.answer
     url = mirror.server.url + "a.whl"
     source = Source(
-        link_to(url.replace("//", "//user:secret@") + "?signature=secret"), len(CONTENT), {"sha256": SHA256}
+        mirror.link_to(url.replace("//", "//user:secret@") + "?signature=secret"), len(CONTENT), {"sha256": SHA256}
     )
-    upstream = Upstream(mirror.server.url)
 
     def store(_path, _digests):
         raise error
 
     (tmp_path / "tmp").mkdir()
-    download = Download(upstream, source, tmp_path / "tmp" / "a.part", store)
+    download = Download(source, tmp_path / "tmp" / "a.part", store)
     download.run()
-    upstream.close()
     output = capsys.readouterr().out
     assert re.fullmatch(f"Error: could not download {re.escape(url)}: {reported}\n", output)
     assert "secret" not in output
@@ -454,7 +458,7 @@ def test_a_failed_download_is_reported(mirror, tmp_path, capsys, answer, error, 
     ],
 )
 def test_a_link_that_is_no_url_is_reported(mirror, capsys, hashes, reason):
-    download = mirror.start(Source(link_to("http://user:secret@upstream:port/a.whl"), None, hashes))
+    download = mirror.start(Source(mirror.link_to("http://user:secret@upstream:port/a.whl"), None, hashes))
     with pytest.raises(UpstreamError, match=reason):
         download.await_end()
     assert "secret" not in capsys.readouterr().out

@@ -295,7 +295,7 @@ def test_a_size_that_no_file_has_is_ignored(mirror, index, size):
 def mirror_with(plugin, file):
     """Return a mirror index whose cached page has one file."""
     found = plugin.Mirror("root/pypi", file["url"], None)
-    found.cache = SimpleNamespace(find=lambda *_arguments: file)
+    found.pages.cache.find = lambda *_arguments: file
     return found
 
 
@@ -485,7 +485,7 @@ def test_the_whole_file_is_sent_if_a_part_does_not_arrive_soon(load, tmp_path, m
             is_released.set()
         assert b"".join(response.app_iter) == WHEEL
         service.downloads.pool.shutdown()
-        found.upstream.close()
+        found.pages.cache.upstream.close()
 
 
 @pytest.mark.parametrize("wanted", ["bytes=-0", "bytes=-00"])

@@ -209,6 +209,7 @@ MIRROR = {
     "image_created": "2026-09-01T00:00:00Z",
     "image_age_days": 62,
     "upstream": {"url": "https://packages.example.com/simple/", "reachable": False},
+    "fallback": {"url": "https://example.org/simple/", "reachable": True, "in_use": True},
     "mirrors": [{"index": "root/other", "url": "https://packages.example.com/other/", "reachable": True}],
     "cache": {"files": 312, "bytes": 812_400_000},
     "limits": {"size": 20_000_000_000, "age": 0, "database": 1_000_000_000},
@@ -254,6 +255,7 @@ State: degraded, up since 2026-11-02T08:00:12Z
 Versions: devpi-server 6.20.3, devpi-web 5.0
 Image: devpi-mirror:0f3c, 62 days old (2026-09-01T00:00:00Z)
 Upstream: https://packages.example.com/simple/, unreachable
+Fallback: https://example.org/simple/, reachable, in use
 Upstream of root/other: https://packages.example.com/other/, reachable
 Cache: 312 files, 812 MB of at most 20000 MB
 Cache hit rate since the start: 93 %

@@ -66,3 +66,39 @@ def test_credentials_of_mirror_indexes(tmp_path, credentials, expected):
     ]
     done = run("credentials.yml", "devpi_server", tmp_path, devpi_server_indexes=indexes, expected=expected)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+OFFICE = "https://pypi.office.example.com/root/pypi/+simple/"
+
+
+@pytest.mark.parametrize(
+    ("variables", "invalid", "enabled", "url"),
+    [
+        ({}, "$", None, None),
+        ({"upstream_url": OFFICE, "upstream_fallback": True}, "$", "1", None),
+        (
+            {"upstream_url": OFFICE, "upstream_fallback": True, "upstream_fallback_url": URL.format("bob:s3cr%2Fet")},
+            "$",
+            "1",
+            URL.format("bob:s3cr%2Fet"),
+        ),
+        ({"upstream_url": OFFICE, "upstream_fallback_url": URL.format("bob:secret")}, "$", None, None),
+        (
+            {"upstream_fallback": True},
+            "devpi_server_upstream_fallback is true, but devpi_server_upstream_url is empty[.] Set .*false[.]$",
+            "1",
+            None,
+        ),
+        (
+            {"upstream_url": OFFICE, "upstream_fallback": True, "upstream_fallback_url": "pypi"},
+            "devpi_server_upstream_fallback_url is 'pypi'",
+            "1",
+            "pypi",
+        ),
+    ],
+)
+def test_the_fallback_of_the_upstream(tmp_path, variables, invalid, enabled, url):
+    values = {f"devpi_server_{name}": value for name, value in variables.items()}
+    expected = {"invalid": invalid, "enabled": enabled, "url": url}
+    done = run("fallback.yml", "devpi_server", tmp_path, **values, **expected)
+    assert done.returncode == 0, done.stdout + done.stderr

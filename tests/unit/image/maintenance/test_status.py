@@ -60,6 +60,17 @@ def test_projects_that_an_upstream_has_removed_are_listed_for_a_day(maintenance)
     ]
 
 
+def test_the_status_has_the_fallback_without_its_credentials(maintenance, monkeypatch):
+    monkeypatch.setattr(maintenance.status, "probe_upstream", lambda url: {"url": url, "reachable": True})
+    monkeypatch.setenv("DEVPI_MIRROR_UPSTREAM_URL", "https://ann:secret@a.example/simple/")
+    monkeypatch.setenv("DEVPI_MIRROR_UPSTREAM_FALLBACK", "1")
+    monkeypatch.setenv("DEVPI_MIRROR_UPSTREAM_FALLBACK_URL", "https://bob:secret@c.example/simple/")
+    settings = {"root/pypi": compat.renamed({"mirror_url": "https://a.example/simple/"})}
+    status = maintenance.status.mirror_status(settings)
+    assert status["fallback"] == {"url": "https://c.example/simple/", "reachable": True}
+    assert "secret" not in str(status)
+
+
 def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch):
     about = {"role": "STANDALONE", "uuid": "one", "serial": 7, "versioninfo": {"devpi-server": "6"}}
     monkeypatch.setattr(maintenance.devpi_api, "send", lambda *_arguments, **_options: {"result": about})
@@ -74,6 +85,7 @@ def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch)
     assert status["cache"] == {"files": 1, "bytes": 6}
     assert (status["upstream"], status["problems"]) == ({"url": urls["root/pypi"], "reachable": True}, [])
     assert status["mirrors"] == [{"index": "root/other", "url": urls["root/other"], "reachable": True}]
+    assert status["fallback"] is None
     assert status["hidden"] == {"count": 0, "files": []}
     assert status["backup"] == {"at": 1, "file": "devpi.tar"}
 

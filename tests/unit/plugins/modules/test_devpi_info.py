@@ -93,6 +93,33 @@ def test_upstreams_of_other_mirror_indexes(run_module, host):
     )
 
 
+@pytest.mark.parametrize(
+    ("upstream", "second", "in_use", "state"),
+    [
+        (True, True, False, "ok"),
+        (False, True, True, "ok"),
+        (False, False, False, "degraded"),
+        (True, False, False, "ok"),
+    ],
+)
+def test_the_fallback_of_the_upstream(run_module, host, upstream, second, in_use, state):
+    """While it is in use, there is no problem."""
+    host["inspection"]["upstream"].update(reachable=upstream, error="Connection refused")
+    fallback = {"url": "https://example.com/fallback/", "reachable": second, "error": "timed out"}
+    host["inspection"]["fallback"] = fallback
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], result["fallback"]) == (state, {**fallback, "in_use": in_use})
+    if state == "degraded":
+        (reason,) = result["reasons"]
+        assert "(Connection refused), and so is its fallback https://example.com/fallback/ (timed out)." in reason
+
+
+def test_no_fallback(run_module, host):
+    assert run_module(devpi_info, {}).result["fallback"] is None
+    host["inspection"]["fallback"] = None
+    assert run_module(devpi_info, {}).result["fallback"] is None
+
+
 @pytest.mark.parametrize("change", [{"hidden": None}, {}])
 def test_image_without_package_policies(run_module, host, change):
     del host["inspection"]["hidden"]

@@ -59,6 +59,11 @@ METADATA_TIMEOUT = 60.0
 BYTE_TIMEOUT = 60.0
 # For the requested part of a file that is being downloaded, before the whole file is sent instead.
 PART_TIMEOUT = 10.0
+# Seconds after which an upstream that has a fallback counts as unreachable if no byte arrives. The fallback's page must arrive
+# before pip gives up.
+FALLBACK_READ_TIMEOUT = 9.0
+# Seconds for which an upstream that has a fallback gets no requests after it was unreachable.
+FALLBACK_PAUSE = 30.0
 
 # Bytes of a page when it is expanded. The page of ddtrace, which lists 46,724 files, has 23 MB.
 PAGE_LIMIT = 64_000_000

@@ -24,11 +24,18 @@ class Credentials(NamedTuple):
     url: str
     authorization: str
 
+    def belong_to(self, url: str) -> bool:
+        """Return whether a URL has the origin of these credentials. An invalid one has not."""
+        try:
+            return origin(urlsplit(url)) == origin(urlsplit(self.url))
+        except ValueError:
+            return False
+
     def authenticate(self, request: Any) -> None:
         """Add the credentials to a request to their origin. httpx calls it for each redirect too."""
         if not self.authorization:
             return
-        if origin(urlsplit(str(request.url))) == origin(urlsplit(self.url)):
+        if self.belong_to(str(request.url)):
             request.headers["Authorization"] = self.authorization
         elif request.headers.get("Authorization") == self.authorization:
             # httpx preserves it if a host redirects from http to https.

@@ -28,7 +28,7 @@ from . import config
 from .digests import ALGORITHMS, is_digest
 from .links import Link
 from .pages import File
-from .upstream import Upstream, UpstreamError, without_secrets
+from .upstream import Upstream, UpstreamError, name_of
 
 # Bytes of a piece that is sent to a client, and of the end that is held back until the hash is verified if the size is unknown.
 PIECE = 65_536
@@ -50,7 +50,6 @@ class Job(NamedTuple):
     """A file to download: its path once it is stored, its source, and the function that stores it when it is complete."""
 
     stored: Path
-    upstream: Upstream
     source: Source
     store: Store
 
@@ -73,15 +72,6 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def name_of(url: str) -> str:
-    """Return a URL for messages, without secrets. Raises nothing, as the message can be about an invalid URL."""
-    try:
-        return without_secrets(httpx.URL(url))
-    except httpx.InvalidURL:
-        # The error's text can have a part of the credentials.
-        return "a link that is no URL"
-
-
 def validators_of(response: httpx.Response) -> dict[str, str]:
     return {name: response.headers[name] for name in ("ETag", "Last-Modified") if name in response.headers}
 
@@ -89,8 +79,7 @@ def validators_of(response: httpx.Response) -> dict[str, str]:
 class Download:
     """A file that is downloaded. ``store`` is called with its path and its digests when it is complete."""
 
-    def __init__(self, upstream: Upstream, source: Source, path: Path, store: Store) -> None:
-        self.upstream = upstream
+    def __init__(self, source: Source, path: Path, store: Store) -> None:
         self.source = source
         self.path = path
         self.store = store
@@ -171,13 +160,13 @@ class Download:
                 ):
                     raise
 
-    def receive_part(self, file: File) -> None:
+    def receive_part(self, upstream: Upstream, file: File) -> None:
         """Write one response to the disk, which continues the file if it has begun. Raises UpstreamError and DiskFullError."""
         headers = {"Range": f"bytes={self.received}-"} if self.received else {}
         # A listed hash is verified at the end. Without one, only the validator shows whether the rest belongs to the same file.
         if self.received and not self.listed:
             headers["If-Range"] = self.validator
-        with self.upstream.stream(file["url"], headers, is_file=True) as response:
+        with upstream.stream(file["url"], headers, is_file=True) as response:
             if response.status_code not in (200, 206):
                 raise UpstreamError(self.failure(f"the upstream responded with status {response.status_code}"))
             skipped = self.begin(response)
@@ -379,7 +368,7 @@ class Downloads:
                 self.count += 1
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 temporary = self.folder / f"{os.getpid()}-{self.count}.part"
-                download = self.running[job.stored] = Download(job.upstream, job.source, temporary, job.store)
+                download = self.running[job.stored] = Download(job.source, temporary, job.store)
             elif prefetch or download.has_started:
                 return download
         (self.prefetching if prefetch else self.pool).submit(self.run, job.stored, download)

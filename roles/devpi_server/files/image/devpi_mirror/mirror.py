@@ -15,8 +15,10 @@ from devpi_common.metadata import splitbasename
 from packaging.utils import canonicalize_name
 
 from . import config
+from .compat import default_mirror_url
 from .compression import compressed
 from .credentials import split_credentials
+from .failover import Failover
 from .links import Link
 from .page_cache import PageCache, Served, one_if_large
 from .page_store import tag_of
@@ -25,7 +27,7 @@ from .policy import Hidden, HiddenError, Policy
 from .prefetch import Prefetcher
 from .rendering import render_json
 from .single_flight import SingleFlight
-from .upstream import Upstream, UpstreamError
+from .upstream import Circuit, Upstream, UpstreamError
 
 # Projects whose page is searched for one file: the name of a source archive does not show where its version begins.
 PROJECTS = 4
@@ -37,6 +39,22 @@ def configured_urls() -> dict[str, str]:
     return {config.INDEX: os.environ.get("DEVPI_MIRROR_UPSTREAM_URL", ""), **urls}
 
 
+def is_configured(index: str, url: str) -> bool:
+    """Return whether the URL of an index's upstream is that in the environment, and was not changed with devpi's own client."""
+    configured = split_credentials(configured_urls().get(index, ""))
+    return configured.url.rstrip("/") == split_credentials(url).url.rstrip("/")
+
+
+def fallback_url(index: str, url: str) -> str:
+    """Return the URL of the upstream that an index uses while that of ``url`` is unreachable, or an empty text.
+
+    Only the public index can have such an upstream, and only with the URL that it was chosen for.
+    """
+    if not os.environ.get("DEVPI_MIRROR_UPSTREAM_FALLBACK") or index != config.INDEX or not is_configured(index, url):
+        return ""
+    return os.environ.get("DEVPI_MIRROR_UPSTREAM_FALLBACK_URL") or default_mirror_url()
+
+
 class Mirror:
     """A mirror index. ``name`` is as in ``user/index``, and ``prefetch_project`` is called for each project to prefetch."""
 
@@ -44,18 +62,18 @@ class Mirror:
         self.name = name
         # Set before each request, as the index can get another policy at any time.
         self.policy: Policy | None = None
-        credentials = split_credentials(url)
-        own = split_credentials(configured_urls().get(name, ""))
-        if own.url.rstrip("/") == credentials.url.rstrip("/"):
-            credentials = own
-        self.upstream = Upstream(credentials.url, credentials.authorization)
-        self.cache = PageCache(self.upstream, name, config.PAGES, float(config.freshness()))
+        credentials = split_credentials(configured_urls().get(name, url) if is_configured(name, url) else url)
+        second_url = fallback_url(name, url)
+        fallback = Upstream(*split_credentials(second_url)) if second_url else None
+        upstream = Upstream(*credentials, Circuit() if fallback else None)
+        caches = [PageCache(one, name, config.PAGES, float(config.freshness())) for one in (upstream, fallback) if one]
+        self.pages = Failover(*caches)
         self.metadata: SingleFlight[bytes] = SingleFlight(config.METADATA_THREADS, "metadata")
         self.prefetcher = Prefetcher(lambda project: prefetch_project(self, project))
 
     def get(self, project: str, *, reload: bool = False) -> Served:
         """Return the page of a project without the files that the policy hides. Raises UpstreamError."""
-        served = self.cache.get(project, reload=reload)
+        served = self.pages.get(project, reload=reload)
         policy = self.policy
         if policy is None:
             return served
@@ -84,7 +102,8 @@ class Mirror:
         if self.policy is None:
             return
         try:
-            project, file = self.find(path)
+            project, link = self.find(path)
+            file = link.file
         except UpstreamError:
             stored = self.stored(path)
             if not stored.is_file():
@@ -95,7 +114,7 @@ class Mirror:
         hidden = self.hides(project, file)
         if hidden and "upload-time" not in file:
             # The listings of earlier releases lack it.
-            files = self.cache.get(project).page()["files"]
+            files = self.pages.get(project).page()["files"]
             hidden = self.hides(
                 project, next((one for one in files if linked_path(one["url"], self.name) == path), file)
             )
@@ -106,8 +125,8 @@ class Mirror:
         """Return the path of a file of the index on the disk, which exists once the file is stored."""
         return config.FILES / self.name / path
 
-    def find(self, path: str, *, at_any_age: bool = False) -> tuple[str, File]:
-        """Return the project of a file, and the file as the project's page lists it. Raises UpstreamError.
+    def find(self, path: str, *, at_any_age: bool = False) -> tuple[str, Link]:
+        """Return the project of a file, and the link that the project's page has. Raises UpstreamError.
 
         ``at_any_age`` is whether a cached page of any age is searched first, or only one that may be served.
         """
@@ -115,26 +134,15 @@ class Mirror:
         error = UpstreamError(f"the upstream lists no file {path}", 404)
         for project in projects_of(path.rpartition("/")[2]):
             try:
-                file = self.cache.find(project, path, max_age)
+                link = self.pages.find(project, path, max_age)
             except UpstreamError as exc:
                 if exc.status not in (404, 410):
                     raise
                 error = exc
                 continue
-            if file:
-                return project, file
+            if link:
+                return project, link
         raise error
-
-    def link(self, project: str, path: str, file: File) -> Link:
-        """Return the link to a file, which follows the upstream's page."""
-
-        def find_current() -> File | None:
-            try:
-                return self.cache.find_current(project, path)
-            except UpstreamError:
-                return None
-
-        return Link(file, find_current)
 
 
 def projects_of(filename: str) -> list[str]:

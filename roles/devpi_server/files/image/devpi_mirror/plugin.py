@@ -266,7 +266,7 @@ class Service:
             return error_response(exc)
 
     def hidden_files_response(self, mirror: Mirror, project: str) -> Any:
-        served = mirror.cache.get(project)
+        served = mirror.pages.get(project)
         with one_if_large(served.size):
             files = served.page()["files"]
             hidden = [(file, reason) for file in files if (reason := mirror.hides(project, file))]
@@ -284,14 +284,13 @@ class Service:
         def store(downloaded: Path, digests: Mapping[str, str]) -> None:
             store_file(self.xom, mirror.name, path, project, link.file, downloaded, digests)
 
-        return Job(mirror.stored(path), mirror.upstream, source_of(link), store)
+        return Job(mirror.stored(path), source_of(link), store)
 
     def respond_with_download(self, request: Any, mirror: Mirror, path: str) -> Any:
-        project, file = mirror.find(path)
-        link = mirror.link(project, path, file)
+        project, link = mirror.find(path)
         if request.method == "HEAD":
             size = source_of(link).size
-            return file_response([], link.request(partial(size_of, mirror.upstream)) if size is None else size)
+            return file_response([], link.request(size_of) if size is None else size)
         download = self.downloads.start_missing(self.download_job(mirror, path, project, link))
         if download is None:
             # It was stored since the request began, whose transaction lacks its entry.
@@ -313,7 +312,8 @@ class Service:
 
     def respond_with_metadata(self, request: Any, mirror: Mirror, path: str) -> Any:
         # A page of any age shows whether the client's metadata has changed.
-        project, file = mirror.find(path, at_any_age=bool(request.if_none_match))
+        project, link = mirror.find(path, at_any_age=bool(request.if_none_match))
+        file = link.file
         if not file["filename"].endswith(".whl"):
             raise UpstreamError(f"{file['filename']} is no wheel", 404)
         if has_current_metadata(request, file):
@@ -321,23 +321,24 @@ class Service:
         # nginx removes the headers of clients from requests whose responses it caches, and adds this one for installers.
         prefetches = request.headers.get("X-Prefetch") or INSTALLERS.match(request.user_agent or "")
         is_first = prefetches and mirror.prefetcher.is_first_request(project)
-        link = mirror.link(project, path, file)
-        content = self.prefetched_metadata.pop((mirror.upstream.url, path)) or self.get_metadata(mirror, path, link)
+        key = (link.target.upstream.url, path)
+        content = self.prefetched_metadata.pop(key) or self.get_metadata(mirror, path, link)
         if prefetches:
             prefetch_file = None
             if is_first:
                 job = self.download_job(mirror, path, project, link)
                 prefetch_file = partial(self.downloads.start_missing, job, prefetch=True)
             mirror.prefetcher.prefetch_after_metadata(content, prefetch_file)
-        return metadata_response(content)
+        return metadata_response(content, is_temporary=link.is_of_fallback)
 
     def get_metadata(self, mirror: Mirror, path: str, link: Link, *, prefetch: bool = False) -> bytes:
         """Return the core metadata of a wheel. Raises UpstreamError and DiskFullError."""
+        key = (link.target.upstream.url, path)
 
         def get() -> bytes:
-            content = link.request(lambda file: get_core_metadata(mirror.upstream, file, mirror.stored(path)))
+            content = link.request(partial(get_core_metadata, stored=mirror.stored(path)))
             if prefetch:
-                self.prefetched_metadata.add((mirror.upstream.url, path), content)
+                self.prefetched_metadata.add(key, content)
             return content
 
         try:
@@ -347,13 +348,13 @@ class Service:
 
     def prefetch(self, mirror: Mirror, project: str) -> None:
         """Get a page, and the core metadata of the wheel that a client is likely to choose."""
-        listing = mirror.cache.listing(project)
+        listing, cache = mirror.pages.listing(project)
         # A client that is faster has requested what it needs.
         is_hidden = partial(mirror.hides, project)
         wheel = None if mirror.prefetcher.was_requested(project) else likely_wheel(listing, is_hidden)
         if wheel:
             path, file = wheel
-            self.get_metadata(mirror, path, mirror.link(project, path, file), prefetch=True)
+            self.get_metadata(mirror, path, mirror.pages.link(project, path, file, cache), prefetch=True)
 
 
 def source_of(link: Link) -> Source:

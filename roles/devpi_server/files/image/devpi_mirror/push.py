@@ -63,10 +63,9 @@ def download_release(service: Service, release: Release) -> None:
         paths = missing_files(service, mirror, release, served.page())
     # One at a time, so that other clients' downloads do not wait for those of a large release.
     for path in paths:
-        file = mirror.cache.find(project, path, config.max_stale())
-        if file:
+        link = mirror.pages.find(project, path, config.max_stale())
+        if link:
             # A file that is stored without an entry is downloaded again.
-            link = mirror.link(project, path, file)
             service.downloads.start(service.download_job(mirror, path, project, link)).await_end()
 
 

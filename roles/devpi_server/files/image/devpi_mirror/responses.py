@@ -151,11 +151,11 @@ def has_current_metadata(request: Any, file: pages.File) -> bool:
     return bool(digest) and digest in request.if_none_match
 
 
-def metadata_response(content: bytes) -> Any:
-    """Return the core metadata of a wheel."""
+def metadata_response(content: bytes, *, is_temporary: bool = False) -> Any:
+    """Return the core metadata of a wheel. ``is_temporary`` is whether another upstream, which can have other, will be used."""
     response = Response(body=content, content_type="application/octet-stream")
     response.etag = hashlib.sha256(content).hexdigest()
-    response.headers["Cache-Control"] = METADATA_CACHING
+    response.headers["Cache-Control"] = f"max-age={config.FAILURE_FRESHNESS}" if is_temporary else METADATA_CACHING
     return response
 
 

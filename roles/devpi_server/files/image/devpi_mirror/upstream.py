@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
@@ -36,13 +37,23 @@ class UpstreamError(Exception):
     """A request to the upstream failed.
 
     ``status`` and ``retry_after`` are the status and the header of the response to the client. ``is_outage`` is whether the
-    upstream does not respond at all. The message has no credentials.
+    upstream does not respond at all, and ``permits_fallback`` whether another upstream may be used in its place. The message
+    has no credentials.
     """
 
-    def __init__(self, text: str, status: int = 503, retry_after: str = "", *, is_outage: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        status: int = 503,
+        retry_after: str = "",
+        *,
+        is_outage: bool = False,
+        is_server_error: bool = False,
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.is_outage = is_outage
+        self.permits_fallback = is_outage or is_server_error
         self.retry_after = retry_after or ("" if status in PASSED_ON else str(config.FAILURE_FRESHNESS))
 
 
@@ -68,6 +79,15 @@ def ssl_context() -> ssl.SSLContext:
 def without_secrets(url: httpx.URL) -> str:
     """Return a URL without its credentials and its query, which can have the signature of an object store."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def name_of(url: str) -> str:
+    """Return a URL for messages, without secrets. Raises nothing, as the message can be about an invalid URL."""
+    try:
+        return without_secrets(httpx.URL(url))
+    except httpx.InvalidURL:
+        # The error's text can have a part of the credentials.
+        return "a link that is no URL"
 
 
 def expanded(pieces: Iterable[bytes], encoding: str, limit: int) -> Iterator[bytes]:
@@ -131,15 +151,78 @@ def discard_body(response: httpx.Response) -> None:
             response.read()
 
 
+class Circuit:
+    """Stops requests to an upstream that is unreachable, so that clients do not wait for it.
+
+    After a failure no request is sent for FALLBACK_PAUSE seconds, and then one at a time until the upstream responds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.lock = threading.Lock()
+        # Until when no request is sent, or None if the upstream is reachable, and the last failure.
+        self.until: float | None = None
+        self.error = ""
+        self.is_probing = False
+
+    @contextmanager
+    def request(self, name: str, is_unreachable: Callable[[UpstreamError], bool]) -> Iterator[None]:
+        """Send a request for ``name`` in this context. ``is_unreachable`` is whether an error shows that the upstream is.
+
+        Raises UpstreamError before it is sent while the upstream is unreachable.
+        """
+        is_probe = self.admit(name)
+        try:
+            yield
+        except UpstreamError as exc:
+            # Other errors show neither that the upstream is reachable nor that it is not.
+            if is_unreachable(exc):
+                self.open(str(exc))
+            raise
+        else:
+            self.close()
+        finally:
+            if is_probe:
+                self.is_probing = False
+
+    def open(self, error: str) -> None:
+        """Record that the upstream is unreachable."""
+        with self.lock:
+            if self.until is None:
+                print(f"The fallback is used until the upstream responds: {error}", flush=True)
+            self.until, self.error = self.clock() + config.FALLBACK_PAUSE, error
+
+    def close(self) -> None:
+        """Record that the upstream responds."""
+        with self.lock:
+            if self.until is not None:
+                print("The upstream responds again, and is used instead of its fallback", flush=True)
+            self.until = None
+
+    def admit(self, name: str) -> bool:
+        """Return whether a request probes an unreachable upstream. Raises UpstreamError if it must not be sent."""
+        with self.lock:
+            if self.until is None:
+                return False
+            if self.is_probing or self.clock() < self.until:
+                raise UpstreamError(
+                    f"could not download {name}: the upstream was unreachable lately ({self.error})", is_outage=True
+                )
+            self.is_probing = True
+            return True
+
+
 class Upstream:
     """HTTP clients for the upstream of an index, whose connections are reused and limited in number.
 
-    Files have separate connections, so that pages do not wait for slow downloads.
+    Files have separate connections, so that pages do not wait for slow downloads. ``circuit`` is given if the upstream has a
+    fallback.
     """
 
-    def __init__(self, url: str, authorization: str = "") -> None:
+    def __init__(self, url: str, authorization: str = "", circuit: Circuit | None = None) -> None:
         self.url = url.rstrip("/") + "/"
         self.credentials = Credentials(self.url, authorization)
+        self.circuit = circuit
         context = ssl_context()
         self.client = self.connect(context, config.CONNECTIONS)
         self.file_client = self.connect(context, config.FILE_CONNECTIONS)
@@ -152,7 +235,9 @@ class Upstream:
             trust_env=False,
             follow_redirects=True,
             headers={"User-Agent": "devpi.mirror", "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(config.READ_TIMEOUT, connect=config.CONNECT_TIMEOUT),
+            timeout=httpx.Timeout(
+                config.FALLBACK_READ_TIMEOUT if self.circuit else config.READ_TIMEOUT, connect=config.CONNECT_TIMEOUT
+            ),
             # No cookies: they would be sent to other ports of a host too.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             event_hooks={"request": [self.credentials.authenticate], "response": [discard_body]},
@@ -178,6 +263,7 @@ class Upstream:
                     f"{response.status_code} {response.reason_phrase}",
                     response.status_code if response.status_code in PASSED_ON else 503,
                     retry_after(response.headers.get("Retry-After", "")),
+                    is_server_error=response.status_code >= 500,
                 )
             yield response
         except httpx.HTTPError as exc:
@@ -186,6 +272,20 @@ class Upstream:
             response.close()
 
     def send(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
+        """Return the response to a request, unless the upstream was unreachable lately. Raises UpstreamError."""
+        # Other origins that a page links to can be reachable while the upstream is not.
+        if self.circuit is None or not self.credentials.belong_to(url):
+            return self.attempt(client, url, headers, method)
+        with self.circuit.request(name_of(url), self.is_unreachable):
+            return self.attempt(client, url, headers, method)
+
+    def is_unreachable(self, error: UpstreamError) -> bool:
+        """Return whether an error shows that the upstream does not respond. A redirect can lead to another origin."""
+        cause = error.__cause__
+        is_own = not isinstance(cause, httpx.RequestError) or self.credentials.belong_to(str(cause.request.url))
+        return error.is_outage and is_own
+
+    def attempt(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
         """Send a request, and retry if connecting fails or the connection ends before a response. Raises UpstreamError."""
         for attempt in range(1, ATTEMPTS + 1):
             try:

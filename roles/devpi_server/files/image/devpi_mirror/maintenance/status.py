@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import devpi_api
 from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
+from ..credentials import split_credentials
 from ..page_store import StoredPage, page_folder, removed
 from ..pages import File
 from ..policy import Policy, PolicyError, policy_of
@@ -109,17 +110,21 @@ def probe_upstream(url: str) -> dict[str, Any]:
 
 
 def mirror_status(settings: Mapping[str, Mapping[str, Any]]) -> State:
-    """Return ``upstream``, that of the public index, ``mirrors``, those of the others, and ``hidden``."""
+    """Return ``upstream``, that of the public index, its ``fallback``, ``mirrors``, those of the others, and ``hidden``."""
     from concurrent.futures import ThreadPoolExecutor
 
     from ..compat import renamed
+    from ..mirror import fallback_url
 
     (name,) = renamed({"mirror_url": None})
     urls = {index: str(values.get(name, "")) for index, values in sorted(settings.items())}
+    fallback = split_credentials(fallback_url(INDEX, urls.get(INDEX, ""))).url
     with ThreadPoolExecutor() as pool:
+        probed = pool.submit(probe_upstream, fallback) if fallback else None
         upstreams = dict(zip(urls, pool.map(probe_upstream, urls.values()), strict=True))
     return {
         "upstream": upstreams.pop(INDEX, None),
+        "fallback": probed.result() if probed else None,
         "mirrors": [{"index": index, **upstream} for index, upstream in upstreams.items()],
         "hidden": hidden_files(settings, urls),
     }
@@ -186,6 +191,7 @@ def collect() -> State:
         "cache": None,
         "devpi": None,
         "upstream": None,
+        "fallback": None,
         "mirrors": None,
         "hidden": None,
     }
