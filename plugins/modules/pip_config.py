@@ -229,7 +229,6 @@ from typing import Any, Callable, NamedTuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils._accounts import (
     config_home,
-    find_account,
     other_accounts,
     regular_uids,
     select_users,
@@ -246,6 +245,7 @@ from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     parse,
     pip_name,
 )
+from ansible_collections.devpi.mirror.plugins.module_utils._host import find_account
 from ansible_collections.devpi.mirror.plugins.module_utils._netrc import NETRC, check_entry, entry
 from ansible_collections.devpi.mirror.plugins.module_utils._user_file import (
     CONFIG_HOMES,
