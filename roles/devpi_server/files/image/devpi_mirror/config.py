@@ -28,7 +28,7 @@ SCRUB_REQUESTED = DATA / "scrub-requested"
 SOCKET = "/tmp/devpi.sock"
 # Mounted if systemd listens on the port and forwards connections to nginx's socket in this folder.
 SOCKET_DIRECTORY = Path("/run/mirror")
-# Mounted if the mirror serves over TLS, with one file that has the certificate, its chain and the key, and the port in the container.
+# Mounted if the mirror serves over TLS. Its file has the certificate, its chain and the key. The port is that in the container.
 TLS_DIRECTORY = Path("/run/mirror-tls")
 TLS_FILE = TLS_DIRECTORY / "server.pem"
 TLS_PORT = 3443

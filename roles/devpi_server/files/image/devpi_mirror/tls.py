@@ -68,7 +68,8 @@ def load(path: Path) -> None:
     except ssl.SSLError as exc:
         reasons = {
             "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
-            "KEY_TYPE_MISMATCH": "the key does not belong to the certificate",
+            # The key is of another kind.
+            "NO_CERTIFICATE_ASSIGNED": "the key does not belong to the certificate",
             "EE_KEY_TOO_SMALL": "the key is too short",
         }
         reason = reasons.get(exc.reason or "", "it is not a PEM certificate with its unencrypted key")
@@ -94,14 +95,11 @@ def day(seconds: float) -> str:
 
 def check(pem: str) -> None:
     """Check a certificate with its key. Raises CertificateError."""
-    # mkstemp creates it for its owner only. /tmp is in memory.
-    descriptor, name = tempfile.mkstemp(dir="/tmp")
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(pem)
-        load(Path(name))
-    finally:
-        os.unlink(name)
+    # Only its owner can read it. /tmp is in memory.
+    with tempfile.NamedTemporaryFile("w", dir="/tmp") as stream:
+        stream.write(pem)
+        stream.flush()
+        load(Path(stream.name))
     dates = validity(pem)
     if dates.end <= time.time():
         raise CertificateError(f"it has expired on {day(dates.end)}")
@@ -151,7 +149,9 @@ def write_listeners() -> None:
             load(TLS_FILE)
             text += LISTEN
         except CertificateError as exc:
-            print(f"The TLS certificate can't be used: {exc}. The mirror serves HTTP only.", file=sys.stderr, flush=True)
+            print(
+                f"The TLS certificate can't be used: {exc}. The mirror serves HTTP only.", file=sys.stderr, flush=True
+            )
     fresh = LISTEN_CONF.with_suffix(".new")
     fresh.write_text(text)
     fresh.replace(LISTEN_CONF)
