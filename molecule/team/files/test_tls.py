@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import ssl
 import subprocess
 import sys
@@ -73,6 +74,21 @@ def curl(ca: str, path: str, *options: str) -> str:
     return done.stdout
 
 
+def over_http(path: str, **headers: str) -> str:
+    """Send a request over HTTP on the test host, and return the body."""
+    url = f"http://127.0.0.1:3141{path}"
+    script = (
+        f"import urllib.request as r; print(r.urlopen(r.Request({url!r}, headers={headers})).read().decode(), end='')"
+    )
+    return on_host(f"python3 -c {shlex.quote(script)}")
+
+
+def client_environment() -> dict[str, str]:
+    """Return the environment of an installer without the configuration and the CA bundle of the controller's user."""
+    bundles = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    return {name: text for name, text in os.environ.items() if not name.startswith(("PIP_", "UV_", *bundles))}
+
+
 def serial() -> str:
     """Return the serial number of the certificate that the mirror serves."""
     pem = ssl.get_server_certificate((address(), 443))
@@ -106,7 +122,7 @@ def continuous_requests(ca: str) -> Iterator[list[str]]:
     def request(path: str) -> None:
         while not stop.is_set():
             try:
-                status, _body = ask(ca, path, Accept=JSON)
+                status, _body = ask(ca, path)
                 sent[0] += 1
                 if status != 200:
                     failures.append(f"{path}: {status}")
@@ -130,7 +146,7 @@ def continuous_requests(ca: str) -> Iterator[list[str]]:
 def test_pip_installs(ca: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "download", "--no-cache-dir"]
     options = ["--cert", ca, "--index-url", f"https://{address()}/root/pypi/+simple/", "--dest", str(tmp_path), "alpha"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    environ = client_environment()
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -141,7 +157,7 @@ def test_pip_installs(ca: str, tmp_path: Path) -> None:
 def test_uv_installs(ca: str, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--no-config", "--no-cache", "alpha"]
     options = ["--target", str(tmp_path), "--default-index", f"https://{address()}/root/pypi/+simple/"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    environ = client_environment()
     environ["SSL_CERT_FILE"] = ca
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -159,14 +175,14 @@ def test_the_api_has_urls_of_the_clients_address(ca: str) -> None:
         result = json.loads(curl(ca, path, "--header", "Accept: application/json"))["result"]
         assert result["login"] == "https://mirror.test/+login"
         assert set(re.findall(r"\w+://[^/]+/", json.dumps(result))) == {"https://mirror.test/"}
-    over_http = json.loads(on_host("curl --silent http://127.0.0.1:3141/+api"))["result"]
-    assert over_http["login"] == "http://127.0.0.1:3141/+login"
+    result = json.loads(over_http("/+api"))["result"]
+    assert result["login"] == "http://127.0.0.1:3141/+login"
 
 
 @pytest.mark.parametrize("accept", [JSON, "text/html"])
 def test_cached_pages_do_not_depend_on_the_scheme(ca: str, accept: str) -> None:
     over_tls = curl(ca, PAGE, "--header", f"Accept: {accept}", "--header", "X-Outside-URL: https://evil.example")
-    assert over_tls == on_host(f"curl --silent --header 'Accept: {accept}' http://127.0.0.1:3141{PAGE}")
+    assert over_tls == over_http(PAGE, Accept=accept)
     assert "alpha-1.0" in over_tls
     assert "://" not in over_tls
 
@@ -178,9 +194,7 @@ def test_redirects_are_relative(ca: str) -> None:
 
 def test_http_is_available_on_loopback_only() -> None:
     assert not mirror.is_serving(PAGE)
-    assert (
-        on_host(f"curl --silent --output /dev/null --write-out '%{{http_code}}' http://127.0.0.1:3141{PAGE}") == "200"
-    )
+    assert "alpha-1.0" in over_http(PAGE)
 
 
 def test_only_the_mirror_can_read_the_key() -> None:
