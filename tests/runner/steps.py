@@ -49,7 +49,7 @@ SECONDS = {
     "openrc": 310,
     "bullseye": 294,
     "runit": 243,
-    "team": 200,
+    "team": 230,
 }
 
 
