@@ -51,7 +51,7 @@ class Validity(NamedTuple):
     end: float
 
     def is_ending(self, now: float) -> bool:
-        """Return whether a renewal is overdue: 14 days before the end, or the last quarter of a shorter life."""
+        """Return whether a renewal is overdue: in the last 14 days, or in the last quarter if that is shorter."""
         return self.end - now < min(14 * DAY, (self.end - self.start) / 4)
 
 
