@@ -49,6 +49,7 @@ SECONDS = {
     "openrc": 310,
     "bullseye": 294,
     "runit": 243,
+    "team": 230,
 }
 
 

@@ -55,6 +55,33 @@ CASES = {
         {"devpi_mirror_port": 3999}, ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_mirror_port"]
     ),
     "port-too-large": Case({"devpi_mirror_port": 99999}, ["devpi_mirror_port is '99999'"]),
+    "tls-relative-path": Case(
+        {"devpi_server_tls_certificate": "fullchain.pem", "devpi_server_tls_key": "/etc/hostname"},
+        ["devpi_server_tls_certificate is 'fullchain.pem'", "the absolute path of a PEM file"],
+    ),
+    "tls-without-key": Case(
+        {"devpi_server_tls_certificate": "/etc/hostname"}, ["devpi_server_tls_key is ''", "Set both, or neither"]
+    ),
+    "tls-missing-file": Case(
+        {"devpi_server_tls_certificate": "/etc/hostname", "devpi_server_tls_key": "/nowhere/key.pem"},
+        ["devpi_server_tls_key is /nowhere/key.pem", "which this host does not have"],
+    ),
+    "tls-port-of-http": Case(
+        {
+            "devpi_server_tls_certificate": "/etc/hostname",
+            "devpi_server_tls_key": "/etc/hostname",
+            "devpi_server_tls_port": 3141,
+        },
+        ["devpi_server_tls_port is '3141'", "other than 3141"],
+    ),
+    "tls-port-in-use": Case(
+        {
+            "devpi_server_tls_certificate": "/etc/hostname",
+            "devpi_server_tls_key": "/etc/hostname",
+            "devpi_server_tls_port": 3999,
+        },
+        ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_server_tls_port"],
+    ),
     "base-tools-of-another-kind": Case(
         {"devpi_server_base_tools": ["multistrap"], "devpi_server_image_source": "build"},
         ["devpi_server_base_tools begins with 'multistrap'", "mmdebstrap or debootstrap"],

@@ -23,7 +23,7 @@ def entrypoint(load, monkeypatch, tmp_path):
     monkeypatch.setenv("DEVPI_MIRROR_RUN", str(tmp_path))
     monkeypatch.setenv("DEVPI_MIRROR_ETC", str(IMAGE))
     module = load("entrypoint")
-    monkeypatch.setattr(module, "SOCKET_DIRECTORY", tmp_path / "socket")
+    monkeypatch.setattr(module.tls, "SOCKET_DIRECTORY", tmp_path / "socket")
     return module
 
 
@@ -169,9 +169,9 @@ def test_a_server_that_exits_is_an_error(entrypoint, devpi):
 @pytest.mark.parametrize(("is_mounted", "listen"), [(False, ""), (True, "listen unix:{}/http.sock;\n")])
 def test_nginx_listens_on_the_socket_that_systemd_forwards_to(entrypoint, is_mounted, listen):
     if is_mounted:
-        entrypoint.SOCKET_DIRECTORY.mkdir()
+        entrypoint.tls.SOCKET_DIRECTORY.mkdir()
     entrypoint.configure_nginx({})
-    assert entrypoint.LISTEN_CONF.read_text() == listen.format(entrypoint.SOCKET_DIRECTORY)
+    assert entrypoint.tls.LISTEN_CONF.read_text() == listen.format(entrypoint.tls.SOCKET_DIRECTORY)
 
 
 def test_nginx_gets_only_valid_names_of_allowed_hosts(entrypoint):

@@ -32,6 +32,10 @@ SOCKET_DIRECTORY = Path("/run/mirror")
 BACKUPS = Path(os.environ.get("DEVPI_MIRROR_BACKUPS", "/backups"))
 # Locked while devpi's data directory is copied or replaced.
 DATA_LOCK = RUN / "data.lock"
+# Mounted if the mirror serves over TLS. Its file has the certificate, its chain and the key. The port is that in the container.
+TLS_DIRECTORY = Path("/run/mirror-tls")
+TLS_FILE = TLS_DIRECTORY / "server.pem"
+TLS_PORT = 3443
 # nginx's configuration, made from nginx.conf and the mirror indexes that nginx serves, and files that it includes.
 NGINX_CONF = RUN / "nginx.conf"
 ROUTES = DATA / "nginx" / "routes.json"

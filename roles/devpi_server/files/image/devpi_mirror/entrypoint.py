@@ -27,7 +27,7 @@ from typing import Any
 
 from supervisor import supervisord  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from . import nginx
+from . import nginx, tls
 from .compat import default_mirror_url, renamed
 from .config import (
     ALLOWED_HOSTS_CONF,
@@ -35,13 +35,11 @@ from .config import (
     DATA,
     ETC,
     INDEX,
-    LISTEN_CONF,
     RESPONSES,
     ROUTES,
     SERVERDIR,
     SETTINGS_FAILED,
     SOCKET,
-    SOCKET_DIRECTORY,
     TEMPORARY,
     THREADS,
 )
@@ -168,9 +166,8 @@ def apply_settings(environ: Mapping[str, str]) -> None:
 
 
 def configure_nginx(environ: Mapping[str, str]) -> None:
-    """Write nginx's configuration, with the forwarded socket, the allowed host names and the mirror indexes."""
-    socket = f"listen unix:{SOCKET_DIRECTORY}/http.sock;\n" if SOCKET_DIRECTORY.is_dir() else ""
-    LISTEN_CONF.write_text(socket)
+    """Write nginx's configuration, with its sockets, the allowed host names and the mirror indexes."""
+    tls.write_listeners()
     names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
     ALLOWED_HOSTS_CONF.write_text(
         # The escaped backslash prevents that a name is read as a keyword of the map.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .. import devpi_api
+from .. import devpi_api, tls
 from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
 from ..credentials import split_credentials
 from ..page_store import StoredPage, page_folder, removed
@@ -62,6 +62,8 @@ def find_problems(state: State) -> list[str]:
         f"The maintenance step '{name}' failed: {error}. The other steps ran."
         for name, error in state["failed_steps"].items()
     ]
+    if certificate := tls.problem():
+        problems.append(certificate)
     return problems
 
 
