@@ -23,7 +23,7 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {"list": list_from, "str": str, "
 
 def check(index: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings as devpi stores them. Raises RefusedError if devpi_index would refuse them."""
-    name = _api.check_index(index["name"])
+    name = _api.check_index(str(index["name"]))
     if name == PYPI and index.get("mirror_url") is not None:
         raise _api.RefusedError(
             "mirror_url of this index is set by devpi_server_upstream_url.", "Set that variable, and remove mirror_url."
@@ -73,7 +73,7 @@ def invalid_indexes(
     known_users = {"root", *(users or ()), *server}
     known_indexes = {PYPI, *(name for user in server.values() for name in user["indexes"])}
     for index in indexes:
-        name = str(index["name"])
+        name = str(index["name"]).strip("/")
         if name in names:
             messages.append(f"devpi_server_indexes lists {name} twice: remove one of them.")
         names.append(name)
@@ -83,9 +83,9 @@ def invalid_indexes(
             messages.append(f"devpi_server_indexes, {name}: {exc}")
         else:
             if users is not None and existing is not None:
-                found = missing(name.strip("/"), wanted, known_indexes, known_users, bool(server))
+                found = missing(name, wanted, known_indexes, known_users, bool(server))
                 messages += [f"devpi_server_indexes, {name}: {message}" for message in found]
-        known_indexes.add(name.strip("/"))
+        known_indexes.add(name)
     return messages
 
 

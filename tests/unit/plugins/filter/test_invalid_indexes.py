@@ -50,8 +50,9 @@ def test_an_invalid_index_is_named(index, expected):
     assert "Nothing was changed" not in message
 
 
-def test_an_index_that_is_listed_twice():
-    assert invalid_indexes([*VALID, VALID[0]]) == ["devpi_server_indexes lists acme/stable twice: remove one of them."]
+@pytest.mark.parametrize("name", ["acme/stable", "acme/stable/", "/acme/stable"])
+def test_an_index_that_is_listed_twice(name):
+    assert invalid_indexes([*VALID, {"name": name}]) == ["devpi_server_indexes lists acme/stable twice: remove one of them."]
 
 
 def test_policies_of_root_pypi():
