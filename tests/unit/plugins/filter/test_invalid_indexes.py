@@ -52,7 +52,9 @@ def test_an_invalid_index_is_named(index, expected):
 
 @pytest.mark.parametrize("name", ["acme/stable", "acme/stable/", "/acme/stable"])
 def test_an_index_that_is_listed_twice(name):
-    assert invalid_indexes([*VALID, {"name": name}]) == ["devpi_server_indexes lists acme/stable twice: remove one of them."]
+    assert invalid_indexes([*VALID, {"name": name}]) == [
+        "devpi_server_indexes lists acme/stable twice: remove one of them."
+    ]
 
 
 def test_policies_of_root_pypi():
@@ -97,3 +99,38 @@ def test_missing_users_and_bases():
         "devpi_server_indexes, acme/dev: acl_upload contains bot, and this user does not exist. Add it to devpi_server_users.",
         "devpi_server_indexes, acme/dev: bases contains acme/base, and this index does not exist. List it before this one.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("index", "cause"),
+    [
+        (
+            {"name": "acme/x", "bases": ["eve/base"]},
+            "bases contains eve/base, and this index {}. List it before this one.",
+        ),
+        ({"name": "acme/x", "acl_upload": ["eve"]}, "acl_upload contains eve, and this user {}. Add it to"),
+        ({"name": "acme/x", "acl_toxresult_upload": ["eve"]}, "acl_toxresult_upload contains eve, and this user {}."),
+        ({"name": "acme/x", "acl_read": ["eve"]}, "acl_read contains eve, and this user {}."),
+    ],
+)
+def test_users_and_bases_that_are_removed(index, cause):
+    assert invalid_indexes([index], ["acme"], EXISTING) == []
+    assert invalid_indexes([index], ["acme"], None) == []
+    (message,) = invalid_indexes([index], ["acme"], EXISTING, True)
+    assert invalid_indexes([index], ["acme"], None, True) == [message]
+    assert cause.format("is not listed, and devpi_server_prune would remove it") in message
+
+
+def test_users_and_bases_that_are_not_removed():
+    indexes = [
+        {"name": "eve/dev", "bases": ["eve/base", "root/pypi"], "acl_upload": ["eve", "root"]},
+        {"name": "eve/base"},
+    ]
+    assert invalid_indexes(indexes, [], EXISTING, True) == []
+    assert invalid_indexes([{"name": "acme/x", "acl_upload": ["eve"]}], ["acme", "eve"], EXISTING, True) == []
+    assert invalid_indexes(indexes, [], None, True) == []
+    # The owner of a listed index must exist nevertheless.
+    (message,) = invalid_indexes([{"name": "bob/dev"}], [], EXISTING, True)
+    assert "The user bob does not exist" in message
+    (message,) = invalid_indexes([{"name": "bob/dev"}], [], {}, True)
+    assert "no mirror is running" in message
