@@ -21,9 +21,12 @@ def list_from(value: Any) -> list[str]:
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {"list": list_from, "str": str, "int": int}
 
 
-def check(index: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as devpi stores them. Raises RefusedError if devpi_index would refuse them."""
+def check(index: Mapping[str, Any], release: Any) -> dict[str, Any]:
+    """Return the settings as devpi 6 stores them. Raises RefusedError if devpi_index would refuse them."""
     name = _api.check_index(str(index["name"]))
+    _api.check_ascii(name)
+    if name == PYPI and index.get("type") == "private":
+        raise _api.RefusedError("This index has the type mirror, which can't be changed.", "Remove type.")
     if name == PYPI and index.get("mirror_url") is not None:
         raise _api.RefusedError(
             "mirror_url of this index is set by devpi_server_upstream_url.", "Set that variable, and remove mirror_url."
@@ -37,6 +40,9 @@ def check(index: Mapping[str, Any]) -> dict[str, Any]:
     devpi_index.check_type(kind, wanted)
     if name != PYPI:
         devpi_index.check_new(kind, wanted)
+    if index.get("upload_time_project") is not None:
+        devpi_index.upload_time_project(str(index["upload_time_project"]))
+    _api.to_release(int(release), wanted)
     return wanted
 
 
@@ -90,11 +96,12 @@ def invalid_indexes(
     users: Iterable[str] | None = None,
     existing: Mapping[str, Mapping[str, Any]] | None = None,
     is_pruning: bool = False,
+    release: Any = 6,
 ) -> list[str]:
     """Return a message for each index whose settings are invalid, and for each that is listed twice.
 
     ``users`` are the names of listed users. Users and bases are not checked without them, and without ``existing`` only if
-    ``is_pruning``, which is devpi_server_prune.
+    ``is_pruning``, which is devpi_server_prune. ``release`` is the major version of devpi-server.
     """
     named = [(str(index["name"]).strip("/"), index) for index in indexes]
     server = None
@@ -107,7 +114,7 @@ def invalid_indexes(
             messages.append(f"devpi_server_indexes lists {name} twice: remove one of them.")
         names.add(name)
         try:
-            wanted = check(index)
+            wanted = check(index, release)
         except _api.RefusedError as exc:
             messages.append(f"devpi_server_indexes, {name}: {exc}")
         else:

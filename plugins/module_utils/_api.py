@@ -188,9 +188,7 @@ class Api:
 
     def to_server(self, keys: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of an index with the names and values of this server. Raises RefusedError."""
-        if self.major < 7:
-            return dict(keys)
-        return dict(_to_7(name, value) for name, value in keys.items())
+        return to_release(self.major, keys)
 
     def from_server(self, keys: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of an index with the names and values of devpi 6."""
@@ -225,6 +223,11 @@ def log_in(params: Mapping[str, Any]) -> Api:
     return api_from({**params, "url_password": login["password"]}, is_changing=True)
 
 
+def to_release(major: int, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of an index with the names and values of a release of devpi-server. Raises RefusedError."""
+    return dict(keys) if major < 7 else dict(_to_7(name, value) for name, value in keys.items())
+
+
 def described(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of an index with the types that modules use, without credentials."""
     found = {**settings, "type": TYPES.get(settings["type"], settings["type"])}
@@ -256,6 +259,14 @@ def check_index(name: str, option: str = "name") -> str:
             f"{option} {name!r} is not a valid name of an index.",
             "Use the form user/index, with letters, digits and the characters -.@_ in both parts.",
         ) from exc
+
+
+def check_ascii(name: str) -> None:
+    """Raise RefusedError for a name of a user or an index that the image of this collection does not accept in paths."""
+    if not name.isascii():
+        raise RefusedError(
+            f"name {name!r} has characters that are not ASCII.", "Use letters, digits and the characters -.@_"
+        )
 
 
 def quoted(name: str) -> str:

@@ -260,7 +260,10 @@ GROUPS = (":ANONYMOUS:", ":AUTHENTICATED:")
 # The value of a setting that an index lacks.
 EMPTY = {"bool": False, "list": [], "str": "", "int": None}
 SETTINGS = {**COMMON, **PRIVATE, **MIRROR}
-AGE = re.compile(r"([0-9]+([.][0-9]+)?[smhd])?")
+AGE = re.compile(r"(?:([0-9]+(?:[.][0-9]+)?)([smhd]))?")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# 100 years. devpi serves nothing of an index whose age limit is before the beginning of the calendar.
+MAX_AGE_DAYS = 36525
 # A name or a pattern, and the version specifiers of PEP 440. devpi serves nothing of an index that has an invalid requirement.
 PATTERN = r"[A-Za-z0-9*](?:[A-Za-z0-9._*-]*[A-Za-z0-9*])?"
 EPOCH = r"\s*v?(?:[0-9]+!)?"
@@ -285,15 +288,32 @@ def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:
     if "mirror_url" in found:
         check_mirror_url(found["mirror_url"])
     if "min_release_age" in found:
-        found["min_release_age"] = found["min_release_age"].strip()
-        if not AGE.fullmatch(found["min_release_age"]):
-            raise _api.RefusedError(
-                f"min_release_age is {found['min_release_age']!r}.",
-                "Use a number and a unit (s, m, h or d), as in 7d, or leave it empty.",
-            )
+        found["min_release_age"] = age_of(found["min_release_age"].strip())
     if found.get("mirror_cache_expiry", 0) < 0:
         raise _api.RefusedError("mirror_cache_expiry is below zero.", "Use a number of seconds.")
     return found
+
+
+def age_of(text: str) -> str:
+    """Return a value of min_release_age. Raises RefusedError if it is invalid."""
+    match = AGE.fullmatch(text)
+    if match is None:
+        raise _api.RefusedError(
+            f"min_release_age is {text!r}.", "Use a number and a unit (s, m, h or d), as in 7d, or leave it empty."
+        )
+    if text and float(match[1]) * SECONDS[match[2]] > MAX_AGE_DAYS * SECONDS["d"]:
+        raise _api.RefusedError(
+            f"min_release_age is {text!r}, which is more than 100 years.", f"Use up to {MAX_AGE_DAYS}d, as in 7d."
+        )
+    return text
+
+
+def upload_time_project(name: str) -> str:
+    """Return the normalized name of the project with which upload times are checked. Raises RefusedError."""
+    try:
+        return _distribution.normalized(name)
+    except ValueError as exc:
+        raise _api.RefusedError(f"upload_time_project: {exc}.", "The default is pip.") from exc
 
 
 def list_of(name: str, values: list[str]) -> list[str]:
@@ -321,12 +341,15 @@ def list_of(name: str, values: list[str]) -> list[str]:
 def check_mirror_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(c.isspace() for c in url)
+        # The image of this collection does not accept a scheme in upper case.
+        has_scheme = url.startswith(("http://", "https://"))
+        is_valid = has_scheme and bool(parts.hostname) and not any(c.isspace() for c in url)
     except ValueError:
         is_valid = False
     if not is_valid:
         raise _api.RefusedError(
-            "mirror_url is not a valid URL.", "Use that of a simple page, as in https://example.com/simple/"
+            "mirror_url is not a valid URL.",
+            "Use that of a simple page, with its scheme in lower case, as in https://example.com/simple/",
         )
     # A password with a slash that is not percent-encoded extends into the path.
     if "@" in url:
@@ -394,10 +417,7 @@ class Index:
         self.params = params
         self.check_mode = check_mode
         self.wanted = wanted_settings(params)
-        try:
-            self.upload_time_project = _distribution.normalized(params["upload_time_project"])
-        except ValueError as exc:
-            raise _api.RefusedError(f"upload_time_project: {exc}.", "The default is pip.") from exc
+        self.upload_time_project = upload_time_project(params["upload_time_project"])
         # The settings with the names of the server.
         self.stored: dict[str, Any] | None = None
         self.settings: dict[str, Any] | None = None

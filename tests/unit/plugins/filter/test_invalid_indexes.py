@@ -39,6 +39,12 @@ def test_valid_indexes():
         ({"name": "root/pypi", "mirror_url": "https://example.com/simple/"}, "devpi_server_upstream_url"),
         ({"name": "root/pypi", "bases": ["acme/dev"]}, "A mirror index has no setting bases"),
         ({"name": "root/pypi", "min_release_age": 7}, "as in 7d"),
+        ({"name": "root/pypi", "min_release_age": "99999999999999d"}, "more than 100 years"),
+        ({"name": "root/pypi", "type": "private"}, "has the type mirror"),
+        ({"name": "root/pypi", "upload_time_project": "a b"}, "upload_time_project: 'a b'"),
+        ({"name": "root/pypi", "upload_time_project": ""}, "upload_time_project: ''"),
+        ({"name": "acme/d\u00e9v"}, "not ASCII"),
+        ({"name": "root/other", "type": "mirror", "mirror_url": "HTTPS://example.com/"}, "not a valid URL"),
         ({"name": "acme/stable", "block": ["evil"]}, "A private index has no setting block"),
     ],
 )
@@ -62,6 +68,24 @@ def test_policies_of_root_pypi():
         invalid_indexes([{"name": "root/pypi", "min_release_age": "7d", "block": ["evil-*"], "volatile": False}]) == []
     )
     assert invalid_indexes([{"name": "root/pypi", "type": "mirror", "hide_yanked": True}]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        (
+            {"mirror_ignore_serial_header": True},
+            "devpi-server 7 has no setting mirror_ignore_serial_header. Remove it.",
+        ),
+        ({"mirror_provides_core_metadata": True}, "has no setting mirror_provides_core_metadata"),
+        ({"mirror_whitelist": ["flask"]}, "does not support mirror_whitelist ['flask']"),
+    ],
+)
+def test_settings_that_devpi_7_does_not_support(settings, cause):
+    index = {"name": "root/pypi" if "mirror_whitelist" not in settings else "acme/dev", **settings}
+    assert invalid_indexes([index], release="6") == []
+    (message,) = invalid_indexes([index], release="7")
+    assert cause in message
 
 
 EXISTING = {"root": {"indexes": ["root/pypi"]}, "eve": {"indexes": ["eve/dev", "eve/base"]}}
