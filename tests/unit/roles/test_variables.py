@@ -125,3 +125,24 @@ def test_names_of_users_and_indexes_are_those_that_devpi_returns(tmp_path):
         devpi_server_indexes=[{"name": "2026/dev", "acl_read": [2026]}, {"name": "/ada/dev/", "acl_read": ["ada"]}],
         devpi_server_index="ada/dev",
     )
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "login", "expected"),
+    [
+        ("old", "new", {"password_changed": True}, "old"),
+        ("outdated", "new", {"password_changed": False}, "new"),
+        ("new", "new", {"password_changed": False}, "new"),
+        ("generated", "", {"password_changed": False}, "generated"),
+        ("", "new", {"failed": False, "msg": "Could not log in"}, "new"),
+        ("", "", {"skipped": True}, ""),
+    ],
+)
+def test_the_current_password_of_root(tmp_path, stored, wanted, login, expected):
+    check_values(
+        tmp_path,
+        {"__devpi_server_api_password": expected},
+        devpi_server_root_password=wanted,
+        __devpi_server_root_password_output={"stdout": stored},
+        __devpi_server_root_login=login,
+    )
