@@ -46,6 +46,7 @@ _REMEDIES = {
     404: "Another client has removed it: run the task again.",
     409: "Another client has changed it: run the task again.",
 }
+_SERVER_URL = "Set url to that of the server, without the path of a user or an index, as in http://127.0.0.1:3141."
 _OTHER_USER = "Set url_username and url_password to those of a user who may do this, such as root."
 
 
@@ -177,6 +178,14 @@ class Api:
                 return None
             raise
 
+    def users(self) -> dict[str, dict[str, Any]]:
+        """Return all users with their indexes, by name. Raises RefusedError, ProbeError and ApiError."""
+        found = self.call("GET", "/")
+        # Those of a user or an index have texts.
+        if not isinstance(found, dict) or not all(isinstance(user, dict) for user in found.values()):
+            raise RefusedError("url is not that of a devpi server: it returns no list of users.", _SERVER_URL)
+        return found
+
     def with_limit(self, limit: float) -> Api:
         """Return a copy whose requests must be completed within ``limit`` seconds."""
         other = copy.copy(self)
@@ -214,6 +223,8 @@ def log_in(params: Mapping[str, Any]) -> Api:
     try:
         login = api.call("POST", "/+login", {"user": params["url_username"], "password": params["url_password"]})
     except ApiError as exc:
+        if exc.status == 404:
+            raise RefusedError("url is not that of a devpi server: it has no login (status 404).", _SERVER_URL) from exc
         if exc.status != 401:
             raise
         # Tokens of devpi-tokens can't log in.

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _api
-from ansible_collections.devpi.mirror.plugins.modules import devpi_index, devpi_index_info
+from ansible_collections.devpi.mirror.plugins.modules import devpi_index, devpi_index_info, devpi_user_info
 
 ROOT = {"url_username": "root", "url_password": "secret-of-root"}
 MIRROR = {"type": "mirror", "mirror_url": "https://example.com/simple/"}
@@ -468,3 +468,16 @@ def test_info(run_module, acme):
     assert run_module(devpi_index_info, {"name": "acme/none"}).result["indexes"] == {}
     assert "projects requires name" in run_module(devpi_index_info, {"projects": True}).result["msg"]
     assert "is not a valid name" in run_module(devpi_index_info, {"name": "acme"}).result["msg"]
+
+
+@pytest.mark.parametrize(
+    "result", [{"type": "mirror", "volatile": False, "custom_data": {}}, {"username": "acme", "indexes": {}}, None]
+)
+def test_the_url_of_a_user_or_an_index_is_not_that_of_the_server(run_module, acme, result):
+    acme.refusals["GET", "/"] = (200, {"result": result})
+    acme.refusals["POST", "/+login"] = (404, {"message": "The stage root/+login could not be found."})
+    runs = [run_module(devpi_index_info, {}), run_module(devpi_user_info, {}), run(run_module, "acme/dev", title="x")]
+    for ended in runs:
+        assert ended.failed
+        assert "url is not that of a devpi server" in ended.result["msg"]
+        assert "Set url to that of the server" in ended.result["msg"]
