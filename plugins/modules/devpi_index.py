@@ -407,6 +407,10 @@ def default_settings(kind: str, user: str) -> dict[str, Any]:
     }
 
 
+class MissingError(_api.RefusedError):
+    """Another client has removed the index."""
+
+
 class Index:
     """An index of a server, and what is wanted of it."""
 
@@ -432,8 +436,31 @@ class Index:
     def connect(self) -> None:
         """Log in, and read the index."""
         self.api = _api.log_in(self.params)
-        self.stored = self.api.find(f"{self.path}?no_projects=")
+        self.stored = self.read()
         self.settings = None if self.stored is None else self.api.from_server(self.stored)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the settings of the index with the names of the server, None if it does not exist."""
+        found: dict[str, Any] | None = self.api.find(f"{self.path}?no_projects=")
+        return found
+
+    def request(self, action: str, method: str, body: Any = None) -> Any:
+        """Return the result of a request that changes or removes the index. Raises RefusedError."""
+        try:
+            return self.api.change(action, method, self.path, body)
+        except _api.RefusedError as exc:
+            if method != "PUT" and self.is_missing(exc):
+                raise MissingError(
+                    f"Could not {action}: another client has removed it.", "Run the task again."
+                ) from exc
+            raise
+
+    def is_missing(self, refused: _api.RefusedError) -> bool:
+        """Return whether a request was refused because the index does not exist. devpi responds as to a missing permission."""
+        try:
+            return getattr(refused.__cause__, "status", None) in (403, 404) and self.read() is None
+        except (_api.ApiError, _devpi.ProbeError):
+            return False
 
     def apply(self) -> dict[str, Any] | None:
         """Make the index as wanted, and return its settings after that. Raises RefusedError."""
@@ -493,7 +520,7 @@ class Index:
     def send(self, action: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send settings, and return those of the index after that. Raises RefusedError."""
         try:
-            stored = self.api.change(action, method, self.path, body)
+            stored = self.request(action, method, body)
         except _api.RefusedError as exc:
             unsupported = [name for name in IMAGE_SETTINGS if name in body]
             if unsupported and "unexpected keyword arguments" in exc.cause:
@@ -512,10 +539,10 @@ class Index:
             for name in changed
             if name in settings or name in IMAGE_SETTINGS
         }
-        self.api.change(action, "PATCH", self.path, self.body(old))
+        self.request(action, "PATCH", self.body(old))
         added = self.api.to_server({name: None for name in changed if name not in old})
         if added:
-            self.api.change(action, "PATCH", self.path, [f"{name}-=" for name in added])
+            self.request(action, "PATCH", [f"{name}-=" for name in added])
 
     def check_upload_times(self, changed: dict[str, Any], settings: dict[str, Any]) -> None:
         """Raise RefusedError if a change requires upload times, and the upstream lists none."""
@@ -546,6 +573,8 @@ class Index:
         """Undo an earlier change if the block fails. Raises RefusedError if that fails too."""
         try:
             yield
+        except MissingError:
+            raise
         except (_api.RefusedError, _devpi.ProbeError) as exc:
             try:
                 undo()
@@ -625,15 +654,16 @@ class Index:
                 )
         if self.check_mode:
             return
-        self.delete(f"remove the index {self.name}", is_volatile)
+        with contextlib.suppress(MissingError):
+            self.delete(f"remove the index {self.name}", is_volatile)
 
     def delete(self, action: str, is_volatile: bool) -> None:
         if is_volatile:
-            self.api.change(action, "DELETE", self.path)
+            self.request(action, "DELETE")
             return
-        self.api.change(action, "PATCH", self.path, self.body({"volatile": True}))
-        with self.undone_by(lambda: self.api.change(action, "PATCH", self.path, self.body({"volatile": False}))):
-            self.api.change(action, "DELETE", self.path)
+        self.request(action, "PATCH", self.body({"volatile": True}))
+        with self.undone_by(lambda: self.request(action, "PATCH", self.body({"volatile": False}))):
+            self.request(action, "DELETE")
 
 
 def described(settings: dict[str, Any] | None) -> dict[str, Any] | None:

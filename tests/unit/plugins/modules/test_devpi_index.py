@@ -481,3 +481,38 @@ def test_the_url_of_a_user_or_an_index_is_not_that_of_the_server(run_module, acm
         assert ended.failed
         assert "url is not that of a devpi server" in ended.result["msg"]
         assert "Set url to that of the server" in ended.result["msg"]
+
+
+@pytest.fixture(params=["PATCH", "DELETE"])
+def removed_at(request, acme, monkeypatch):
+    """The method of the request before which another client removes the index acme/dev. devpi refuses it with 403."""
+    answer = acme.answer
+
+    def race(client, method, path, body):
+        if (method, path) == (request.param, "/acme/dev"):
+            acme.users["acme"]["indexes"].pop("dev", None)
+        is_refused = method in ("PATCH", "DELETE") and "dev" not in acme.users["acme"]["indexes"]
+        return (403, {"message": "Access was denied"}) if is_refused else answer(client, method, path, body)
+
+    monkeypatch.setattr(acme, "answer", race)
+    return request.param
+
+
+@pytest.mark.parametrize("volatile", [True, False])
+def test_removal_while_another_client_removes_the_index(run_module, acme, removed_at, volatile):
+    acme.users["acme"]["indexes"]["dev"]["volatile"] = volatile
+    ended = run(run_module, "acme/dev", state="absent", force=True)
+    assert (ended.failed, ended.result["changed"]) == (False, True)
+    assert "dev" not in acme.users["acme"]["indexes"]
+
+
+@pytest.mark.parametrize("removed_at", ["PATCH"], indirect=True)
+def test_change_while_another_client_removes_the_index(run_module, acme, removed_at):
+    message = failure(run_module, "acme/dev", title="x")
+    assert "Could not change the index acme/dev: another client has removed it." in message
+    assert "Run the task again." in message
+
+
+def test_a_new_index_without_permission_is_not_a_removed_one(run_module, acme):
+    acme.refusals["PUT", "/acme/new"] = (403, {"message": "Access was denied"})
+    assert "the user root has no permission" in failure(run_module, "acme/new")
