@@ -251,6 +251,7 @@ MIRROR: dict[str, dict[str, Any]] = {
     **POLICIES,
 }
 # Settings of the plugin of the collection's image.
+IMAGE_PLUGIN = "devpi-mirror"
 IMAGE_SETTINGS = ("acl_read", *POLICIES)
 REQUIREMENTS = ("min_release_age_exceptions", "block", "allow")
 ACLS = ("acl_upload", "acl_toxresult_upload", "acl_read")
@@ -356,6 +357,14 @@ def check_mirror_url(url: str) -> None:
         raise _api.RefusedError(
             "mirror_url contains credentials, which devpi would store in its database.", "Remove them."
         )
+
+
+def unsupported_by_server(names: list[str]) -> _api.RefusedError:
+    """Return the error for settings of the image's plugin that the server lacks."""
+    return _api.RefusedError(
+        f"The server does not support {', '.join(names)}, for which it needs the image of this collection.",
+        "Remove these settings, or run this image.",
+    )
 
 
 def users_of(acl: list[str]) -> list[str]:
@@ -496,6 +505,7 @@ class Index:
         }
         body = self.api.to_server(settings)
         if self.check_mode:
+            self.check_image([name for name in IMAGE_SETTINGS if name in body])
             return {**default_settings(self.kind, self.user), **settings}
         found = self.send(f"create the index {self.name}", "PUT", body)
         is_volatile = found.get("volatile", True)
@@ -511,6 +521,8 @@ class Index:
         if not changed:
             return settings
         if self.check_mode:
+            # Indexes that an earlier image created can lack newer settings.
+            self.check_image([name for name in IMAGE_SETTINGS if name in changed and name not in settings])
             return {**settings, **changed}
         found = self.send(f"change the index {self.name}", "PATCH", body)
         with self.undone_by(lambda: self.restore(settings, changed)):
@@ -524,12 +536,21 @@ class Index:
         except _api.RefusedError as exc:
             unsupported = [name for name in IMAGE_SETTINGS if name in body]
             if unsupported and "unexpected keyword arguments" in exc.cause:
-                raise _api.RefusedError(
-                    f"The server does not support {', '.join(unsupported)}, for which it needs the image of this collection.",
-                    "Remove these settings, or run this image.",
-                ) from exc
+                raise unsupported_by_server(unsupported) from exc
             raise
         return self.verified(stored)
+
+    def check_image(self, names: list[str]) -> None:
+        """Raise RefusedError if there are settings, and the server does not run the image of this collection."""
+        if not names:
+            return
+        try:
+            status = self.api.call("GET", "/+status")
+        except (_api.ApiError, _devpi.ProbeError):
+            # A proxy can restrict this path.
+            return
+        if IMAGE_PLUGIN not in status["versioninfo"]:
+            raise unsupported_by_server(names)
 
     def restore(self, settings: dict[str, Any], changed: dict[str, Any]) -> None:
         """Restore the settings that the index had before a change."""

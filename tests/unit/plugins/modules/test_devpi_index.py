@@ -288,6 +288,11 @@ def test_server_without_package_policies(run_module, acme, name, method):
     options = {} if name == "acme/pypi" else MIRROR
     message = failure(run_module, name, block=["evil"], **options)
     assert "does not support block, for which it needs the image of this collection" in message
+    acme.plugins = {}
+    assert run(run_module, name, check_mode=True, block=["evil"], **options).result["msg"] == message
+    assert run(run_module, name, check_mode=True, block=[], **options).result["changed"] is (name == "acme/new")
+    acme.refusals["GET", "/+status"] = (403, {})
+    assert run(run_module, name, check_mode=True, block=["evil"], **options).result["changed"]
     acme.refusals[method, f"/{name}"] = (400, {"message": "other"})
     assert "status 400: other" in failure(run_module, name, block=["evil"], **options)
 
