@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from ansible_collections.devpi.mirror.plugins.module_utils import _api
 from ansible_collections.devpi.mirror.plugins.modules import devpi_index
@@ -91,6 +91,18 @@ def indexes_of(users: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     return (name for user in users.values() for name in user["indexes"])
 
 
+def inherited(name: str, bases: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the indexes from which an index inherits, also through others, by the bases of indexes."""
+    found: set[str] = set()
+    remaining = [*bases.get(name, ())]
+    while remaining:
+        base = remaining.pop()
+        if base not in found:
+            found.add(base)
+            remaining += bases.get(base, ())
+    return found
+
+
 def invalid_indexes(
     indexes: Iterable[Mapping[str, Any]],
     users: Iterable[str] | None = None,
@@ -109,6 +121,7 @@ def invalid_indexes(
         server = Server(users, [name for name, _index in named], existing, is_pruning)
     messages = []
     names = set()
+    bases: dict[str, list[str]] = {}
     for name, index in named:
         if name in names:
             messages.append(f"devpi_server_indexes lists {name} twice: remove one of them.")
@@ -118,6 +131,12 @@ def invalid_indexes(
         except _api.RefusedError as exc:
             messages.append(f"devpi_server_indexes, {name}: {exc}")
         else:
+            bases[name] = wanted.get("bases", [])
+            if name in inherited(name, bases):
+                messages.append(
+                    f"devpi_server_indexes, {name}: bases would make the index inherit from itself. "
+                    "Remove the base that is, or inherits from, this index."
+                )
             if server is not None:
                 messages += [f"devpi_server_indexes, {name}: {message}" for message in server.missing(name, wanted)]
         if server is not None:

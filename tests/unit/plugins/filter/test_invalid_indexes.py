@@ -158,3 +158,24 @@ def test_users_and_bases_that_are_not_removed():
     assert "The user bob does not exist" in message
     (message,) = invalid_indexes([{"name": "bob/dev"}], [], {}, True)
     assert "no mirror is running" in message
+
+
+@pytest.mark.parametrize(
+    "indexes",
+    [
+        [{"name": "a/x", "bases": ["a/x/"]}],
+        [
+            {"name": "a/w", "bases": ["a/x"]},
+            {"name": "a/y", "bases": ["a/w"]},
+            {"name": "a/x", "bases": ["a/y", "root/pypi"]},
+        ],
+    ],
+)
+def test_an_index_that_inherits_from_itself(indexes):
+    (message,) = invalid_indexes(indexes)
+    assert message.startswith("devpi_server_indexes, a/x: bases would make the index inherit from itself.")
+
+
+def test_an_index_that_inherits_twice_from_another():
+    indexes = [{"name": "a/x"}, {"name": "a/y", "bases": ["a/x"]}, {"name": "a/z", "bases": ["a/x", "a/y"]}]
+    assert invalid_indexes(indexes) == []
