@@ -10,15 +10,17 @@ from typing import Any, Callable, Sequence
 
 # An invalid URL can have its password anywhere before the last "@".
 CREDENTIALS = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
-
-
-TYPES = {"list": (list, tuple), "dict": (dict,)}
+TYPES = {"list": (list, tuple), "dict": (dict,), "text": (str,)}
 
 
 def problem(entry: dict[str, str], value: Any) -> str:
     """Return what is wrong with a value, empty if it is valid. A value of another type can contain secrets."""
-    if "type" in entry:
-        return "" if isinstance(value, TYPES[entry["type"]]) else f"is not a {entry['type']}"
+    # Releases of ansible-core before 2.19 have a type of their own for texts of Ansible Vault.
+    is_vaulted = entry.get("type") == "text" and getattr(value, "__ENCRYPTED__", False)
+    if "type" in entry and not is_vaulted and not isinstance(value, TYPES[entry["type"]]):
+        return f"is not a {entry['type']}"
+    if "pattern" not in entry:
+        return ""
     text = "" if value is None else str(value)
     masked = CREDENTIALS.sub(r"\1***@", text)
     return "" if re.fullmatch(entry["pattern"], text) else entry.get("cause", f"is '{masked}'")

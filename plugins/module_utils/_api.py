@@ -46,6 +46,7 @@ _REMEDIES = {
     404: "Another client has removed it: run the task again.",
     409: "Another client has changed it: run the task again.",
 }
+_SERVER_URL = "Set url to that of the server, without the path of a user or an index, as in http://127.0.0.1:3141."
 _OTHER_USER = "Set url_username and url_password to those of a user who may do this, such as root."
 
 
@@ -177,6 +178,14 @@ class Api:
                 return None
             raise
 
+    def users(self) -> dict[str, dict[str, Any]]:
+        """Return all users with their indexes, by name. Raises RefusedError, ProbeError and ApiError."""
+        found = self.call("GET", "/")
+        # Those of a user or an index have texts.
+        if not isinstance(found, dict) or not all(isinstance(user, dict) for user in found.values()):
+            raise RefusedError("url is not that of a devpi server: it returns no list of users.", _SERVER_URL)
+        return found
+
     def with_limit(self, limit: float) -> Api:
         """Return a copy whose requests must be completed within ``limit`` seconds."""
         other = copy.copy(self)
@@ -188,9 +197,7 @@ class Api:
 
     def to_server(self, keys: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of an index with the names and values of this server. Raises RefusedError."""
-        if self.major < 7:
-            return dict(keys)
-        return dict(_to_7(name, value) for name, value in keys.items())
+        return to_release(self.major, keys)
 
     def from_server(self, keys: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keys of an index with the names and values of devpi 6."""
@@ -216,6 +223,8 @@ def log_in(params: Mapping[str, Any]) -> Api:
     try:
         login = api.call("POST", "/+login", {"user": params["url_username"], "password": params["url_password"]})
     except ApiError as exc:
+        if exc.status == 404:
+            raise RefusedError("url is not that of a devpi server: it has no login (status 404).", _SERVER_URL) from exc
         if exc.status != 401:
             raise
         # Tokens of devpi-tokens can't log in.
@@ -223,6 +232,11 @@ def log_in(params: Mapping[str, Any]) -> Api:
         return api
     # devpi hashes a password at each request, which takes half a second, but not the token of a login.
     return api_from({**params, "url_password": login["password"]}, is_changing=True)
+
+
+def to_release(major: int, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of an index with the names and values of a release of devpi-server. Raises RefusedError."""
+    return dict(keys) if major < 7 else dict(_to_7(name, value) for name, value in keys.items())
 
 
 def described(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,6 +270,14 @@ def check_index(name: str, option: str = "name") -> str:
             f"{option} {name!r} is not a valid name of an index.",
             "Use the form user/index, with letters, digits and the characters -.@_ in both parts.",
         ) from exc
+
+
+def check_ascii(name: str) -> None:
+    """Raise RefusedError for a name of a user or an index that the image of this collection does not accept in paths."""
+    if not name.isascii():
+        raise RefusedError(
+            f"name {name!r} has characters that are not ASCII.", "Use letters, digits and the characters -.@_"
+        )
 
 
 def quoted(name: str) -> str:

@@ -251,6 +251,7 @@ MIRROR: dict[str, dict[str, Any]] = {
     **POLICIES,
 }
 # Settings of the plugin of the collection's image.
+IMAGE_PLUGIN = "devpi-mirror"
 IMAGE_SETTINGS = ("acl_read", *POLICIES)
 REQUIREMENTS = ("min_release_age_exceptions", "block", "allow")
 ACLS = ("acl_upload", "acl_toxresult_upload", "acl_read")
@@ -260,7 +261,10 @@ GROUPS = (":ANONYMOUS:", ":AUTHENTICATED:")
 # The value of a setting that an index lacks.
 EMPTY = {"bool": False, "list": [], "str": "", "int": None}
 SETTINGS = {**COMMON, **PRIVATE, **MIRROR}
-AGE = re.compile(r"([0-9]+([.][0-9]+)?[smhd])?")
+AGE = re.compile(r"(?:([0-9]+(?:[.][0-9]+)?)([smhd]))?")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# 100 years. devpi serves nothing of an index whose age limit is before the beginning of the calendar.
+MAX_AGE_DAYS = 36525
 # A name or a pattern, and the version specifiers of PEP 440. devpi serves nothing of an index that has an invalid requirement.
 PATTERN = r"[A-Za-z0-9*](?:[A-Za-z0-9._*-]*[A-Za-z0-9*])?"
 EPOCH = r"\s*v?(?:[0-9]+!)?"
@@ -285,15 +289,32 @@ def wanted_settings(params: dict[str, Any]) -> dict[str, Any]:
     if "mirror_url" in found:
         check_mirror_url(found["mirror_url"])
     if "min_release_age" in found:
-        found["min_release_age"] = found["min_release_age"].strip()
-        if not AGE.fullmatch(found["min_release_age"]):
-            raise _api.RefusedError(
-                f"min_release_age is {found['min_release_age']!r}.",
-                "Use a number and a unit (s, m, h or d), as in 7d, or leave it empty.",
-            )
+        found["min_release_age"] = age_of(found["min_release_age"].strip())
     if found.get("mirror_cache_expiry", 0) < 0:
         raise _api.RefusedError("mirror_cache_expiry is below zero.", "Use a number of seconds.")
     return found
+
+
+def age_of(text: str) -> str:
+    """Return a value of min_release_age. Raises RefusedError if it is invalid."""
+    match = AGE.fullmatch(text)
+    if match is None:
+        raise _api.RefusedError(
+            f"min_release_age is {text!r}.", "Use a number and a unit (s, m, h or d), as in 7d, or leave it empty."
+        )
+    if text and float(match[1]) * SECONDS[match[2]] > MAX_AGE_DAYS * SECONDS["d"]:
+        raise _api.RefusedError(
+            f"min_release_age is {text!r}, which is more than 100 years.", f"Use up to {MAX_AGE_DAYS}d, as in 7d."
+        )
+    return text
+
+
+def upload_time_project(name: str) -> str:
+    """Return the normalized name of the project with which upload times are checked. Raises RefusedError."""
+    try:
+        return _distribution.normalized(name)
+    except ValueError as exc:
+        raise _api.RefusedError(f"upload_time_project: {exc}.", "The default is pip.") from exc
 
 
 def list_of(name: str, values: list[str]) -> list[str]:
@@ -321,18 +342,29 @@ def list_of(name: str, values: list[str]) -> list[str]:
 def check_mirror_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(c.isspace() for c in url)
+        # The image of this collection does not accept a scheme in upper case.
+        has_scheme = url.startswith(("http://", "https://"))
+        is_valid = has_scheme and bool(parts.hostname) and not any(c.isspace() for c in url)
     except ValueError:
         is_valid = False
     if not is_valid:
         raise _api.RefusedError(
-            "mirror_url is not a valid URL.", "Use that of a simple page, as in https://example.com/simple/"
+            "mirror_url is not a valid URL.",
+            "Use that of a simple page, with its scheme in lower case, as in https://example.com/simple/",
         )
     # A password with a slash that is not percent-encoded extends into the path.
     if "@" in url:
         raise _api.RefusedError(
             "mirror_url contains credentials, which devpi would store in its database.", "Remove them."
         )
+
+
+def unsupported_by_server(names: list[str]) -> _api.RefusedError:
+    """Return the error for settings of the image's plugin that the server lacks."""
+    return _api.RefusedError(
+        f"The server does not support {', '.join(names)}, for which it needs the image of this collection.",
+        "Remove these settings, or run this image.",
+    )
 
 
 def users_of(acl: list[str]) -> list[str]:
@@ -384,6 +416,10 @@ def default_settings(kind: str, user: str) -> dict[str, Any]:
     }
 
 
+class MissingError(_api.RefusedError):
+    """Another client has removed the index."""
+
+
 class Index:
     """An index of a server, and what is wanted of it."""
 
@@ -394,10 +430,7 @@ class Index:
         self.params = params
         self.check_mode = check_mode
         self.wanted = wanted_settings(params)
-        try:
-            self.upload_time_project = _distribution.normalized(params["upload_time_project"])
-        except ValueError as exc:
-            raise _api.RefusedError(f"upload_time_project: {exc}.", "The default is pip.") from exc
+        self.upload_time_project = upload_time_project(params["upload_time_project"])
         # The settings with the names of the server.
         self.stored: dict[str, Any] | None = None
         self.settings: dict[str, Any] | None = None
@@ -412,8 +445,31 @@ class Index:
     def connect(self) -> None:
         """Log in, and read the index."""
         self.api = _api.log_in(self.params)
-        self.stored = self.api.find(f"{self.path}?no_projects=")
+        self.stored = self.read()
         self.settings = None if self.stored is None else self.api.from_server(self.stored)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the settings of the index with the names of the server, None if it does not exist."""
+        found: dict[str, Any] | None = self.api.find(f"{self.path}?no_projects=")
+        return found
+
+    def request(self, action: str, method: str, body: Any = None) -> Any:
+        """Return the result of a request that changes or removes the index. Raises RefusedError."""
+        try:
+            return self.api.change(action, method, self.path, body)
+        except _api.RefusedError as exc:
+            if method != "PUT" and self.is_missing(exc):
+                raise MissingError(
+                    f"Could not {action}: another client has removed it.", "Run the task again."
+                ) from exc
+            raise
+
+    def is_missing(self, refused: _api.RefusedError) -> bool:
+        """Return whether a request was refused because the index does not exist. devpi responds as to a missing permission."""
+        try:
+            return getattr(refused.__cause__, "status", None) in (403, 404) and self.read() is None
+        except (_api.ApiError, _devpi.ProbeError):
+            return False
 
     def apply(self) -> dict[str, Any] | None:
         """Make the index as wanted, and return its settings after that. Raises RefusedError."""
@@ -449,6 +505,7 @@ class Index:
         }
         body = self.api.to_server(settings)
         if self.check_mode:
+            self.check_image([name for name in IMAGE_SETTINGS if name in body])
             return {**default_settings(self.kind, self.user), **settings}
         found = self.send(f"create the index {self.name}", "PUT", body)
         is_volatile = found.get("volatile", True)
@@ -464,6 +521,8 @@ class Index:
         if not changed:
             return settings
         if self.check_mode:
+            # Indexes that an earlier image created can lack newer settings.
+            self.check_image([name for name in IMAGE_SETTINGS if name in changed and name not in settings])
             return {**settings, **changed}
         found = self.send(f"change the index {self.name}", "PATCH", body)
         with self.undone_by(lambda: self.restore(settings, changed)):
@@ -473,16 +532,25 @@ class Index:
     def send(self, action: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send settings, and return those of the index after that. Raises RefusedError."""
         try:
-            stored = self.api.change(action, method, self.path, body)
+            stored = self.request(action, method, body)
         except _api.RefusedError as exc:
             unsupported = [name for name in IMAGE_SETTINGS if name in body]
             if unsupported and "unexpected keyword arguments" in exc.cause:
-                raise _api.RefusedError(
-                    f"The server does not support {', '.join(unsupported)}, for which it needs the image of this collection.",
-                    "Remove these settings, or run this image.",
-                ) from exc
+                raise unsupported_by_server(unsupported) from exc
             raise
         return self.verified(stored)
+
+    def check_image(self, names: list[str]) -> None:
+        """Raise RefusedError if there are settings, and the server does not run the image of this collection."""
+        if not names:
+            return
+        try:
+            status = self.api.call("GET", "/+status")
+        except (_api.ApiError, _devpi.ProbeError):
+            # A proxy can restrict this path.
+            return
+        if IMAGE_PLUGIN not in status["versioninfo"]:
+            raise unsupported_by_server(names)
 
     def restore(self, settings: dict[str, Any], changed: dict[str, Any]) -> None:
         """Restore the settings that the index had before a change."""
@@ -492,10 +560,10 @@ class Index:
             for name in changed
             if name in settings or name in IMAGE_SETTINGS
         }
-        self.api.change(action, "PATCH", self.path, self.body(old))
+        self.request(action, "PATCH", self.body(old))
         added = self.api.to_server({name: None for name in changed if name not in old})
         if added:
-            self.api.change(action, "PATCH", self.path, [f"{name}-=" for name in added])
+            self.request(action, "PATCH", [f"{name}-=" for name in added])
 
     def check_upload_times(self, changed: dict[str, Any], settings: dict[str, Any]) -> None:
         """Raise RefusedError if a change requires upload times, and the upstream lists none."""
@@ -526,6 +594,8 @@ class Index:
         """Undo an earlier change if the block fails. Raises RefusedError if that fails too."""
         try:
             yield
+        except MissingError:
+            raise
         except (_api.RefusedError, _devpi.ProbeError) as exc:
             try:
                 undo()
@@ -605,15 +675,16 @@ class Index:
                 )
         if self.check_mode:
             return
-        self.delete(f"remove the index {self.name}", is_volatile)
+        with contextlib.suppress(MissingError):
+            self.delete(f"remove the index {self.name}", is_volatile)
 
     def delete(self, action: str, is_volatile: bool) -> None:
         if is_volatile:
-            self.api.change(action, "DELETE", self.path)
+            self.request(action, "DELETE")
             return
-        self.api.change(action, "PATCH", self.path, self.body({"volatile": True}))
-        with self.undone_by(lambda: self.api.change(action, "PATCH", self.path, self.body({"volatile": False}))):
-            self.api.change(action, "DELETE", self.path)
+        self.request(action, "PATCH", self.body({"volatile": True}))
+        with self.undone_by(lambda: self.request(action, "PATCH", self.body({"volatile": False}))):
+            self.request(action, "DELETE")
 
 
 def described(settings: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -57,10 +57,9 @@ from ansible_collections.devpi.mirror.plugins.module_utils import _api, _devpi
 
 def all_indexes(api: _api.Api) -> dict[str, Any]:
     """Return the settings of all indexes, by name."""
-    users = api.call("GET", "/")
     return {
         f"{user}/{index}": _api.described(api.from_server(settings))
-        for user, found in users.items()
+        for user, found in api.users().items()
         for index, settings in found.get("indexes", {}).items()
     }
 

@@ -24,8 +24,9 @@ author:
 options:
   user:
     description:
-      - The user whose token it is. Tokens of other users require O(url_username) to be root, or one of those that devpi's
-        C(--restrict-modify) names. O(url_password) must be a password, not a token.
+      - The user whose token it is. O(url_username) must be root, or a user whom devpi's C(--restrict-modify) names. On a server
+        without C(--restrict-modify), which the image of this collection sets, it can also be the same user.
+      - O(url_password) must be a password, not a token.
     type: str
     required: true
   state:
@@ -275,7 +276,10 @@ def main() -> None:
     with _api.failing(module):
         api = _api.log_in(module.params)
         action = f"manage the tokens of {module.params['user']}"
-        remedy = "Use the password of root or of this user, not a token. Tokens for more than a year require root."
+        remedy = (
+            "Use the name and the password, not a token, of root or of a user whom --restrict-modify names. Without this "
+            "option of the server, users can manage their own tokens, for up to a year."
+        )
         with _api.permitted(module.params["url_username"], action, remedy):
             result = apply(module, api)
     module.exit_json(**result)

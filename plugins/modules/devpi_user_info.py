@@ -52,7 +52,7 @@ from ansible_collections.devpi.mirror.plugins.module_utils import _api, _devpi
 def users(api: _api.Api, name: str | None) -> dict[str, Any]:
     """Return all users, or one."""
     if name is None:
-        found = api.call("GET", "/")
+        found = api.users()
     else:
         user = api.find(f"/{_api.quoted(_api.check_user(name))}")
         found = {} if user is None else {name: user}

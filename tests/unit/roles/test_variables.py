@@ -102,3 +102,47 @@ def test_the_fallback_of_the_upstream(tmp_path, variables, invalid, enabled, url
     expected = {"invalid": invalid, "enabled": enabled, "url": url}
     done = run("fallback.yml", "devpi_server", tmp_path, **values, **expected)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def check_values(tmp_path, expected, **variables):
+    """Check the values of variables of the role devpi_server."""
+    done = run("values.yml", "devpi_server", tmp_path, expected=expected, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_names_of_users_and_indexes_are_those_that_devpi_returns(tmp_path):
+    expected = {
+        "__devpi_server_user_names": ["2026", "ada"],
+        "__devpi_server_index_names": ["2026/dev", "ada/dev"],
+        "__devpi_server_retained_users": ["root", "2026", "ada", "2026", "ada"],
+        "__devpi_server_retained_indexes": ["root/pypi", "2026/dev", "ada/dev"],
+        "__devpi_server_is_restricted": True,
+    }
+    check_values(
+        tmp_path,
+        expected,
+        devpi_server_users=[{"name": 2026}, {"name": "ada"}],
+        devpi_server_indexes=[{"name": "2026/dev", "acl_read": [2026]}, {"name": "/ada/dev/", "acl_read": ["ada"]}],
+        devpi_server_index="ada/dev",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "login", "expected"),
+    [
+        ("old", "new", {"password_changed": True}, "old"),
+        ("outdated", "new", {"password_changed": False}, "new"),
+        ("new", "new", {"password_changed": False}, "new"),
+        ("generated", "", {"password_changed": False}, "generated"),
+        ("", "new", {"failed": False, "msg": "Could not log in"}, "new"),
+        ("", "", {"skipped": True}, ""),
+    ],
+)
+def test_the_current_password_of_root(tmp_path, stored, wanted, login, expected):
+    check_values(
+        tmp_path,
+        {"__devpi_server_api_password": expected},
+        devpi_server_root_password=wanted,
+        __devpi_server_root_password_output={"stdout": stored},
+        __devpi_server_root_login=login,
+    )

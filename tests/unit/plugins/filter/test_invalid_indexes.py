@@ -39,6 +39,12 @@ def test_valid_indexes():
         ({"name": "root/pypi", "mirror_url": "https://example.com/simple/"}, "devpi_server_upstream_url"),
         ({"name": "root/pypi", "bases": ["acme/dev"]}, "A mirror index has no setting bases"),
         ({"name": "root/pypi", "min_release_age": 7}, "as in 7d"),
+        ({"name": "root/pypi", "min_release_age": "99999999999999d"}, "more than 100 years"),
+        ({"name": "root/pypi", "type": "private"}, "has the type mirror"),
+        ({"name": "root/pypi", "upload_time_project": "a b"}, "upload_time_project: 'a b'"),
+        ({"name": "root/pypi", "upload_time_project": ""}, "upload_time_project: ''"),
+        ({"name": "acme/d\u00e9v"}, "not ASCII"),
+        ({"name": "root/other", "type": "mirror", "mirror_url": "HTTPS://example.com/"}, "not a valid URL"),
         ({"name": "acme/stable", "block": ["evil"]}, "A private index has no setting block"),
     ],
 )
@@ -50,8 +56,11 @@ def test_an_invalid_index_is_named(index, expected):
     assert "Nothing was changed" not in message
 
 
-def test_an_index_that_is_listed_twice():
-    assert invalid_indexes([*VALID, VALID[0]]) == ["devpi_server_indexes lists acme/stable twice: remove one of them."]
+@pytest.mark.parametrize("name", ["acme/stable", "acme/stable/", "/acme/stable"])
+def test_an_index_that_is_listed_twice(name):
+    assert invalid_indexes([*VALID, {"name": name}]) == [
+        "devpi_server_indexes lists acme/stable twice: remove one of them."
+    ]
 
 
 def test_policies_of_root_pypi():
@@ -59,6 +68,24 @@ def test_policies_of_root_pypi():
         invalid_indexes([{"name": "root/pypi", "min_release_age": "7d", "block": ["evil-*"], "volatile": False}]) == []
     )
     assert invalid_indexes([{"name": "root/pypi", "type": "mirror", "hide_yanked": True}]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        (
+            {"mirror_ignore_serial_header": True},
+            "devpi-server 7 has no setting mirror_ignore_serial_header. Remove it.",
+        ),
+        ({"mirror_provides_core_metadata": True}, "has no setting mirror_provides_core_metadata"),
+        ({"mirror_whitelist": ["flask"]}, "does not support mirror_whitelist ['flask']"),
+    ],
+)
+def test_settings_that_devpi_7_does_not_support(settings, cause):
+    index = {"name": "root/pypi" if "mirror_whitelist" not in settings else "acme/dev", **settings}
+    assert invalid_indexes([index], release="6") == []
+    (message,) = invalid_indexes([index], release="7")
+    assert cause in message
 
 
 EXISTING = {"root": {"indexes": ["root/pypi"]}, "eve": {"indexes": ["eve/dev", "eve/base"]}}
@@ -96,3 +123,59 @@ def test_missing_users_and_bases():
         "devpi_server_indexes, acme/dev: acl_upload contains bot, and this user does not exist. Add it to devpi_server_users.",
         "devpi_server_indexes, acme/dev: bases contains acme/base, and this index does not exist. List it before this one.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("index", "cause"),
+    [
+        (
+            {"name": "acme/x", "bases": ["eve/base"]},
+            "bases contains eve/base, and this index {}. List it before this one.",
+        ),
+        ({"name": "acme/x", "acl_upload": ["eve"]}, "acl_upload contains eve, and this user {}. Add it to"),
+        ({"name": "acme/x", "acl_toxresult_upload": ["eve"]}, "acl_toxresult_upload contains eve, and this user {}."),
+        ({"name": "acme/x", "acl_read": ["eve"]}, "acl_read contains eve, and this user {}."),
+    ],
+)
+def test_users_and_bases_that_are_removed(index, cause):
+    assert invalid_indexes([index], ["acme"], EXISTING) == []
+    assert invalid_indexes([index], ["acme"], None) == []
+    (message,) = invalid_indexes([index], ["acme"], EXISTING, True)
+    assert invalid_indexes([index], ["acme"], None, True) == [message]
+    assert cause.format("is not listed, and devpi_server_prune would remove it") in message
+
+
+def test_users_and_bases_that_are_not_removed():
+    indexes = [
+        {"name": "eve/dev", "bases": ["eve/base", "root/pypi"], "acl_upload": ["eve", "root"]},
+        {"name": "eve/base"},
+    ]
+    assert invalid_indexes(indexes, [], EXISTING, True) == []
+    assert invalid_indexes([{"name": "acme/x", "acl_upload": ["eve"]}], ["acme", "eve"], EXISTING, True) == []
+    assert invalid_indexes(indexes, [], None, True) == []
+    # The owner of a listed index must exist nevertheless.
+    (message,) = invalid_indexes([{"name": "bob/dev"}], [], EXISTING, True)
+    assert "The user bob does not exist" in message
+    (message,) = invalid_indexes([{"name": "bob/dev"}], [], {}, True)
+    assert "no mirror is running" in message
+
+
+@pytest.mark.parametrize(
+    "indexes",
+    [
+        [{"name": "a/x", "bases": ["a/x/"]}],
+        [
+            {"name": "a/w", "bases": ["a/x"]},
+            {"name": "a/y", "bases": ["a/w"]},
+            {"name": "a/x", "bases": ["a/y", "root/pypi"]},
+        ],
+    ],
+)
+def test_an_index_that_inherits_from_itself(indexes):
+    (message,) = invalid_indexes(indexes)
+    assert message.startswith("devpi_server_indexes, a/x: bases would make the index inherit from itself.")
+
+
+def test_an_index_that_inherits_twice_from_another():
+    indexes = [{"name": "a/x"}, {"name": "a/y", "bases": ["a/x"]}, {"name": "a/z", "bases": ["a/x", "a/y"]}]
+    assert invalid_indexes(indexes) == []

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -94,4 +95,49 @@ def test_the_types_of_lists_and_dictionaries_are_checked(role):
     entries = variables.get(f"__{role}_value_types") or variables[f"__{role}_value_patterns"]
     options = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     expected = {name: option["type"] for name, option in options.items() if option["type"] in ("list", "dict")}
-    assert {entry["name"]: entry["type"] for entry in entries if "type" in entry} == expected
+    assert {entry["name"]: entry["type"] for entry in entries if entry.get("type") in ("list", "dict")} == expected
+
+
+class VaultedText:
+    """A text of Ansible Vault, in releases of ansible-core before 2.19."""
+
+    __ENCRYPTED__ = True
+
+    def __init__(self, text):
+        self.text = text
+
+    def __str__(self):
+        return self.text
+
+
+CONTROL = "contains control characters, or white space at its beginning or end"
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        ("", ""),
+        ("s", ""),
+        ("s3cret of \u00fcser", ""),
+        (VaultedText("s3cret"), ""),
+        (VaultedText("s3cret\n"), CONTROL),
+        ("s3cret\n", CONTROL),
+        (" s3cret", CONTROL),
+        ("s3cret ", CONTROL),
+        ("s3\tcret", CONTROL),
+        ("s3\x7fcret", CONTROL),
+        (3141, "is not a text"),
+        (None, "is not a text"),
+        (True, "is not a text"),
+        (datetime.date(2026, 11, 28), "is not a text"),
+        (["s3cret"], "is not a text"),
+    ],
+)
+def test_password_of_root(value, cause):
+    file = Path(mirror.__path__[0]) / "roles" / "devpi_server" / "vars" / "main" / "validation.yml"
+    patterns = yaml.safe_load(file.read_text())["__devpi_server_value_patterns"]
+    (entry,) = [entry for entry in patterns if entry["name"] == "devpi_server_root_password"]
+    messages = invalid_values([entry], [value])
+    assert len(messages) == bool(cause)
+    assert all(message.startswith(f"devpi_server_root_password {cause}: set it to a password") for message in messages)
+    assert "s3cret" not in "".join(messages)

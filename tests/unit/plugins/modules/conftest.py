@@ -54,6 +54,7 @@ class FakeDevpi:
         self.users = {"root": {}}
         self.passwords = {"root": "secret-of-root"}
         self.can_log_in = True
+        self.plugins = {"devpi-mirror": "1.0"}
         self.projects = {}
         self.refusals = {}
         self.requests = []
@@ -77,6 +78,8 @@ class FakeDevpi:
             return (200, {"result": {"password": f"token of {body['user']}"}}) if is_valid else (401, {"message": "no"})
         if path == "/+api":
             return 200, {"result": {"authstatus": ["ok", login[0], []] if is_known else ["noauth", "", []]}}
+        if path == "/+status":
+            return 200, {"result": {"versioninfo": {"devpi-server": self.version, **self.plugins}}}
         if method != "GET" and not (is_known and login[0] == "root"):
             return 403, {"message": "Access was denied\n\n to this resource."}
         if path == "/":

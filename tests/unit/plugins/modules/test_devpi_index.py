@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _api
-from ansible_collections.devpi.mirror.plugins.modules import devpi_index, devpi_index_info
+from ansible_collections.devpi.mirror.plugins.modules import devpi_index, devpi_index_info, devpi_user_info
 
 ROOT = {"url_username": "root", "url_password": "secret-of-root"}
 MIRROR = {"type": "mirror", "mirror_url": "https://example.com/simple/"}
@@ -179,6 +179,7 @@ def test_lists_are_those_that_devpi_stores(name, value, stored):
         ("acme/dev", {"mirror_url": "https://x.example/"}, "A private index has no setting mirror_url"),
         ("acme/pypi", {"mirror_url": "example.com/simple"}, "not a valid URL"),
         ("acme/pypi", {"mirror_url": "https://[x/"}, "not a valid URL"),
+        ("acme/pypi", {"mirror_url": "HTTP://x.example/"}, "not a valid URL"),
         ("acme/pypi", {"mirror_cache_expiry": -1}, "below zero"),
         ("acme/dev", {"bases": ["eve/dev"]}, "eve/dev, which does not exist"),
         ("acme/dev", {"bases": ["pypi"]}, "bases: 'pypi' is not a valid name"),
@@ -189,6 +190,8 @@ def test_lists_are_those_that_devpi_stores(name, value, stored):
         ("acme/new", {"acl_toxresult_upload": ["eve"]}, "acl_toxresult_upload contains eve"),
         ("acme/dev", {"block": ["evil"]}, "A private index has no setting block"),
         ("acme/pypi", {"min_release_age": "7"}, "min_release_age is '7'"),
+        ("acme/pypi", {"min_release_age": "99999999999999d"}, "more than 100 years"),
+        ("acme/pypi", {"min_release_age": "36525.1d"}, "more than 100 years"),
         ("acme/pypi", {"block": ["evil*", "torch 2"]}, "block contains 'torch 2'"),
         ("acme/pypi", {"allow": "torch>=2,<3"}, "allow contains '<3'"),
         ("acme/pypi", {"upload_time_project": "a b"}, "upload_time_project: 'a b'"),
@@ -285,6 +288,11 @@ def test_server_without_package_policies(run_module, acme, name, method):
     options = {} if name == "acme/pypi" else MIRROR
     message = failure(run_module, name, block=["evil"], **options)
     assert "does not support block, for which it needs the image of this collection" in message
+    acme.plugins = {}
+    assert run(run_module, name, check_mode=True, block=["evil"], **options).result["msg"] == message
+    assert run(run_module, name, check_mode=True, block=[], **options).result["changed"] is (name == "acme/new")
+    acme.refusals["GET", "/+status"] = (403, {})
+    assert run(run_module, name, check_mode=True, block=["evil"], **options).result["changed"]
     acme.refusals[method, f"/{name}"] = (400, {"message": "other"})
     assert "status 400: other" in failure(run_module, name, block=["evil"], **options)
 
@@ -465,3 +473,51 @@ def test_info(run_module, acme):
     assert run_module(devpi_index_info, {"name": "acme/none"}).result["indexes"] == {}
     assert "projects requires name" in run_module(devpi_index_info, {"projects": True}).result["msg"]
     assert "is not a valid name" in run_module(devpi_index_info, {"name": "acme"}).result["msg"]
+
+
+@pytest.mark.parametrize(
+    "result", [{"type": "mirror", "volatile": False, "custom_data": {}}, {"username": "acme", "indexes": {}}, None]
+)
+def test_the_url_of_a_user_or_an_index_is_not_that_of_the_server(run_module, acme, result):
+    acme.refusals["GET", "/"] = (200, {"result": result})
+    acme.refusals["POST", "/+login"] = (404, {"message": "The stage root/+login could not be found."})
+    runs = [run_module(devpi_index_info, {}), run_module(devpi_user_info, {}), run(run_module, "acme/dev", title="x")]
+    for ended in runs:
+        assert ended.failed
+        assert "url is not that of a devpi server" in ended.result["msg"]
+        assert "Set url to that of the server" in ended.result["msg"]
+
+
+@pytest.fixture(params=["PATCH", "DELETE"])
+def removed_at(request, acme, monkeypatch):
+    """The method of the request before which another client removes the index acme/dev. devpi refuses it with 403."""
+    answer = acme.answer
+
+    def race(client, method, path, body):
+        if (method, path) == (request.param, "/acme/dev"):
+            acme.users["acme"]["indexes"].pop("dev", None)
+        is_refused = method in ("PATCH", "DELETE") and "dev" not in acme.users["acme"]["indexes"]
+        return (403, {"message": "Access was denied"}) if is_refused else answer(client, method, path, body)
+
+    monkeypatch.setattr(acme, "answer", race)
+    return request.param
+
+
+@pytest.mark.parametrize("volatile", [True, False])
+def test_removal_while_another_client_removes_the_index(run_module, acme, removed_at, volatile):
+    acme.users["acme"]["indexes"]["dev"]["volatile"] = volatile
+    ended = run(run_module, "acme/dev", state="absent", force=True)
+    assert (ended.failed, ended.result["changed"]) == (False, True)
+    assert "dev" not in acme.users["acme"]["indexes"]
+
+
+@pytest.mark.parametrize("removed_at", ["PATCH"], indirect=True)
+def test_change_while_another_client_removes_the_index(run_module, acme, removed_at):
+    message = failure(run_module, "acme/dev", title="x")
+    assert "Could not change the index acme/dev: another client has removed it." in message
+    assert "Run the task again." in message
+
+
+def test_a_new_index_without_permission_is_not_a_removed_one(run_module, acme):
+    acme.refusals["PUT", "/acme/new"] = (403, {"message": "Access was denied"})
+    assert "the user root has no permission" in failure(run_module, "acme/new")

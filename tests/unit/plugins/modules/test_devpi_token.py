@@ -154,3 +154,4 @@ def test_missing_permission(server, run, monkeypatch):
     monkeypatch.setattr(server, "call", refuse)
     message = run(user="bot", expires="never")
     assert "the user root has no permission (Not allowed to create token with no expiration)" in message
+    assert "of root or of a user whom --restrict-modify names" in message
