@@ -156,7 +156,7 @@ def run_store(environ: Mapping[str, str], *arguments: str, **streams: Any) -> No
     done = subprocess.run([*STORE, *arguments], env=environ, stderr=subprocess.PIPE, text=True, check=False, **streams)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise BackupError(lines[-1][-900:].rstrip("."))
+        raise BackupError(lines[-1].rstrip("."))
 
 
 def check_environment() -> dict[str, str]:
