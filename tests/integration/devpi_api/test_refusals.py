@@ -79,7 +79,9 @@ def test_devpi_7_lacks_settings(server: Server, message: str, options: dict[str,
 def test_package_policies_need_the_image(server: Server, name: str, policy: str) -> None:
     new = {"type": "mirror", "mirror_url": "https://example.com/simple/"} if name == "ada/new" else {}
     options = {"name": name, policy: POLICIES[policy], **new}
-    refuse(server, "devpi_index", f"does not support {policy}, for which it needs the image of this collection", options)
+    refuse(
+        server, "devpi_index", f"does not support {policy}, for which it needs the image of this collection", options
+    )
 
 
 @plain

@@ -8,39 +8,26 @@ import gzip
 import hashlib
 import json
 import os
-import random
 import re
-import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urljoin
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.request import Request
 
 import pytest
 from devpi_mirror import compat, config
 from devpi_mirror.pages import JSON
+from devpi_servers import OPENER, log_in, prepare, request, running, set_upstream
 from fake_upstream import Handler, send_slowly, serving
 from zips import OWN, metadata_of, zip_of
 
-IMAGE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "image"
-ENTRY_POINTS = "[devpi_server]\ndevpi-mirror = devpi_mirror.plugin\n"
-PASSWORD = "for-this-test-alone"
-ARGON2 = ["--argon2-time-cost", "1", "--argon2-memory-cost", "8192", "--argon2-parallelism", "1"]
 METADATA = metadata_of("alpha", "1.0") + b"Requires-Dist: required\n"
 WHEEL = zip_of(METADATA, OWN)
-
-
-class NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_arguments):
-        return None
-
-
-OPENER = build_opener(ProxyHandler({}), NoRedirect())
 
 
 class Index:
@@ -88,88 +75,14 @@ def upstream(index):
         yield server
 
 
-def choose_port() -> int:
-    """Return a free port that the kernel gives to no other program until devpi-server listens on it."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.sample(range(10000, first), 100):
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("found no free port")
-
-
-def request(url: str, method: str = "GET", data: object = None, **headers: str) -> SimpleNamespace:
-    """Send a request, and return the status, the headers and the body of the response."""
-    body = None if data is None else json.dumps(data).encode()
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    try:
-        with OPENER.open(Request(url, body, names, method=method), timeout=30) as response:
-            return SimpleNamespace(status=response.status, headers=response.headers, body=response.read())
-    except HTTPError as exc:
-        with exc:
-            return SimpleNamespace(status=exc.code, headers=exc.headers, body=exc.read())
-
-
-def wait_until_ready(url: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            if request(f"{url}/+api").status == 200:
-                return
-        except (URLError, OSError):
-            pass
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory, upstream):
     """A running devpi-server with the plugin. ``folder`` has its data."""
     folder = tmp_path_factory.mktemp("mirror")
-    info = folder / "site" / "devpi_mirror-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: devpi-mirror\nVersion: 1.0\n")
-    environ = {
-        **os.environ,
-        "DEVPISERVER_ROOT_PASSWD": PASSWORD,
-        "DEVPI_MIRROR_DATA": str(folder),
-        "DEVPI_MIRROR_RUN": str(folder),
-        "DEVPI_MIRROR_ETC": str(IMAGE),
-        "PYTHONPATH": f"{IMAGE}:{info.parent}",
-        **compat.renamed({"DEVPISERVER_ENABLE_CORE_METADATA": "1"}),
-    }
-    for name in ("tmp", "nginx"):
-        (folder / name).mkdir()
-    store = ["--serverdir", str(folder / "server")]
-    subprocess.run(
-        [str(Path(sys.executable).with_name("devpi-init")), *store], env=environ, check=True, capture_output=True
-    )
-    port = choose_port()
-    url = f"http://127.0.0.1:{port}"
-    log = folder / "log"
-    command = [str(Path(sys.executable).with_name("devpi-server")), *store, *ARGON2]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], env=environ, stdout=stream, stderr=stream
-        )
-    try:
-        wait_until_ready(url, process, log)
-        login = request(f"{url}/+login", "POST", {"user": "root", "password": PASSWORD})
-        token = json.loads(login.body)["result"]["password"]
-        auth = base64.b64encode(f"root:{token}".encode()).decode()
-        renamed = compat.renamed({"mirror_no_project_list": True, "mirror_url": upstream.url})
-        settings = [f"{name}={value}" for name, value in renamed.items()]
-        changed = request(f"{url}/root/pypi", "PATCH", settings, X_Devpi_Auth=auth, Content_Type="application/json")
-        assert changed.status == 200, changed.body
-        yield SimpleNamespace(url=url, log=log, folder=folder, auth=auth, environ=environ)
-    finally:
-        process.terminate()
-        process.wait(30)
+    with running(folder, prepare(folder, []), []) as server:
+        server.auth = log_in(server.url)
+        set_upstream(server.url, server.auth, upstream.url)
+        yield server
 
 
 def page_url(mirror, project: str) -> str:

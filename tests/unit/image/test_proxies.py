@@ -15,8 +15,8 @@ import test_plugin
 import trustme
 from devpi_mirror import compat, proxies, upstream
 from devpi_mirror.upstream import Upstream, UpstreamError
+from devpi_servers import request
 from fake_upstream import serving
-from test_plugin import request
 
 # The fixtures have the scope of a module, so this one has its own upstream and server.
 index, mirror, private = test_plugin.index, test_plugin.mirror, test_plugin.private

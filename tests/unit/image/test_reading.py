@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 from devpi_mirror import attempts
-from test_plugin import index, mirror, request, upstream  # noqa: F401
+from devpi_servers import request
+from test_plugin import index, mirror, upstream  # noqa: F401
 
 PASSWORDS = {"ada": "of-ada", "bob": "of-bob"}
 

@@ -17,8 +17,9 @@ import pytest
 import test_plugin
 from devpi_mirror import compat, config
 from devpi_mirror.pages import JSON
+from devpi_servers import request
 from fake_upstream import serving
-from test_plugin import WHEEL, file_url, request
+from test_plugin import WHEEL, file_url
 
 # The fixtures have the scope of a module, so this one has its own upstream and server.
 index, mirror, private = test_plugin.index, test_plugin.mirror, test_plugin.private
