@@ -77,9 +77,8 @@ def curl(ca: str, path: str, *options: str) -> str:
 def over_http(path: str, **headers: str) -> str:
     """Send a request over HTTP on the test host, and return the body."""
     url = f"http://127.0.0.1:3141{path}"
-    script = (
-        f"import urllib.request as r; print(r.urlopen(r.Request({url!r}, headers={headers})).read().decode(), end='')"
-    )
+    send = f"r.build_opener().open(r.Request({url!r}, headers={headers}))"
+    script = f"import urllib.request as r; print({send}.read().decode(), end='')"
     return on_host(f"python3 -c {shlex.quote(script)}")
 
 

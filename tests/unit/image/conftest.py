@@ -42,3 +42,59 @@ def supervisor(monkeypatch):
     for module in (package, package.childutils, package.supervisord):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return package
+
+
+@pytest.fixture(scope="module")
+def index():
+    """The upstream's projects, which tests can change."""
+    from fake_index import Index
+
+    return Index()
+
+
+@pytest.fixture(scope="module")
+def upstream(index):
+    from fake_upstream import serving
+
+    with serving(index) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory, upstream):
+    """A running devpi-server with the plugin. ``folder`` has its data."""
+    from devpi_servers import log_in, prepare, running, set_upstream
+
+    folder = tmp_path_factory.mktemp("mirror")
+    with running(folder, prepare(folder, []), []) as server:
+        server.auth = log_in(server.url)
+        set_upstream(server.url, server.auth, upstream.url)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def private(mirror):
+    """A private index that inherits from the mirror index, with one project of its own."""
+    from devpi_mirror import compat
+    from devpi_servers import request, upload
+
+    created = request(f"{mirror.url}/alice", "PUT", {"password": "x" * 20}, X_Devpi_Auth=mirror.auth)
+    assert created.status == 201, created.body
+    settings = {"bases": ["root/pypi"], "volatile": True, "acl_upload": ["root"]}
+    if compat.MAJOR < 7:
+        settings["mirror_whitelist"] = ["shared"]
+    created = request(f"{mirror.url}/alice/private", "PUT", settings, X_Devpi_Auth=mirror.auth)
+    assert created.status == 200, created.body
+    for name in ("own", "Own.Two", "shared"):
+        upload(f"{mirror.url}/alice/private", name, X_Devpi_Auth=mirror.auth)
+    if compat.MAJOR >= 7:
+        rules = {"inheritance_rules": ["allow all"]}
+        changed = request(
+            f"{mirror.url}/alice/private/shared",
+            "PATCH",
+            rules,
+            X_Devpi_Auth=mirror.auth,
+            Content_Type="application/json",
+        )
+        assert changed.status == 200, changed.body
+    return f"{mirror.url}/alice/private/+simple/"

@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import HTTPError, URLError
+from urllib.parse import urljoin
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from devpi_mirror import compat
+from devpi_mirror.pages import JSON
+from fake_index import WHEEL
 
 IMAGE = Path(__file__).parents[3] / "roles" / "devpi_server" / "files" / "image"
 ENTRY_POINTS = "[devpi_server]\ndevpi-mirror = devpi_mirror.plugin\n"
@@ -133,3 +136,28 @@ def set_upstream(url: str, auth: str, upstream_url: str) -> None:
     settings = [f"{name}={value}" for name, value in renamed.items()]
     changed = request(f"{url}/root/pypi", "PATCH", settings, X_Devpi_Auth=auth, Content_Type="application/json")
     assert changed.status == 200, changed.body
+
+
+def upload(url: str, project: str, **headers: str) -> None:
+    """Upload a wheel to the index with this URL."""
+    fields = {":action": "file_upload", "name": project, "version": "9.0", "filetype": "bdist_wheel"}
+    parts = [f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
+    file = f'--B\r\nContent-Disposition: form-data; name="content"; filename="{project}-9.0-py3-none-any.whl"\r\n\r\n'
+    body = "".join([*parts, file]).encode() + WHEEL + b"\r\n--B--\r\n"
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    names["Content-Type"] = "multipart/form-data; boundary=B"
+    with OPENER.open(Request(f"{url}/", body, names, method="POST"), timeout=30) as response:
+        assert response.status == 200
+
+
+def page_url(mirror, project: str) -> str:
+    return f"{mirror.url}/root/pypi/+simple/{project}/"
+
+
+def page(mirror, project: str, **headers: str) -> SimpleNamespace:
+    return request(page_url(mirror, project), Accept=JSON, **headers)
+
+
+def file_url(mirror, project: str) -> str:
+    (file,) = json.loads(page(mirror, project).body)["files"]
+    return urljoin(page_url(mirror, project), file["url"])

@@ -22,80 +22,9 @@ from urllib.request import Request
 import pytest
 from devpi_mirror import compat, config
 from devpi_mirror.pages import JSON
-from devpi_servers import OPENER, log_in, prepare, request, running, set_upstream
+from devpi_servers import OPENER, file_url, page, page_url, request
+from fake_index import METADATA, WHEEL
 from fake_upstream import Handler, send_slowly, serving
-from zips import OWN, metadata_of, zip_of
-
-METADATA = metadata_of("alpha", "1.0") + b"Requires-Dist: required\n"
-WHEEL = zip_of(METADATA, OWN)
-
-
-class Index:
-    """Responds to requests for pages and files of projects. Each project exists, so each test uses a name of its own."""
-
-    def __init__(self) -> None:
-        self.files = {}
-        self.status = {}
-        self.fields = {}
-        self.others = {}
-        self.answers = {}
-
-    def __call__(self, handler) -> None:
-        name = handler.path.strip("/").split("/")[-1]
-        if handler.path in self.answers:
-            self.answers[handler.path](handler)
-        elif handler.path in self.status:
-            handler.send(self.status[handler.path])
-        elif handler.path.startswith("/simple/"):
-            filename = f"{name}-1.0-py3-none-any.whl"
-            file = {"filename": filename, "url": f"/files/{filename}"}
-            file["hashes"] = {"sha256": hashlib.sha256(WHEEL).hexdigest()}
-            files = [{**file, **self.fields.get(name, {})}]
-            files += [{**file, "filename": other} for other in self.others.get(name, ())]
-            page = {"meta": {"api-version": "1.4"}, "name": name, "files": files}
-            handler.send(200, json.dumps(page).encode(), Content_Type=JSON, ETag='"1"', X_PyPI_Last_Serial="3")
-        elif handler.path.endswith(".metadata"):
-            handler.send(200, METADATA)
-        else:
-            wanted = handler.headers.get("Range", "")
-            if wanted.startswith("bytes=-"):
-                handler.send(206, WHEEL, Content_Range=f"bytes 0-{len(WHEEL) - 1}/{len(WHEEL)}")
-            else:
-                handler.send(200, WHEEL)
-
-
-@pytest.fixture(scope="module")
-def index():
-    return Index()
-
-
-@pytest.fixture(scope="module")
-def upstream(index):
-    with serving(index) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory, upstream):
-    """A running devpi-server with the plugin. ``folder`` has its data."""
-    folder = tmp_path_factory.mktemp("mirror")
-    with running(folder, prepare(folder, []), []) as server:
-        server.auth = log_in(server.url)
-        set_upstream(server.url, server.auth, upstream.url)
-        yield server
-
-
-def page_url(mirror, project: str) -> str:
-    return f"{mirror.url}/root/pypi/+simple/{project}/"
-
-
-def page(mirror, project: str, **headers: str) -> SimpleNamespace:
-    return request(page_url(mirror, project), Accept=JSON, **headers)
-
-
-def file_url(mirror, project: str) -> str:
-    (file,) = json.loads(page(mirror, project).body)["files"]
-    return urljoin(page_url(mirror, project), file["url"])
 
 
 def test_a_page_has_all_fields_of_the_upstreams_page_and_other_links(mirror, index):
@@ -475,41 +404,6 @@ def test_a_file_without_room_on_the_disk_is_refused(mirror, index):
     assert response.status == 507
     assert b"has no room for " in response.body
     assert b"huge-1.0-py3-none-any.whl" in response.body
-
-
-@pytest.fixture(scope="module")
-def private(mirror):
-    """A private index that inherits from the mirror index, with one project of its own."""
-    created = request(f"{mirror.url}/alice", "PUT", {"password": "x" * 20}, X_Devpi_Auth=mirror.auth)
-    assert created.status == 201, created.body
-    settings = {"bases": ["root/pypi"], "volatile": True, "acl_upload": ["root"]}
-    if compat.MAJOR < 7:
-        settings["mirror_whitelist"] = ["shared"]
-    created = request(f"{mirror.url}/alice/private", "PUT", settings, X_Devpi_Auth=mirror.auth)
-    assert created.status == 200, created.body
-    for name in ("own", "Own.Two", "shared"):
-        upload(mirror, name)
-    if compat.MAJOR >= 7:
-        rules = {"inheritance_rules": ["allow all"]}
-        changed = request(
-            f"{mirror.url}/alice/private/shared",
-            "PATCH",
-            rules,
-            X_Devpi_Auth=mirror.auth,
-            Content_Type="application/json",
-        )
-        assert changed.status == 200, changed.body
-    return f"{mirror.url}/alice/private/+simple/"
-
-
-def upload(mirror, name: str) -> None:
-    fields = {":action": "file_upload", "name": name, "version": "9.0", "filetype": "bdist_wheel"}
-    parts = [f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
-    file = f'--B\r\nContent-Disposition: form-data; name="content"; filename="{name}-9.0-py3-none-any.whl"\r\n\r\n'
-    body = "".join([*parts, file]).encode() + WHEEL + b"\r\n--B--\r\n"
-    headers = {"X-Devpi-Auth": mirror.auth, "Content-Type": "multipart/form-data; boundary=B"}
-    with OPENER.open(Request(f"{mirror.url}/alice/private/", body, headers, method="POST"), timeout=30) as response:
-        assert response.status == 200
 
 
 def listed(private: str, project: str) -> dict[str, str]:
@@ -1031,8 +925,8 @@ def test_a_stored_file_that_the_upstream_removed_has_the_age_of_its_download(str
     strict.set_policy()
     (url,) = listed(strict.pages, "vanished").values()
     assert request(url).status == 200
-    for page in (mirror.folder / "pages" / "team" / "strict").rglob("vanished.page"):
-        page.unlink()
+    for path in (mirror.folder / "pages" / "team" / "strict").rglob("vanished.page"):
+        path.unlink()
     index.status["/simple/vanished/"] = 404
     strict.set_policy(min_release_age="1h")
     response = request(url)

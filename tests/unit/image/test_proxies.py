@@ -11,15 +11,11 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-import test_plugin
 import trustme
 from devpi_mirror import compat, proxies, upstream
 from devpi_mirror.upstream import Upstream, UpstreamError
-from devpi_servers import request
+from devpi_servers import page, request
 from fake_upstream import serving
-
-# The fixtures have the scope of a module, so this one has its own upstream and server.
-index, mirror, private = test_plugin.index, test_plugin.mirror, test_plugin.private
 
 HOST = "upstream.example"
 HTTP_URL, HTTPS_URL = f"http://{HOST}/simple/", f"https://{HOST}/simple/"
@@ -319,7 +315,7 @@ def exempt_upstream(index):
 
 
 def test_devpi_serves_pages_with_these_settings(mirror, private):
-    assert test_plugin.page(mirror, "alpha").status == 200
+    assert page(mirror, "alpha").status == 200
     assert request(f"{private}own/").status == 200
 
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 from devpi_mirror import attempts
-from devpi_servers import request
-from test_plugin import index, mirror, upstream  # noqa: F401
+from devpi_servers import request, upload
+from fake_index import WHEEL
 
 PASSWORDS = {"ada": "of-ada", "bob": "of-bob"}
 
@@ -28,7 +28,7 @@ def basic(name: str, password: str | None = None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(mirror):  # noqa: F811
+def server(mirror):
     """The server with an index that ada can read, an index that inherits from it, and an index that all users can read."""
 
     def change(method, path, data):
@@ -44,24 +44,8 @@ def server(mirror):  # noqa: F811
     change("PUT", "bob/open", {"bases": ["ada/secret"], "acl_upload": ["bob"]})
     change("PUT", "bob/public", {"bases": ["root/pypi"]})
     change("PUT", "bob/users", {"acl_read": [":authenticated:"]})
-    upload(mirror, "ada/secret", "hidden", "ada")
+    upload(f"{mirror.url}/ada/secret", "hidden", **basic("ada"))
     return SimpleNamespace(**vars(mirror), change=change)
-
-
-def upload(mirror, path, project, user):  # noqa: F811
-    boundary = "limit"
-    fields = {":action": "file_upload", "name": project, "version": "1.0", "metadata_version": "2.1"}
-    body = "".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in fields.items()
-    )
-    file = f'name="content"; filename="{project}-1.0.tar.gz"'
-    body += f"--{boundary}\r\nContent-Disposition: form-data; {file}\r\n\r\ncontent\r\n--{boundary}--\r\n"
-    from urllib.request import ProxyHandler, Request, build_opener
-
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", **basic(user)}
-    with build_opener(ProxyHandler({})).open(Request(f"{mirror.url}/{path}/", body.encode(), headers)) as response:
-        assert response.status == 200
 
 
 def file_path(server) -> str:
@@ -77,7 +61,7 @@ PATHS = [
     "/ada/secret/",
     "/ada/secret?no_projects=",
     "/ada/secret/hidden",
-    "/ada/secret/hidden/1.0",
+    "/ada/secret/hidden/9.0",
     "/ada/secret/+simple/",
     "/ada/secret/+simple/hidden/",
     "/ada/secret/+simple/hidden",
@@ -119,7 +103,7 @@ def test_files_are_restricted(server):
         assert request(url).status == 401
         assert get(url, **basic("bob")).status == 403
         response = request(url, **basic("ada"))
-        assert (response.status, response.body) == (200, b"content")
+        assert (response.status, response.body) == (200, WHEEL)
 
 
 def test_all_users_can_read_other_indexes(server):

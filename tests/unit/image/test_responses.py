@@ -14,15 +14,12 @@ from types import SimpleNamespace
 from urllib.parse import urljoin
 
 import pytest
-import test_plugin
 from devpi_mirror import compat, config
 from devpi_mirror.pages import JSON
-from devpi_servers import request
+from devpi_servers import file_url, request
+from fake_index import WHEEL
 from fake_upstream import serving
-from test_plugin import WHEEL, file_url
 
-# The fixtures have the scope of a module, so this one has its own upstream and server.
-index, mirror, private = test_plugin.index, test_plugin.mirror, test_plugin.private
 pytestmark = pytest.mark.usefixtures("private")
 
 INDEXES = ["root/pypi", "alice/private"]
