@@ -116,7 +116,6 @@ def test_names_of_users_and_indexes_are_those_that_devpi_returns(tmp_path):
         "__devpi_server_index_names": ["2026/dev", "ada/dev"],
         "__devpi_server_retained_users": ["root", "2026", "ada", "2026", "ada"],
         "__devpi_server_retained_indexes": ["root/pypi", "2026/dev", "ada/dev"],
-        "__devpi_server_is_restricted": True,
     }
     check_values(
         tmp_path,

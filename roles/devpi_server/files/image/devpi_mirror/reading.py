@@ -44,8 +44,7 @@ def project_of(xom: Any, index: str, rest: str) -> str | None:
 def refusal(xom: Any, registry: Any, request: Any) -> Any:
     """Return the response to a request that reads an index without the permission, else None. Requires a transaction."""
     found = PATH.fullmatch(request.path_info)
-    # devpi-client needs the URLs of an index before it can log in.
-    if not found or (found["rest"] or "").rstrip("/") == "+api":
+    if not found:
         return None
     stage = xom.model.getstage(found["user"], found["index"])
     if stage is None or compat.is_mirror(stage):
