@@ -115,6 +115,9 @@ def invalid_indexes(
     ``users`` are the names of listed users. Users and bases are not checked without them, and without ``existing`` only if
     ``is_pruning``, which is devpi_server_prune. ``release`` is the major version of devpi-server.
     """
+    if not isinstance(existing, Mapping):
+        # Before ansible-core 2.19, null in a template is an empty text.
+        existing = None
     named = [(str(index["name"]).strip("/"), index) for index in indexes]
     server = None
     if users is not None and (existing is not None or is_pruning):

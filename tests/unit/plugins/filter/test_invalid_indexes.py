@@ -179,3 +179,8 @@ def test_an_index_that_inherits_from_itself(indexes):
 def test_an_index_that_inherits_twice_from_another():
     indexes = [{"name": "a/x"}, {"name": "a/y", "bases": ["a/x"]}, {"name": "a/z", "bases": ["a/x", "a/y"]}]
     assert invalid_indexes(indexes) == []
+
+
+def test_server_that_does_not_respond_in_older_releases_of_ansible():
+    index = {"name": "ada/dev", "bases": ["ada/base"]}
+    assert invalid_indexes([index], ["ada"], "") == invalid_indexes([index], ["ada"], None) == []
