@@ -75,7 +75,7 @@ def test_only_some_users_can_read_a_restricted_index(path: str) -> None:
         return send(mirror.port, f"/acme/secret{path}", Accept=accept, Authorization=f"Basic {credentials}").status
 
     answer = send(mirror.port, f"/acme/secret{path}")
-    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="pypi"')
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Basic realm="pypi"')
     assert status("carol") == 200
     assert status("bot") == 403
 
