@@ -524,8 +524,9 @@ _REMEDIES = {
         "devpi_server_https_proxy and devpi_server_ca_bundle)."
     ),
     NOT_IN_SYNC: (
-        "Check that the replica can reach devpi_server_primary_url, that devpi_server_replicas of the primary lists its address, that both "
-        "have the same secret, and that the replica's clock is at most 1 s ahead of the primary's or 37 s behind it."
+        "Check that the replica can reach devpi_server_primary_url, that devpi_server_replicas of the primary lists its "
+        "address, that both have the same secret, and that the replica's clock is at most 1 s ahead of the primary's or 37 s "
+        "behind it."
     ),
     DAMAGED: "Remove the file from the server's data directory, so that it is downloaded again.",
     READY: "Stop the server, or wait longer for it to stop.",
