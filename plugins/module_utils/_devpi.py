@@ -38,7 +38,7 @@ from urllib.request import (
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
 
-LEVELS = ("api", "index", "project", "file", "absent")
+LEVELS = ("api", "index", "project", "file", "in_sync", "absent")
 
 READY = "ready"
 REFUSED = "refused"
@@ -52,6 +52,7 @@ NO_INDEX = "no_such_index"
 NO_PROJECT = "no_such_project"
 UPSTREAM = "upstream_unreachable"
 DAMAGED = "damaged_file"
+NOT_IN_SYNC = "not_in_sync"
 
 # Failures that waiting does not resolve, if they persist for a moment: a server that has just started can return them too.
 DEFINITIVE = frozenset([TLS, UNAUTHORIZED, NO_INDEX])
@@ -339,6 +340,8 @@ def probe(client: Client, level: str, index: str, project: str, listener_uid: in
         _probe_api(client, known)
         if level in ("api", "absent"):
             return ProbeResult(READY, f"devpi-server {known['version']} responds", **known)
+        if level == "in_sync":
+            return ProbeResult(READY, _probe_replication(client), **known)
         _probe_index(client, index, known)
         if level == "index":
             return ProbeResult(READY, f"index {index} exists", **known)
@@ -383,6 +386,30 @@ def _read_headers(response: Response, known: dict[str, Any]) -> None:
     known["version"] = headers.get("x-devpi-server-version")
     known["uuid"] = headers.get("x-devpi-uuid")
     known["serial"] = _number(headers.get("x-devpi-serial", ""))
+
+
+def _probe_replication(client: Client) -> str:
+    """Return a description of a server that has all changes of its primary, which each primary has."""
+    response = client.get(client.url + "/+status", "application/json")
+    if response.status != 200:
+        raise ProbeError(SERVER_ERROR, f"it responds with status {response.status} for its status")
+    try:
+        status = _parse(response.body)["result"]
+        role, serial = str(status["role"]).lower(), int(status["serial"])
+        if role != "replica":
+            return f"devpi-server is a {'primary' if role == 'master' else role} server with serial {serial}"
+        primary = status["primary-serial"]
+        errors = len(status.get("replication-errors") or ())
+        contacted = float(status.get("update-from-primary-at") or 0)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ProbeError(OTHER_SERVICE, "its status is not devpi's JSON") from exc
+    if primary is None or not contacted:
+        raise ProbeError(NOT_IN_SYNC, "the replica has received nothing from its primary since its start")
+    if errors or serial < int(primary):
+        raise ProbeError(
+            NOT_IN_SYNC, f"the replica has serial {serial} of {primary}, and {errors} files could not be replicated"
+        )
+    return f"the replica has all changes of its primary (serial {serial})"
 
 
 def _probe_index(client: Client, index: str, known: dict[str, Any]) -> None:
@@ -495,6 +522,11 @@ _REMEDIES = {
     UPSTREAM: (
         "devpi itself is running: check its connection to the upstream (network, variables devpi_server_upstream_url, "
         "devpi_server_https_proxy and devpi_server_ca_bundle)."
+    ),
+    NOT_IN_SYNC: (
+        "Check that the replica can reach devpi_server_primary_url, that devpi_server_replicas of the primary lists its "
+        "address, that both have the same secret, and that the replica's clock is at most 1 s ahead of the primary's or 37 s "
+        "behind it."
     ),
     DAMAGED: "Remove the file from the server's data directory, so that it is downloaded again.",
     READY: "Stop the server, or wait longer for it to stop.",

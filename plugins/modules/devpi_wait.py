@@ -27,9 +27,10 @@ options:
       - V(index) - O(index) exists.
       - V(project) - the simple page of O(project) lists files.
       - V(file) - one of these files can be downloaded, and its hash matches.
+      - V(in_sync) - devpi is a primary or standalone server, or a replica that has all changes of its primary.
       - V(absent) - devpi no longer responds at O(url).
     type: str
-    choices: [api, index, project, file, absent]
+    choices: [api, index, project, file, in_sync, absent]
     default: index
   project:
     description:
@@ -101,7 +102,7 @@ kind:
   description:
     - The result of the last attempt, which is V(ready), or a failure. Failures are V(refused), V(unreachable), V(too_slow),
       V(tls), V(other_service), V(server_error), V(unauthorized), V(no_such_index), V(no_such_project),
-      V(upstream_unreachable) and V(damaged_file).
+      V(upstream_unreachable), V(not_in_sync) and V(damaged_file).
   returned: always
   type: str
   sample: ready

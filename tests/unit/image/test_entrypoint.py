@@ -87,6 +87,25 @@ def test_the_data_directory_is_created_once(entrypoint, monkeypatch):
     assert len(commands) == 1
 
 
+def test_a_replica_has_the_secret_of_its_primary(entrypoint, monkeypatch):
+    commands = []
+    monkeypatch.setattr(entrypoint.subprocess, "run", lambda command, env, **_options: commands.append(env))
+    options = {
+        "DEVPISERVER_SERVERDIR": str(entrypoint.SERVERDIR),
+        "DEVPISERVER_ROLE": "replica",
+        "DEVPISERVER_PRIMARY_URL": "https://primary.example",
+    }
+    environ = {**options, "DEVPISERVER_THREADS": "7", "DEVPI_MIRROR_SECRET": "of-the-primary"}
+    entrypoint.prepare_data(environ)
+    assert commands == [{**options, "DEVPISERVER_ROOT_PASSWD": ""}]
+    path = entrypoint.DATA / "secret"
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("of-the-primary", 0o600)
+    assert "DEVPI_MIRROR_SECRET" not in environ
+    assert not (entrypoint.DATA / "root-password").exists()
+    # Its settings are those of the primary.
+    entrypoint.apply_settings(environ)
+
+
 def test_responses_that_earlier_releases_cached_are_removed(entrypoint):
     folder = entrypoint.RESPONSES.parent
     for name in ("tmp", entrypoint.RESPONSES.name, "responses-1"):
@@ -172,6 +191,16 @@ def test_nginx_listens_on_the_socket_that_systemd_forwards_to(entrypoint, is_mou
         entrypoint.tls.SOCKET_DIRECTORY.mkdir()
     entrypoint.configure_nginx({})
     assert entrypoint.tls.LISTEN_CONF.read_text() == listen.format(entrypoint.tls.SOCKET_DIRECTORY)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "allowed"),
+    [("", []), ("192.0.2.7 2001:db8::/32", ["192.0.2.7", "2001:db8::/32"]), ("192.0.2.7; fd00::1", ["fd00::1"])],
+)
+def test_only_replicas_can_request_all_changes(entrypoint, replicas, allowed):
+    entrypoint.configure_nginx({"DEVPI_MIRROR_REPLICAS": replicas})
+    lines = [*(f"allow {address};" for address in allowed), "deny all;"]
+    assert entrypoint.REPLICAS_CONF.read_text().splitlines() == lines
 
 
 def test_nginx_gets_only_valid_names_of_allowed_hosts(entrypoint):

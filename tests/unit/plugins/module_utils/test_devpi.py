@@ -79,6 +79,56 @@ def test_requests_of_each_level(server, level, requests):
     assert result.file == ("pip-26.0-py3-none-any.whl" if level == "file" else None)
 
 
+def replication_status(**values):
+    return (200, DEVPI, json.dumps({"result": {"serial": 7, **values}}).encode())
+
+
+REPLICA = {"role": "REPLICA", "primary-serial": 7, "update-from-primary-at": 1.5, "replication-errors": {}}
+
+
+@pytest.mark.parametrize(
+    ("values", "detail"),
+    [
+        ({"role": "MASTER"}, "devpi-server is a primary server with serial 7"),
+        ({"role": "STANDALONE"}, "devpi-server is a standalone server with serial 7"),
+        (REPLICA, "the replica has all changes of its primary (serial 7)"),
+    ],
+)
+def test_server_in_sync(server, values, detail):
+    server.responses["/+status"] = replication_status(**values)
+    result = probe(server, "in_sync")
+    assert (result.kind, result.detail) == (_devpi.READY, detail)
+
+
+@pytest.mark.parametrize(
+    ("values", "detail"),
+    [
+        ({"primary-serial": 9}, "serial 7 of 9, and 0 files"),
+        ({"replication-errors": {"a": {}}}, "serial 7 of 7, and 1 files"),
+        ({"primary-serial": None}, "has received nothing"),
+        ({"update-from-primary-at": None}, "has received nothing"),
+    ],
+)
+def test_replica_not_in_sync(server, values, detail):
+    server.responses["/+status"] = replication_status(**{**REPLICA, **values})
+    result = probe(server, "in_sync")
+    assert result.kind == _devpi.NOT_IN_SYNC
+    assert detail in result.detail
+
+
+@pytest.mark.parametrize(
+    ("response", "kind"),
+    [
+        ((500, DEVPI, b""), _devpi.SERVER_ERROR),
+        ((200, DEVPI, b"[]"), _devpi.OTHER_SERVICE),
+        (replication_status(), _devpi.OTHER_SERVICE),
+    ],
+)
+def test_unexpected_replication_status(server, response, kind):
+    server.responses["/+status"] = response
+    assert probe(server, "in_sync").kind == kind
+
+
 def test_simple_pages_are_requested_as_json(server):
     probe(server, "project")
     assert server.requests[-1][1]["Accept"] == "application/vnd.pypi.simple.v1+json"

@@ -31,6 +31,10 @@ DATABASE, LAST_SERIAL = (
 )
 
 
+# The type of mirror indexes.
+MIRROR_TYPE = "mirror" if MAJOR < 7 else "remote"
+
+
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return options or settings with the names of this devpi, without those that it does not have."""
     if MAJOR < 7:

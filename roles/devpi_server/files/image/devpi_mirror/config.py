@@ -41,6 +41,7 @@ NGINX_CONF = RUN / "nginx.conf"
 ROUTES = DATA / "nginx" / "routes.json"
 LISTEN_CONF = RUN / "listen.conf"
 ALLOWED_HOSTS_CONF = RUN / "allowed-hosts.conf"
+REPLICAS_CONF = RUN / "replicas.conf"
 NGINX_PID = RUN / "nginx.pid"
 
 # The public index, which the role configures.

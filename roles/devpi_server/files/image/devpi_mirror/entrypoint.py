@@ -28,13 +28,14 @@ from typing import Any
 from supervisor import supervisord  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
 from . import nginx, tls
-from .compat import default_mirror_url, renamed
+from .compat import MIRROR_TYPE, default_mirror_url, renamed
 from .config import (
     ALLOWED_HOSTS_CONF,
     BIN,
     DATA,
     ETC,
     INDEX,
+    REPLICAS_CONF,
     RESPONSES,
     ROUTES,
     SERVERDIR,
@@ -49,6 +50,8 @@ from .proxies import entries_of
 
 SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
 START_TIMEOUT = 120.0
+# The options of devpi-init. It refuses others.
+INIT_OPTIONS = ("DEVPISERVER_SERVERDIR", "DEVPISERVER_ROLE", "DEVPISERVER_PRIMARY_URL")
 
 
 def set_default_options(environ: MutableMapping[str, str]) -> None:
@@ -67,6 +70,8 @@ def set_default_options(environ: MutableMapping[str, str]) -> None:
     own["DEVPISERVER_CONNECTION_LIMIT"] = str(4 * THREADS)
     own["DEVPISERVER_ENABLE_CORE_METADATA"] = "true"
     own["DEVPISERVER_RESTRICT_MODIFY"] = "root"
+    # Each server downloads and caches the files of mirror indexes itself.
+    own["DEVPISERVER_FILE_REPLICATION_SKIP_INDEXES"] = MIRROR_TYPE
     for name, value in renamed(own).items():
         environ.setdefault(name, value)
     environ["DEVPISERVER_SERVERDIR"] = str(SERVERDIR)
@@ -86,31 +91,48 @@ def limit_no_proxy(environ: MutableMapping[str, str]) -> None:
             environ[name] = ",".join(entry for entry in entries_of(environ[name]) if not set("[/]") & set(entry))
 
 
+def write_secret(path: Path, text: str) -> None:
+    """Write a file atomically, readable by its owner only."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.rename(path)
+
+
 def create_random(path: Path, size: int) -> str:
-    """Return the text in ``path``, which is created atomically from ``size`` random bytes, readable by its owner only."""
+    """Return the text in ``path``, which is created from ``size`` random bytes."""
     if not path.exists():
-        fresh = path.with_name(path.name + ".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(base64.urlsafe_b64encode(secrets.token_bytes(size)).decode("ascii"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.rename(path)
+        write_secret(path, base64.urlsafe_b64encode(secrets.token_bytes(size)).decode("ascii"))
     return path.read_text()
 
 
-def prepare_data(environ: Mapping[str, str]) -> None:
-    """Create the secret, the root password and devpi's data directory, unless they exist."""
+def is_replica(environ: Mapping[str, str]) -> bool:
+    return environ.get("DEVPISERVER_ROLE") == "replica"
+
+
+def prepare_data(environ: MutableMapping[str, str]) -> None:
+    """Create the secret, the root password and devpi's data directory, unless they exist.
+
+    A replica has the secret of its primary, which is removed from the environment.
+    """
     for folder in (TEMPORARY, DATA / "nginx" / "tmp", RESPONSES):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secret = environ.pop("DEVPI_MIRROR_SECRET", "")
+    if secret:
+        write_secret(DATA / "secret", secret)
     create_random(DATA / "secret", 64)
-    password = create_random(DATA / "root-password", 24)
+    # A replica has the users of its primary.
+    password = "" if is_replica(environ) else create_random(DATA / "root-password", 24)
     if (SERVERDIR / ".nodeinfo").exists():
         return
     # The password is in the environment, as all users of the machine can list command lines.
-    init = {name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_")}
-    init.update(DEVPISERVER_SERVERDIR=environ["DEVPISERVER_SERVERDIR"], DEVPISERVER_ROOT_PASSWD=password)
-    subprocess.run([BIN / "devpi-init"], env=init, check=True)
+    init = {
+        name: value for name, value in environ.items() if not name.startswith("DEVPISERVER_") or name in INIT_OPTIONS
+    }
+    subprocess.run([BIN / "devpi-init"], env={**init, "DEVPISERVER_ROOT_PASSWD": password}, check=True)
 
 
 def remove_old_responses() -> None:
@@ -141,7 +163,9 @@ def await_server(process: subprocess.Popen[bytes]) -> None:
 
 
 def apply_settings(environ: Mapping[str, str]) -> None:
-    """Apply the settings of the public index, if they have changed since they were last applied."""
+    """Apply the settings of the public index, if they have changed since they were last applied. A replica receives them."""
+    if is_replica(environ):
+        return
     settings = wanted_settings(environ)
     marker = DATA / "settings-applied"
     stamp = hashlib.sha256(json.dumps(renamed(settings), sort_keys=True).encode()).hexdigest()
@@ -166,8 +190,12 @@ def apply_settings(environ: Mapping[str, str]) -> None:
 
 
 def configure_nginx(environ: Mapping[str, str]) -> None:
-    """Write nginx's configuration, with its sockets, the allowed host names and the mirror indexes."""
+    """Write nginx's configuration, with its sockets, the allowed host names, the replicas and the mirror indexes."""
     tls.write_listeners()
+    replicas = [
+        text for text in environ.get("DEVPI_MIRROR_REPLICAS", "").split() if re.fullmatch("[0-9a-fA-F.:/]+", text)
+    ]
+    REPLICAS_CONF.write_text("".join(f"allow {address};\n" for address in replicas) + "deny all;\n")
     names = re.findall(r"[a-z0-9._-]+", environ.get("DEVPI_MIRROR_ALLOWED_HOSTS", "").lower())
     ALLOWED_HOSTS_CONF.write_text(
         # The escaped backslash prevents that a name is read as a keyword of the map.

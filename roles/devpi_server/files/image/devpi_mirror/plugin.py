@@ -60,6 +60,7 @@ def devpiserver_pyramid_configure(pyramid_config: Any) -> None:
     transaction = "devpi_server.views.tween_keyfs_transaction"
     logging = "devpi_server.views.tween_request_logging"
     access = "devpi_mirror.access.tween_factory"
+    pyramid_config.add_tween("devpi_mirror.replica.tween_factory", under=logging, over=access)
     pyramid_config.add_tween(access, under=logging, over=transaction)
     pyramid_config.add_tween("devpi_mirror.routes.tween_factory", under=access, over=transaction)
     pyramid_config.add_tween("devpi_mirror.push.tween_factory", under=access, over=transaction)

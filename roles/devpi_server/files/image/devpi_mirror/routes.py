@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import compat, nginx
+from . import compat, nginx, replica
 from .credentials import split_credentials
 from .nginx import Route
 from .policy import PolicyError, policy_of
@@ -67,6 +67,8 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     xom = registry["xom"]
     routes = xom.devpi_routes = Routes(xom)
     routes.update()
+    if xom.is_replica():
+        replica.follow(xom, routes.update)
 
     def tween(request: Any) -> Any:
         response = handler(request)

@@ -11,7 +11,7 @@ import httpx
 from devpi_common.metadata import splitbasename
 from devpi_server.filestore import Digests  # type: ignore[attr-defined, unused-ignore]
 
-from .. import compat, pages
+from .. import compat, config, pages
 from ..upstream import without_secrets
 
 
@@ -20,10 +20,12 @@ def store_file(
 ) -> None:
     """Store a file and its entry in one short transaction. The file is linked, not copied.
 
-    An existing entry is updated, as its file may have been evicted.
+    An existing entry is updated, as its file may have been evicted. On a replica, the file has no entry of its own.
     """
     if xom.is_replica():
-        # A replica receives the file from its primary.
+        stored = config.FILES / index / path
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        downloaded.replace(stored)
         return
     with downloaded.open("rb") as stream:
         # devpi links the file with this attribute.

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a replica serves, what it forwards to its primary, and what remains while the primary is stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import urljoin
+
+import pytest
+from harness import JSON, LOST, Mirror, User, on_host, until
+
+replica = Mirror("replica", 3142)
+
+
+@pytest.fixture(scope="module")
+def alice() -> User:
+    """A user who was created through the replica, with an index that only she can read."""
+    password = on_host("docker exec devpi cat /data/root-password")
+    root = replica.log_in("root", password)
+    replica.call("PUT", "/alice", {"password": "secret-of-alice"}, root.auth)
+    settings = {"bases": ["root/pypi"], "acl_read": ["alice"], "acl_upload": ["alice"]}
+    replica.call("PUT", "/alice/private", settings, root.auth)
+    return replica.log_in("alice", "secret-of-alice")
+
+
+def read(project: str, **headers: str) -> int:
+    """Download the first file of a project of the private index from the replica, and return the status."""
+    page = f"/alice/private/+simple/{project}/"
+    answer = replica.ask(page, Accept=JSON, **headers)
+    if answer.status != 200:
+        return answer.status
+    files = json.loads(answer.text)["files"]
+    return replica.ask(urljoin(page, files[0]["url"]), **headers).status
+
+
+def primary_serial() -> str:
+    script = "import urllib.request as r; print(r.build_opener().open('http://127.0.0.1:3141/+api').headers['X-Devpi-Serial'])"
+    return on_host(f'python3 -c "{script}"').strip()
+
+
+def test_changes_are_forwarded_and_replicated(alice: User) -> None:
+    alice.upload("ours", "1.0")
+    assert read("ours", X_Devpi_Auth=alice.auth) == 200
+    assert read("ours") == 401
+
+
+def test_public_packages_are_cached_by_the_replica() -> None:
+    (path,) = {
+        file["path"] for file in replica.files("alpha").values() if file["filename"].endswith("1.0-py3-none-any.whl")
+    }
+    assert replica.ask(path).status == 200
+    stored = "find /data/server/+files/root/pypi -name 'alpha-1.0-*.whl'"
+    assert replica.run(stored)
+
+
+def test_only_replicas_can_read_all_changes() -> None:
+    # The tests' own address is not that of a container on this host.
+    script = "import urllib.request as r; r.build_opener().open('http://127.0.0.1:3141/+changelog/0')"
+    assert "403" in on_host(f'python3 -c "{script}" 2>&1 || true')
+
+
+@pytest.fixture
+def stopped_primary(alice: User) -> Iterator[None]:
+    on_host("systemctl stop devpi")
+    yield
+    on_host("systemctl start devpi")
+    until(lambda: primary_answers(), "the primary does not start")
+
+
+def primary_answers() -> bool:
+    try:
+        return bool(primary_serial())
+    except AssertionError:
+        return False
+
+
+@pytest.mark.usefixtures("stopped_primary")
+def test_packages_are_served_without_the_primary(alice: User) -> None:
+    assert read("ours", X_Devpi_Auth=alice.auth) == 200
+    assert read("ours") == 401
+    assert replica.page("gamma").status == 200
+    body = json.dumps({"user": "alice", "password": "secret-of-alice"}).encode()
+    answer = replica.ask("/+login", "POST", body, Content_Type="application/json")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "30")
+    assert "its primary is unavailable" in answer.text
+
+
+def test_the_replica_continues_after_its_primary_has_returned(alice: User) -> None:
+    until(lambda: uploads(alice), "the replica does not forward uploads")
+    assert read("later", X_Devpi_Auth=alice.auth) == 200
+
+
+def uploads(alice: User) -> bool:
+    try:
+        alice.upload("later", "1.0")
+    except (AssertionError, *LOST):
+        return False
+    return True
