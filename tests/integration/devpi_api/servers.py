@@ -216,7 +216,9 @@ def environment(kind: Kind, folder: Path) -> dict[str, str]:
     info = folder / "site" / "plugins-1.0.dist-info"
     for new in (info, folder / "tmp", folder / "nginx"):
         new.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1.0\n")
+    # The status of the server has this name, as that of the image.
+    distribution = "devpi-mirror" if "devpi-mirror" in plugins else "plugins"
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     entry_points = [f"{name} = {module}\n" for name, module in plugins.items()]
     (info / "entry_points.txt").write_text("".join(["[devpi_server]\n", *entry_points]))
     return {
