@@ -55,9 +55,9 @@ def run(folder: Path, tested_tasks: Path | str = "", **variables: Any) -> dict[s
         "ANSIBLE_ROLES_PATH": str(folder / "roles"),
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-        # Others, such as profile_tasks, print more.
-        "ANSIBLE_CALLBACKS_ENABLED": "",
     }
+    # Other callbacks, such as profile_tasks, print more.
+    env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     report = json.loads(done.stdout[done.stdout.index("{") :])
     result: dict[str, Any] = report["plays"][0]["tasks"][-1]["hosts"]["localhost"]
