@@ -65,7 +65,7 @@ def stopped_primary(alice: User) -> Iterator[None]:
     on_host("systemctl stop devpi")
     yield
     on_host("systemctl start devpi")
-    until(lambda: primary_answers(), "the primary does not start")
+    until(primary_answers, "the primary does not start")
 
 
 def primary_answers() -> bool:
