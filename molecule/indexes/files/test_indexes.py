@@ -44,15 +44,27 @@ def test_check_mode_reports_what_the_play_then_changes() -> None:
 
 
 def test_prune_keeps_released_packages() -> None:
-    variables = {"devpi_server_prune": True, "devpi_server_users": [ACME], "devpi_server_indexes": [DEV]}
+    """If one index can't be removed, none is removed."""
+    independent = {**DEV, "bases": ["root/pypi"], "acl_upload": ["acme"]}
+    variables = {"devpi_server_prune": True, "devpi_server_users": [ACME], "devpi_server_indexes": [independent]}
     outcome = run_play("devpi.mirror.site", variables=variables)
     assert outcome.status != 0
     assert "acme/stable can't be removed" in " ".join(outcome.output.split())
-    assert exists("/acme/stable?no_projects=")
+    assert (exists("/acme/stable?no_projects="), exists("/root/other?no_projects=")) == (True, True)
+
+
+def test_prune_refuses_to_remove_what_listed_indexes_need() -> None:
+    variables = {"devpi_server_prune": True, "devpi_server_users": [ACME], "devpi_server_indexes": [DEV]}
+    outcome = run_play("devpi.mirror.site", variables=variables)
+    assert (outcome.status != 0, outcome.changed) == (True, [])
+    output = " ".join(outcome.output.split())
+    assert "bases contains acme/stable, and this index is not listed, and devpi_server_prune would remove it" in output
+    assert "acl_upload contains bot, and this user is not listed, and devpi_server_prune would remove it" in output
 
 
 def test_prune_removes_what_is_not_listed() -> None:
-    variables = {"devpi_server_prune": True, "devpi_server_users": [], "devpi_server_indexes": [STABLE, DEV]}
+    indexes = [{**index, "acl_upload": ["acme"]} for index in (STABLE, DEV)]
+    variables = {"devpi_server_prune": True, "devpi_server_users": [], "devpi_server_indexes": indexes}
     predicted = succeed("devpi.mirror.site", "--check", "--diff", variables=variables)
     done = succeed("devpi.mirror.site", variables=variables)
     assert predicted.changed == done.changed
