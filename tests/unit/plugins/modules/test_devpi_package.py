@@ -116,8 +116,10 @@ def build(tmp_path):
         (tmp_path / folder).mkdir(exist_ok=True)
         path = tmp_path / folder / f"foo-{version}-py3-none-any.whl"
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(f"foo-{version}.dist-info/METADATA", f"Name: foo\nVersion: {version}\n")
-            archive.writestr("foo.py", extra)
+            # ZipInfo has a fixed date, so that two archives with the same files are equal.
+            metadata = zipfile.ZipInfo(f"foo-{version}.dist-info/METADATA")
+            archive.writestr(metadata, f"Name: foo\nVersion: {version}\n")
+            archive.writestr(zipfile.ZipInfo("foo.py"), extra)
         return str(path)
 
     return write
