@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
-from harness import JSON, LOST, Mirror, User, on_host, send, until
+from harness import JSON, LOST, Mirror, User, on_host, until
 
 replica = Mirror("replica", 3142)
 
@@ -27,11 +27,11 @@ def alice() -> User:
 def read(project: str, **headers: str) -> int:
     """Download the first file of a project of the private index from the replica, and return the status."""
     page = f"/alice/private/+simple/{project}/"
-    answer = send(replica.port, page, limit=60, Accept=JSON, **headers)
+    answer = replica.ask(page, "GET", None, 60, Accept=JSON, **headers)
     if answer.status != 200:
         return answer.status
     files = json.loads(answer.text)["files"]
-    return send(replica.port, urljoin(page, files[0]["url"]), limit=60, **headers).status
+    return replica.ask(urljoin(page, files[0]["url"]), "GET", None, 60, **headers).status
 
 
 def await_file(alice: User, project: str) -> None:
