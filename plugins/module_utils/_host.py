@@ -21,6 +21,8 @@ from typing import Iterator, Sequence
 
 from ansible_collections.devpi.mirror.plugins.module_utils import _command
 
+# Seconds.
+SYSTEMCTL_TIMEOUT = 30.0
 # The state of a socket that listens, in /proc/net/tcp.
 LISTEN = "0A"
 # The addresses of "localhost".
@@ -31,8 +33,6 @@ INIT_PROCESSES.update({name: name for name in ("dinit", "finit", "procd", "s6-sv
 # The scripts of mirrors. A user's own script can match the pattern, but does not have the label of the role's containers.
 SCRIPTS = "etc/*-mirror.sh"
 SCRIPT_LABEL = "devpi.mirror.role=devpi_server"
-# Seconds.
-SYSTEMCTL_TIMEOUT = 30.0
 SCRIPT_IMAGE = re.compile(r"^image='?([^'\s]+)", re.MULTILINE)
 
 

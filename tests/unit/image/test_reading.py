@@ -134,26 +134,38 @@ def test_a_changed_password_is_valid_at_once(server):
     assert get(url, **basic("carol", "second")).status == 401
 
 
-def test_a_token_is_limited_to_its_index_and_project(server):
-    def token(**restrictions):
-        url = f"{server.url}/ada/+token-create"
-        body = {"allowed": ["pkg_read"], "expires": str(int(time.time()) + 3600), **restrictions}
-        response = request(url, "POST", body, Content_Type="application/json", **basic("ada"))
-        assert response.status < 300, response.body
-        return basic("ada", json.loads(response.body)["result"]["token"])
+def create_token(server, **restrictions) -> dict[str, str]:
+    """Create a token of ada, and return the header with it."""
+    url = f"{server.url}/ada/+token-create"
+    body = {"allowed": ["pkg_read"], "expires": str(int(time.time()) + 3600), **restrictions}
+    response = request(url, "POST", body, Content_Type="application/json", **basic("ada"))
+    assert response.status < 300, response.body
+    return basic("ada", json.loads(response.body)["result"]["token"])
 
+
+def test_users_who_upload_need_not_be_readers(server):
+    server.change("PATCH", "ada/secret", ["acl_upload+=bob"])
+    upload(f"{server.url}/ada/secret", "uploaded-by-bob", **basic("bob"))
+    token = create_token(server, allowed=["upload"])
+    upload(f"{server.url}/ada/secret", "uploaded-by-token", **token)
+    assert get(f"{server.url}/ada/secret/+simple/uploaded-by-token/", **token).status == 403
+
+
+def test_a_token_is_limited_to_its_index_and_project(server):
     url = f"{server.url}/ada/secret/+simple/hidden/"
     file = server.url + file_path(server)
     for allowed in ({}, {"indexes": ["ada/secret"]}, {"projects": ["Hidden"]}):
-        headers = token(**allowed)
+        headers = create_token(server, **allowed)
         assert get(url, **headers).status == 200
         assert request(file, **headers).status == 200
     for denied in ({"indexes": ["bob/public"]}, {"projects": ["other"]}, {"allowed": ["upload"]}):
-        headers = token(**denied)
+        headers = create_token(server, **denied)
         assert get(url, **headers).status == 403
         assert request(file, **headers).status == 403
     # The index that inherits is the one of the request.
-    assert request(f"{server.url}/bob/open/+simple/hidden/", **token(indexes=["ada/secret"])).status == 403
+    assert (
+        request(f"{server.url}/bob/open/+simple/hidden/", **create_token(server, indexes=["ada/secret"])).status == 403
+    )
 
 
 def test_wrong_passwords_are_limited_by_address_and_user(server):

@@ -59,7 +59,7 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
                 if is_change(request):
                     raise
                 # All users can read what has no restriction.
-                identities.forget(request)
+                identities.ignore_credentials(request)
                 return None
         return None if identity is None else identity.username
 

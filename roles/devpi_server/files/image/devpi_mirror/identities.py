@@ -122,7 +122,7 @@ class Identities:
                 headers=[("Retry-After", str(int(wait) + 1))],
             )
 
-    def forget(self, request: Any) -> None:
+    def ignore_credentials(self, request: Any) -> None:
         """Treat a request as one without credentials."""
         self.policy.identity_cache.set(request, None)
 

@@ -43,7 +43,8 @@ def project_of(xom: Any, index: str, rest: str) -> str | None:
 
 def refusal(xom: Any, registry: Any, request: Any) -> Any:
     """Return the response to a request that reads an index without the permission, else None. Requires a transaction."""
-    found = PATH.fullmatch(request.path_info)
+    # devpi itself checks the permissions of all changes. Users who upload need not be readers.
+    found = PATH.fullmatch(request.path_info) if request.method in ("GET", "HEAD") else None
     if not found:
         return None
     stage = xom.model.getstage(found["user"], found["index"])
