@@ -50,6 +50,8 @@ def limit_memory(limit: str) -> None:
 
 
 def test_public_metadata_that_expands_to_too_much_is_an_error() -> None:
+    # The upstream takes seconds to build this wheel, which can be longer than the mirror waits for a page.
+    until(lambda: mirror.page("expanding").status == 200, "the page of the wheel is not served", RECOVERY_LIMIT)
     (file,) = mirror.files("expanding").values()
     assert mirror.ask(file["path"] + ".metadata").status == 404
     assert mirror.ask(file["path"]).status == 200
