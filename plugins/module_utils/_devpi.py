@@ -20,6 +20,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass, field
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any, Callable, Iterable, Mapping
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
@@ -57,6 +58,10 @@ NOT_IN_SYNC = "not_in_sync"
 # Failures that waiting does not resolve, if they persist for a moment: a server that has just started can return them too.
 DEFINITIVE = frozenset([TLS, UNAUTHORIZED, NO_INDEX])
 
+# By how many seconds the clock of a replica may be ahead of its primary's, and behind it. devpi refuses others with status 403.
+CLOCK_AHEAD = 1
+CLOCK_BEHIND = 37
+
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 # The hash algorithms that a page can name (PEP 691) and whose digests have a fixed length.
 _HASHES = hashlib.algorithms_available - {"shake_128", "shake_256"}
@@ -80,11 +85,47 @@ CONNECTION_REQUIRED_TOGETHER = [("url_username", "url_password")]
 
 
 @dataclass(frozen=True)
+class ClockOffset:
+    """By how many seconds this host's clock is ahead of a server's, at least and at most. Negative if it is behind."""
+
+    least: float
+    most: float
+
+    @property
+    def seconds(self) -> float:
+        return round((self.least + self.most) / 2, 1)
+
+    @property
+    def problem(self) -> str:
+        """Why the server does not accept this host as its replica, empty if it does."""
+        if self.least <= CLOCK_AHEAD and self.most >= -CLOCK_BEHIND:
+            return ""
+        return (
+            f"the clock of this host is {abs(self.seconds)} s {'ahead of' if self.seconds > 0 else 'behind'} that of the "
+            f"primary, and devpi replicates only to a clock that is at most {CLOCK_AHEAD} s ahead and {CLOCK_BEHIND} s behind"
+        )
+
+
+def clock_offset(date: str, sent: float, received: float) -> ClockOffset | None:
+    """Return the offset of this host's clock from the header Date of a response, None if that is invalid.
+
+    ``sent`` and ``received`` are this host's times before the request and after the response. The server has cut off the
+    fraction of its second.
+    """
+    parts = parsedate_tz(date)
+    try:
+        second = None if parts is None else mktime_tz(parts)
+    except (ValueError, OverflowError):
+        return None
+    return None if second is None else ClockOffset(sent - (second + 1), received - second)
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """The result of one probe.
 
     ``kind`` is one of the constants above, ``detail`` describes it in one line. The other fields are what the server reported
-    until the probe ended: ``simpleindex`` is an absolute URL, ``file`` the name of a file.
+    until the probe ended: ``simpleindex`` is an absolute URL, ``file`` the name of a file, ``clock`` the offset of this host's.
     """
 
     kind: str
@@ -94,6 +135,7 @@ class ProbeResult:
     serial: int | None = None
     simpleindex: str | None = None
     file: str | None = None
+    clock: ClockOffset | None = None
 
 
 @dataclass
@@ -369,7 +411,9 @@ def _check_listener(client: Client, uid: int) -> None:
 
 
 def _probe_api(client: Client, known: dict[str, Any]) -> None:
+    sent = time.time()
     response = client.get(client.url + "/+api", "application/json")
+    known["clock"] = clock_offset(response.headers.get("date", ""), sent, time.time())
     # devpi-server itself requires no login here, but a proxy in front of it can.
     if response.status in (401, 403):
         raise ProbeError(UNAUTHORIZED, f"it requires a login (status {response.status})")

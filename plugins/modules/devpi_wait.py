@@ -141,6 +141,17 @@ file:
   returned: when the level is V(file) and the project's page listed files
   type: str
   sample: pip-26.0-py3-none-any.whl
+clock_offset:
+  description:
+    - By how many seconds the clock of this host is ahead of the server's, negative if it is behind. Half a second off, because
+      a response has its time without the fraction of the second.
+  returned: when devpi responded with its time
+  type: float
+  sample: -0.3
+clock_problem:
+  description: Why the server would not accept this host as its replica, because of RV(clock_offset). Empty if it would.
+  returned: when devpi responded with its time
+  type: str
 history:
   description: The results of all attempts, in order. Consecutive attempts with the same result are one entry.
   returned: always
@@ -210,6 +221,8 @@ def message(url: str, level: str, result: _devpi.ProbeResult, elapsed: float) ->
 def server_values(result: _devpi.ProbeResult) -> dict[str, Any]:
     """Return the return values that describe the server, without unknown ones."""
     values = {name: getattr(result, name) for name in ("kind", "version", "uuid", "serial", "simpleindex", "file")}
+    if result.clock is not None:
+        values.update(clock_offset=result.clock.seconds, clock_problem=result.clock.problem)
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
 from harness import JSON, LOST, Mirror, User, on_host, until
+from plays import run_play, state
 
 replica = Mirror("replica", 3142)
 
@@ -63,6 +66,46 @@ def test_only_replicas_can_read_all_changes() -> None:
     # The tests' own address is not that of a container on this host.
     script = "import urllib.request as r; r.build_opener().open('http://127.0.0.1:3141/+changelog/0')"
     assert "403" in on_host(f'python3 -c "{script}" 2>&1 || true')
+
+
+# Responds as a primary whose clock is a minute behind.
+SLOW_PRIMARY = """
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+
+class Handler(BaseHTTPRequestHandler):
+    def date_time_string(self, timestamp=None):
+        return formatdate(time.time() - 60, usegmt=True)
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("X-Devpi-Server-Version", "6.20.3")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+HTTPServer(("127.0.0.1", 3199), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def slow_primary() -> Iterator[str]:
+    on_host(f"systemd-run --unit slow-primary python3 -c {shlex.quote(SLOW_PRIMARY)}")
+    connect = "import socket; socket.create_connection(('127.0.0.1', 3199))"
+    until(lambda: "up" in on_host(f'python3 -c "{connect}" 2>&1 && echo up || true'), "the server does not start")
+    yield "http://127.0.0.1:3199"
+    on_host("systemctl stop slow-primary")
+
+
+def test_a_replica_whose_clock_is_wrong_is_not_changed(slow_primary: str) -> None:
+    before = state()
+    outcome = run_play("replica.yml", variables={"devpi_server_primary_url": slow_primary})
+    text = " ".join(outcome.output.split())
+    assert outcome.status != 0, text
+    assert re.search(r"clock of this host is (59|60|61)\.\d s ahead of that of the primary", text), text
+    assert "at most 1 s ahead and 37 s behind. Nothing was changed. Run an NTP client" in text
+    assert state() == before
 
 
 @pytest.fixture

@@ -387,3 +387,54 @@ def test_loopback(host, expected):
 def test_certificates_are_validated_by_default():
     assert _devpi.tls_context(None, True).check_hostname
     assert not _devpi.tls_context(None, False).check_hostname
+
+
+NOON = 1_790_337_600.0
+DATE = "Fri, 25 Sep 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("date", "sent", "received", "expected"),
+    [
+        (DATE, NOON, NOON, (-1.0, 0.0, -0.5)),
+        (DATE, NOON - 40, NOON - 38, (-41.0, -38.0, -39.5)),
+        (DATE, NOON + 5, NOON + 5.2, (4.0, 5.2, 4.6)),
+    ],
+)
+def test_the_offset_of_the_clock(date, sent, received, expected):
+    offset = _devpi.clock_offset(date, sent, received)
+    assert (offset.least, pytest.approx(offset.most), offset.seconds) == expected
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Fri, 25 Sep 99999 12:00:00 GMT", "Fri, 99 Foo 2026 12:00:00 GMT"])
+def test_no_offset_without_a_valid_date(date):
+    assert _devpi.clock_offset(date, NOON, NOON) is None
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9375])
+@pytest.mark.parametrize("delay", [(0.0, 0.0), (0.0, 8.0), (8.0, 0.0), (4.0, 4.0)])
+@pytest.mark.parametrize(
+    ("ahead", "is_refused"),
+    [(0.0, False), (0.75, False), (-36.75, False), (2.25, True), (60.0, True), (-38.25, True), (-3600.0, True)],
+)
+def test_only_wrong_clocks_are_refused(fraction, delay, ahead, is_refused):
+    there, back = delay
+    sent = NOON + fraction + ahead - there
+    offset = _devpi.clock_offset(DATE, sent, sent + there + back)
+    assert offset.least <= ahead <= offset.most
+    # A slow response proves less.
+    if not is_refused or sum(delay) == 0 or abs(ahead) >= 60:
+        assert bool(offset.problem) == is_refused
+
+
+@pytest.mark.parametrize(("ahead", "text"), [(4.0, "3.5 s ahead of that"), (-45.0, "45.5 s behind that")])
+def test_the_problem_has_the_offset_and_the_limits(ahead, text):
+    problem = _devpi.clock_offset(DATE, NOON + ahead, NOON + ahead).problem
+    assert text in problem
+    assert "at most 1 s ahead and 37 s behind" in problem
+
+
+def test_the_probe_compares_the_clocks(server):
+    clock = probe(server, "api").clock
+    assert clock.problem == ""
+    assert clock.least < 0 < clock.most

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
 from ansible_collections.devpi.mirror.plugins.modules import devpi_wait
@@ -114,3 +116,14 @@ def test_invalid_options_are_named(run_module, results, arguments, option):
 def test_default_url(run_module, results):
     results += [REFUSED]
     assert "http://127.0.0.1:3141 is not ready" in run_module(devpi_wait, {"timeout": 1}).result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "seconds", "problem"), [((-1.0, 0.0), -0.5, ""), ((59.0, 60.0), 59.5, "59.5 s ahead")]
+)
+def test_the_clock_is_compared_with_that_of_the_server(run_module, results, offset, seconds, problem):
+    results += [replace(READY, clock=_devpi.ClockOffset(*offset))]
+    result = run_module(devpi_wait, dict(ARGUMENTS, level="api")).result
+    assert result["clock_offset"] == seconds
+    assert problem in result["clock_problem"]
+    assert bool(problem) == bool(result["clock_problem"])
