@@ -89,10 +89,71 @@ serial:
   type: int
   sample: 412
 role:
-  description: Its role in replication, V(null) if unknown.
+  description: Its role in replication, V(standalone), V(primary) or V(replica). V(null) if unknown.
   returned: always
   type: str
   sample: standalone
+replication:
+  description:
+    - The state of the replication, V(null) if it is a standalone server, or if devpi does not respond.
+    - A primary has the keys C(role), C(serial) and C(replicas). A replica has all others.
+  returned: with an image of this collection
+  type: dict
+  contains:
+    role:
+      description: The same as RV(role).
+      type: str
+    serial:
+      description: The same as RV(serial).
+      type: int
+    replicas:
+      description: The replicas that have requested changes since the start of the primary.
+      type: list
+      elements: dict
+      contains:
+        uuid:
+          description: The UUID of the replica's database.
+          type: str
+        address:
+          description: The IP address of the replica.
+          type: str
+        serial:
+          description: The serial number of the last change that the replica has.
+          type: int
+        last_request:
+          description: When it last requested changes, in UTC.
+          type: str
+    primary_url:
+      description: The URL of the primary without credentials.
+      type: str
+    primary_error:
+      description: Why the primary is unreachable, empty if it is reachable.
+      type: str
+    primary_serial:
+      description: The serial number of the last change on the primary. V(null) if unknown.
+      type: int
+    lag:
+      description: The number of changes on the primary that the replica does not have. V(null) if unknown.
+      type: int
+    last_in_sync:
+      description: When it last had all changes and private files, in UTC. V(null) if never since its start.
+      type: str
+    last_update:
+      description: When it last received a response to its request for changes, in UTC. V(null) if never since its start.
+      type: str
+    errors:
+      description: The files that could not be replicated, at most 100, each with its path (C(file)) and the error (C(error)).
+      type: list
+      elements: dict
+    error_count:
+      description: The number of files that could not be replicated.
+      type: int
+    clock_offset:
+      description:
+        - By how many seconds its clock is ahead of that of the primary, negative if it is behind. Half a second off. V(null) if
+          the primary does not respond.
+      type: float
+  sample: {"role": "primary", "serial": 412, "replicas": []}
 up_since:
   description: When its container was started, in UTC, V(null) if it is not running.
   returned: always
@@ -239,6 +300,11 @@ last_backup:
   returned: with an image of this collection
   type: dict
   sample: {"at": "2026-11-01T03:00:00Z", "file": "devpi-20261101T030000Z.tar", "scheduled": true}
+certificate_expires:
+  description: When the TLS certificate expires, in UTC. V(null) if the mirror does not serve over TLS.
+  returned: with an image of this collection
+  type: str
+  sample: "2027-01-29T12:00:00Z"
 disk:
   description: The free bytes (C(free)) and the size (C(total)) of the file system that has its data directory.
   returned: with an image of this collection
@@ -259,6 +325,21 @@ from ansible_collections.devpi.mirror.plugins.module_utils._polling import withi
 IMAGE_LABEL = "devpi.mirror.image"
 INSPECT_COMMAND = ["/opt/devpi/bin/python", "-m", "devpi_mirror.maintenance", "status"]
 UPSTREAM = {"url": str, "reachable": bool, "error": str}
+# The types of the values that describe a replica, and its primary.
+REPLICA = {
+    "at": "timestamp",
+    "serial": int,
+    "primary_serial": (int, type(None)),
+    "started_at": "timestamp or null",
+    "updated_at": "timestamp or null",
+    "in_sync_at": "timestamp or null",
+    "error_count": int,
+    "errors": list,
+    "primary": {"url": str, "error": str, "date": str, "sent": "timestamp", "received": "timestamp"},
+}
+# devpi's own limits in seconds: without a response of the primary, and with fewer changes than it.
+MAX_SILENCE = 60
+MAX_BEHIND = 300
 # The types of the values that the inspection returns, and the keys of objects. An image of another release of the collection
 # can lack values.
 INSPECTION: dict[str, Any] = {
@@ -276,9 +357,12 @@ INSPECTION: dict[str, Any] = {
     "upstream": UPSTREAM,
     "fallback": UPSTREAM,
     "mirrors": list,
+    "replica": REPLICA,
+    "replicas": list,
+    "certificate_expires": "timestamp",
 }
-OPTIONAL = ("hidden", "fallback", "mirrors")
-NULLABLE = ("hidden", "scrub", "backup", "cache", "devpi", "upstream", "fallback", "mirrors")
+OPTIONAL = ("hidden", "fallback", "mirrors", "replica", "replicas", "certificate_expires")
+NULLABLE = (*OPTIONAL, "scrub", "backup", "cache", "devpi", "upstream")
 
 
 def is_timestamp(value: Any) -> bool:
@@ -291,7 +375,9 @@ def is_timestamp(value: Any) -> bool:
 
 def has_type(value: Any, expected: Any) -> bool:
     """Return whether a value has the expected type, is a timestamp, or is an object with values of the expected types."""
-    if expected == "timestamp":
+    if expected == "timestamp or null" and value is None:
+        return True
+    if expected in ("timestamp", "timestamp or null"):
         return is_timestamp(value)
     if not isinstance(expected, dict):
         return isinstance(value, expected)
@@ -359,6 +445,7 @@ def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
         "uuid": devpi.get("uuid"),
         "serial": devpi.get("serial"),
         "role": devpi.get("role"),
+        "replication": replication(inspection),
         "upstream": inspection["upstream"],
         "fallback": fallback(inspection),
         "mirrors": mirrors(inspection),
@@ -371,8 +458,92 @@ def values_from_inspection(inspection: dict[str, Any]) -> dict[str, Any]:
         "hidden": hidden_files(inspection.get("hidden")),
         "last_scrub": with_date(inspection["scrub"]),
         "last_backup": with_date(inspection["backup"]),
+        "certificate_expires": format_timestamp(inspection.get("certificate_expires")),
         "disk": inspection["disk"],
     }
+
+
+def replication(inspection: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the state of the replication, with times as dates. None for a standalone server."""
+    replica, replicas = inspection.get("replica"), inspection.get("replicas")
+    if replica is not None:
+        offset, known = clock_offset(replica), replica["primary_serial"]
+        return {
+            "role": "replica",
+            "serial": replica["serial"],
+            "primary_url": replica["primary"]["url"],
+            "primary_error": replica["primary"]["error"],
+            "primary_serial": known,
+            "lag": None if known is None else max(0, known - replica["serial"]),
+            "last_in_sync": format_timestamp(replica["in_sync_at"]),
+            "last_update": format_timestamp(replica["updated_at"]),
+            "errors": file_errors(replica),
+            "error_count": replica["error_count"],
+            "clock_offset": None if offset is None else offset.seconds,
+        }
+    if replicas is not None:
+        keys = {"uuid": str, "address": str, "serial": int, "requested_at": "timestamp"}
+        found = [item for item in replicas if has_type(item, keys)]
+        return {
+            "role": "primary",
+            "serial": (inspection["devpi"] or {}).get("serial"),
+            "replicas": [
+                {
+                    **{key: item[key] for key in ("uuid", "address", "serial")},
+                    "last_request": format_timestamp(item["requested_at"]),
+                }
+                for item in found
+            ],
+        }
+    return None
+
+
+def file_errors(replica: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the errors of a replica's files that the inspection describes correctly."""
+    keys = {"file": str, "error": str}
+    return [{key: item[key] for key in keys} for item in replica["errors"] if has_type(item, keys)]
+
+
+def clock_offset(replica: dict[str, Any]) -> _devpi.ClockOffset | None:
+    """Return the offset of a replica's clock from that of its primary. A container has the clock of its host."""
+    primary = replica["primary"]
+    return _devpi.clock_offset(primary["date"], primary["sent"], primary["received"])
+
+
+def replication_problems(replica: dict[str, Any]) -> list[str]:
+    """Return the problems of a replica."""
+    found = []
+    primary, offset, now = replica["primary"], clock_offset(replica), replica["at"]
+    since = replica["updated_at"] or replica["started_at"] or now
+    if primary["error"]:
+        found.append(
+            f"Its primary {primary['url']} is unreachable ({primary['error']}). Packages are served, but logins, uploads and "
+            "other changes fail until the primary responds. Check that it runs, and the network to it."
+        )
+    elif offset is not None and offset.problem:
+        found.append(
+            f"It can't receive changes from its primary {primary['url']}: {offset.problem}. Run an NTP client on both servers."
+        )
+    elif now - since > MAX_SILENCE:
+        found.append(
+            f"It has received no response to its requests for changes from its primary {primary['url']} for "
+            f"{now - since:.0f} s. Packages are served. {_devpi.remedy(_devpi.NOT_IN_SYNC)}"
+        )
+    lag = (replica["primary_serial"] or 0) - replica["serial"]
+    since = replica["in_sync_at"] or replica["started_at"] or now
+    if lag > 0 and now - since > MAX_BEHIND:
+        found.append(
+            f"It lacks {lag} changes of its primary, and has not been in sync for {(now - since) / 60:.0f} minutes. "
+            "Check its log."
+        )
+    elif lag <= 0 and replica["error_count"]:
+        errors = file_errors(replica)
+        example = f", such as {errors[0]['file']} ({errors[0]['error']})" if errors else ""
+        found.append(
+            f"{replica['error_count']} files could not be replicated{example}. devpi tries again. Check that the primary "
+            "has them."
+        )
+    return found
 
 
 def values_from_probe(result: _devpi.ProbeResult) -> dict[str, Any]:
@@ -426,6 +597,8 @@ def problems(
         found += unusable
     if inspection:
         found += unreachable_upstreams(inspection["upstream"], fallback(inspection), mirrors(inspection) or [])
+        if inspection.get("replica") is not None:
+            found += replication_problems(inspection["replica"])
     return found
 
 

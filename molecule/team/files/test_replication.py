@@ -11,8 +11,9 @@ from urllib.parse import urljoin
 
 import pytest
 from harness import JSON, LOST, Mirror, User, on_host, until
-from plays import run_play, state
+from plays import run_play, state, succeed
 
+REPLICA_VARIABLES = "@vars/replica.yml"
 replica = Mirror("replica", 3142)
 
 
@@ -66,6 +67,24 @@ def test_only_replicas_can_read_all_changes() -> None:
     # The tests' own address is not that of a container on this host.
     script = "import urllib.request as r; r.build_opener().open('http://127.0.0.1:3141/+changelog/0')"
     assert "403" in on_host(f'python3 -c "{script}" 2>&1 || true')
+
+
+def test_the_doctor_describes_both_servers() -> None:
+    report = doctor()
+    assert "PROBLEM" not in report
+    assert re.search(r"Primary with serial (\d+)", report), report
+    assert re.search(rf"Replica 172\.[\d.]+: serial {primary_serial()}, last request 20", report), report
+    report = doctor("--extra-vars", REPLICA_VARIABLES)
+    assert "PROBLEM" not in report
+    assert f": serial {primary_serial()} of {primary_serial()}" in report
+    assert "Last in sync: 20" in report
+    assert re.search(r"Clock: [01]\.\d s (behind|ahead of) that of the primary", report), report
+
+
+def doctor(*options: str) -> str:
+    output = succeed("devpi.mirror.doctor", *options).output
+    assert replica.run("cat /data/secret").strip() not in output
+    return output
 
 
 # Responds as a primary whose clock is a minute behind.
@@ -132,6 +151,10 @@ def test_packages_are_served_without_the_primary(alice: User) -> None:
     answer = replica.ask("/+login", "POST", body, Content_Type="application/json")
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
     assert "its primary is unavailable" in answer.text
+    report = " ".join(doctor("--extra-vars", REPLICA_VARIABLES).split())
+    assert re.search(r"PROBLEM: Its primary http://\S+ is unreachable \(.*?\)\. Packages are served, but", report), (
+        report
+    )
 
 
 def test_the_replica_continues_after_its_primary_has_returned(alice: User) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 
 import pytest
 from devpi_mirror import compat
+from devpi_mirror.maintenance import replication
 from devpi_mirror.pages import JSON
 from devpi_servers import log_in, prepare, request, running, set_upstream, upload
 from fake_index import WHEEL
@@ -48,8 +49,13 @@ def primary(tmp_path_factory, upstream, secret):
         yield server
 
 
+def about(server):
+    """Return what devpi reports about a server."""
+    return json.loads(request(f"{server.url}/+status", Accept="application/json").body)["result"]
+
+
 def serial(server) -> int:
-    return int(json.loads(request(f"{server.url}/+status", Accept="application/json").body)["result"]["serial"])
+    return int(about(server)["serial"])
 
 
 def wait_until(condition) -> None:
@@ -80,6 +86,19 @@ def file_url(server, page: str, **headers: str) -> str:
     response = request(url, Accept=JSON, **headers)
     assert response.status == 200, response.body
     return urljoin(url, json.loads(response.body)["files"][0]["url"])
+
+
+def test_the_state_of_the_replication(primary, replica):
+    wait_until(lambda: about(replica)["replica-in-sync-at"])
+    assert replication.role(about(replica), {}) == "replica"
+    state = replication.replica(about(replica))
+    assert state["serial"] == state["primary_serial"] == serial(primary)
+    assert all(abs(state["at"] - state[name]) < 60 for name in ("started_at", "updated_at", "in_sync_at"))
+    assert (state["error_count"], state["errors"]) == (0, [])
+    assert (state["primary"]["url"], state["primary"]["error"]) == (primary.url, "")
+    assert replication.role(about(primary), {"DEVPISERVER_ROLE": "primary"}) == "primary"
+    (found,) = replication.replicas(about(primary))
+    assert (found["uuid"], found["serial"]) == (about(replica)["uuid"], serial(primary))
 
 
 def test_private_files_are_replicated_with_their_restrictions(replica):

@@ -150,10 +150,12 @@ def test_an_overdue_renewal_is_a_problem(tls, first, monkeypatch, life, left, ex
     problem = tls.problem()
     assert expected in problem
     assert bool(problem) == bool(expected)
+    assert tls.expiry() == now + left * DAY
 
 
 def test_a_certificate_that_can_not_be_used_is_a_problem(tls, first, second):
     assert "it can't be read" in tls.problem()
+    assert tls.expiry() is None
     store(tls, (first[0], second[1]))
     assert "the key does not belong to the certificate" in tls.problem()
 

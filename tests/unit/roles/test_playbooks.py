@@ -288,6 +288,19 @@ def test_the_report_of_the_doctor(tmp_path):
         "mirror": {"devpi_server_info": MIRROR, "pip_client_info": {"users": USERS}},
         "third-party": {"devpi_server_info": THIRD_PARTY, "pip_client_info": {"users": []}},
     }
+    replicas = [{"address": "192.0.2.7", "serial": 7, "last_request": "2026-11-01T03:00:00Z"}]
+    replica = {
+        "primary_url": "https://pypi.example.com",
+        "primary_serial": 9,
+        "last_in_sync": "2026-11-01T03:00:00Z",
+        "last_update": None,
+        "clock_offset": -0.3,
+    }
+    for name, replication in (
+        ("primary", {"role": "primary", "serial": 9, "replicas": replicas}),
+        ("replica", {"role": "replica", "serial": 7, **replica}),
+    ):
+        hosts[name] = {**hosts["third-party"], "devpi_server_info": {**THIRD_PARTY, "replication": replication}}
     # The image of an earlier release does not record the kind of a backup.
     for name, kind in (("scheduled", {"scheduled": True}), ("manual", {})):
         last_backup = {"at": "2026-11-01T03:00:00Z", "file": "devpi.tar", **kind}
@@ -296,6 +309,17 @@ def test_the_report_of_the_doctor(tmp_path):
     report = run(write_json(tmp_path / "play.json", [play]), inventory)
     (result,) = report["plays"][0]["tasks"]
     assert result["hosts"]["mirror"]["msg"] == REPORT.splitlines()
+    assert result["hosts"]["replica"]["msg"] == [
+        "State: down",
+        "Replica of https://pypi.example.com: serial 7 of 9",
+        "Last in sync: 2026-11-01T03:00:00Z, last update: never since the start",
+        "Clock: 0.3 s behind that of the primary",
+    ]
+    assert result["hosts"]["primary"]["msg"] == [
+        "State: down",
+        "Primary with serial 9",
+        "Replica 192.0.2.7: serial 7, last request 2026-11-01T03:00:00Z",
+    ]
     assert "Last backup: 2026-11-01T03:00:00Z (scheduled)" in result["hosts"]["scheduled"]["msg"]
     assert "Last backup: 2026-11-01T03:00:00Z" in result["hosts"]["manual"]["msg"]
     assert result["hosts"]["third-party"]["msg"] == ["State: down"]

@@ -19,6 +19,7 @@ MODULES = (
     "eviction",
     "integrity",
     "limits",
+    "replication",
     "state",
     "status",
     "usage",

@@ -88,6 +88,20 @@ def test_the_status_has_what_devpi_reports(maintenance, store_file, monkeypatch)
     assert status["fallback"] is None
     assert status["hidden"] == {"count": 0, "files": []}
     assert status["backup"] == {"at": 1, "file": "devpi.tar"}
+    assert (status["replica"], status["replicas"], status["certificate_expires"]) == (None, None, None)
+
+
+def test_the_status_has_the_state_of_the_replication(maintenance, monkeypatch):
+    about = {"role": "REPLICA", "uuid": "one", "serial": 7, "versioninfo": {}, "polling_replicas": {}}
+    monkeypatch.setattr(maintenance.devpi_api, "send", lambda *_arguments, **_options: {"result": about})
+    monkeypatch.setattr(maintenance.data_directory, "mirror_settings", dict)
+    monkeypatch.setattr(maintenance.replication, "replica", lambda about: {"serial": about["serial"]})
+    status = maintenance.status.collect()
+    assert (status["devpi"]["role"], status["replica"], status["replicas"]) == ("replica", {"serial": 7}, None)
+    about["role"] = "MASTER"
+    monkeypatch.setenv("DEVPISERVER_ROLE", "primary")
+    status = maintenance.status.collect()
+    assert (status["devpi"]["role"], status["replica"], status["replicas"]) == ("primary", None, [])
 
 
 def test_the_status_reports_a_devpi_that_does_not_respond(maintenance, monkeypatch):

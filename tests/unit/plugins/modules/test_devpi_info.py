@@ -120,6 +120,114 @@ def test_no_fallback(run_module, host):
     assert run_module(devpi_info, {}).result["fallback"] is None
 
 
+NOW = 1_790_337_600.0
+REPLICA = {
+    "at": NOW,
+    "serial": 7,
+    "primary_serial": 7,
+    "started_at": NOW - 9000,
+    "updated_at": NOW - 20,
+    "in_sync_at": NOW - 20,
+    "error_count": 0,
+    "errors": [],
+    "primary": {
+        "url": "https://pypi.example.com",
+        "error": "",
+        "date": "Fri, 25 Sep 2026 12:00:00 GMT",
+        "sent": NOW,
+        "received": NOW + 1,
+    },
+}
+
+
+def test_a_replica_in_sync(run_module, host):
+    host["inspection"]["replica"] = REPLICA
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], result["reasons"]) == ("ok", [])
+    assert result["replication"] == {
+        "role": "replica",
+        "serial": 7,
+        "primary_url": "https://pypi.example.com",
+        "primary_error": "",
+        "primary_serial": 7,
+        "lag": 0,
+        "last_in_sync": "2026-09-25T11:59:40Z",
+        "last_update": "2026-09-25T11:59:40Z",
+        "errors": [],
+        "error_count": 0,
+        "clock_offset": 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"updated_at": NOW - 60}, ""),
+        ({"updated_at": NOW - 61}, "from its primary https://pypi.example.com for 61 s"),
+        ({"updated_at": None, "started_at": NOW - 50}, ""),
+        ({"updated_at": None, "started_at": NOW - 70}, "for 70 s"),
+        ({"updated_at": None, "started_at": None}, ""),
+        ({"primary_serial": 9, "in_sync_at": NOW - 300}, ""),
+        ({"primary_serial": 9, "in_sync_at": NOW - 330}, "lacks 2 changes of its primary, and has not been in sync for 6 m"),
+        ({"primary_serial": 9, "in_sync_at": None}, "for 150 minutes"),
+        ({"primary_serial": None, "in_sync_at": None}, ""),
+        (
+            {"error_count": 2, "errors": [{"file": "ada/f", "error": "Not Found"}, {"file": 1}]},
+            "2 files could not be replicated, such as ada/f (Not Found).",
+        ),
+        ({"error_count": 2, "primary_serial": 9}, ""),
+    ],
+)  # fmt: skip
+def test_problems_of_a_replica(run_module, host, changes, problem):
+    host["inspection"]["replica"] = {**REPLICA, **changes}
+    result = run_module(devpi_info, {}).result
+    assert (result["state"], len(result["reasons"])) == (("degraded", 1) if problem else ("ok", 0))
+    assert problem in "".join(result["reasons"])
+
+
+@pytest.mark.parametrize("silent", [20, 900])
+@pytest.mark.parametrize(
+    ("primary", "problem", "offset"),
+    [
+        (
+            {"error": "Connection refused", "date": ""},
+            "is unreachable (Connection refused). Packages are served, but",
+            None,
+        ),
+        (
+            {"sent": NOW + 60, "received": NOW + 60},
+            "the clock of this host is 59.5 s ahead of that of the primary",
+            59.5,
+        ),
+    ],
+)
+def test_a_known_reason_is_the_only_problem(run_module, host, primary, problem, offset, silent):
+    changes = {"updated_at": NOW - silent, "primary": {**REPLICA["primary"], **primary}}
+    host["inspection"]["replica"] = {**REPLICA, **changes}
+    result = run_module(devpi_info, {}).result
+    (reason,) = result["reasons"]
+    assert problem in reason
+    assert result["replication"]["clock_offset"] == offset
+
+
+def test_the_replicas_of_a_primary(run_module, host):
+    replica = {"uuid": "a", "address": "192.0.2.7", "serial": 4, "requested_at": NOW}
+    host["inspection"]["replicas"] = [replica, {"uuid": "b"}]
+    result = run_module(devpi_info, {}).result
+    listed = {"uuid": "a", "address": "192.0.2.7", "serial": 4, "last_request": "2026-09-25T12:00:00Z"}
+    assert result["replication"] == {"role": "primary", "serial": 4, "replicas": [listed]}
+
+
+def test_a_standalone_server_has_no_replication(run_module, host):
+    result = run_module(devpi_info, {}).result
+    assert (result["replication"], result["certificate_expires"]) == (None, None)
+
+
+def test_the_end_of_the_certificate(run_module, host):
+    host["inspection"]["certificate_expires"] = NOW
+    assert run_module(devpi_info, {}).result["certificate_expires"] == "2026-09-25T12:00:00Z"
+
+
 @pytest.mark.parametrize("change", [{"hidden": None}, {}])
 def test_image_without_package_policies(run_module, host, change):
     del host["inspection"]["hidden"]
@@ -204,6 +312,7 @@ def test_listener_of_another_user_while_the_mirror_is_down(run_module, host):
         ("null", "is not a JSON object"),
         ({**INSPECTION, "disk": 5, "devpi": []}, "lacks devpi, disk"),
         ({**INSPECTION, "hidden": {"count": "x"}}, "lacks hidden"),
+        ({**INSPECTION, "replica": {**REPLICA, "updated_at": "x"}, "replicas": 1}, "lacks replica, replicas"),
         ({**INSPECTION, "backup": {}, "requests": {"hit": 1}, "scrub": {"at": "x"}}, "lacks backup, requests, scrub"),
         ({**INSPECTION, "backup": {"at": 1e300}, "scrub": {"at": float("nan")}}, "lacks backup, scrub"),
         ("[" * 100_000, "is not JSON"),

@@ -123,6 +123,13 @@ def owner() -> str:
     return f"{uid}:{gid}"
 
 
+def expiry() -> float | None:
+    """Return when the certificate expires, None if TLS is not configured or the certificate can't be used."""
+    with suppress(CertificateError, OSError):
+        return validity(TLS_FILE.read_text()).end
+    return None
+
+
 def problem() -> str:
     """Return the problem that an administrator has to solve, empty if there is none or TLS is not configured."""
     if not TLS_DIRECTORY.is_dir():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -18,9 +19,10 @@ from ..credentials import split_credentials
 from ..page_store import StoredPage, page_folder, removed
 from ..pages import File
 from ..policy import Policy, PolicyError, policy_of
-from . import backups, data_directory
+from . import backups, data_directory, replication
 from .data_directory import count, database_size, disk_space, is_intact, list_files
 from .limits import byte_limit, time_limit
+from .probe import masked, request
 from .state import State, read_state
 
 # Hidden files that the status lists.
@@ -91,24 +93,9 @@ def removed_projects() -> list[dict[str, Any]]:
 
 
 def probe_upstream(url: str) -> dict[str, Any]:
-    """Return whether an upstream responds, with the proxy and the certificates that devpi uses."""
-    from urllib.error import HTTPError
-    from urllib.request import Request, build_opener
-
-    masked = re.sub(r"//[^/\s]*@", "//***@", url)
-    try:
-        with build_opener().open(Request(url.rstrip("/") + "/pip/", method="HEAD"), timeout=10):
-            return {"url": masked, "reachable": True, "error": ""}
-    except HTTPError as exc:
-        # It does not have this project, or requires the credentials that devpi has: it is reachable.
-        failed = exc.code >= 500
-        return {
-            "url": masked,
-            "reachable": not failed,
-            "error": f"it responds with status {exc.code}" if failed else "",
-        }
-    except (OSError, ValueError) as exc:
-        return {"url": masked, "reachable": False, "error": str(getattr(exc, "reason", exc))}
+    """Return whether an upstream responds."""
+    error = request(url.rstrip("/") + "/pip/", "HEAD").error
+    return {"url": masked(url), "reachable": not error, "error": error}
 
 
 def mirror_status(settings: Mapping[str, Mapping[str, Any]]) -> State:
@@ -188,10 +175,13 @@ def collect() -> State:
             "database": byte_limit("DATABASE_MAX_SIZE"),
         },
         "database_bytes": database_size(),
+        "certificate_expires": tls.expiry(),
         "removed_projects": removed_projects(),
         "backup": None,
         "cache": None,
         "devpi": None,
+        "replica": None,
+        "replicas": None,
         "upstream": None,
         "fallback": None,
         "mirrors": None,
@@ -201,12 +191,17 @@ def collect() -> State:
         status["backup"] = json.loads((DATA / "last-backup.json").read_text())
     try:
         about = devpi_api.send("GET", "/+status", limit=10)["result"]
+        role = replication.role(about, os.environ)
         status["devpi"] = {
-            "role": about["role"].lower(),
+            "role": role,
             "uuid": about["uuid"],
             "serial": about["serial"],
             "versions": about["versioninfo"],
         }
+        if role == "replica":
+            status["replica"] = replication.replica(about)
+        elif role == "primary":
+            status["replicas"] = replication.replicas(about)
         settings = data_directory.mirror_settings()
         status["cache"] = count(list(list_files(settings)))
         status["problems"] += invalid_policies(settings)
