@@ -276,14 +276,80 @@ ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirr
 """.replace("{BLOCKED}", "".join(f"Hidden on root/pypi: p{number:02}, 1 file (block: p*)\n" for number in range(15)))
 
 
-def test_the_report_of_the_doctor(tmp_path):
-    (task,) = (
-        task
-        for task in yaml.safe_load((ROLES.parent / "playbooks" / "doctor.yml").read_text())[0]["tasks"]
-        if "ansible.builtin.debug" in task
-    )
+@pytest.fixture
+def doctor(tmp_path):
+    """The tasks of the playbook doctor that print, by the last word of their names."""
     (tmp_path / "templates").symlink_to(ROLES.parent / "playbooks" / "templates")
-    play = {"hosts": "all", "gather_facts": False, "tasks": [task]}
+    tasks = yaml.safe_load((ROLES.parent / "playbooks" / "doctor.yml").read_text())[0]["tasks"]
+    return {task["name"].split()[-1]: task for task in tasks if "ansible.builtin.debug" in task}
+
+
+TABLE = """\
+HOST         ROLE        VERSION  SERIAL  LAG  STATE                  CERTIFICATE UNTIL  LAST BACKUP
+mirror       standalone  6.20.3   0       -    1 problem              -                  2026-11-01T03:00:00Z
+no-docker    -           -        -       -    no mirror              -                  -
+primary      primary     6.20.3   9       -    healthy                2027-01-29         -
+replica      replica     6.20.3   7       2    2 problems             -                  -
+stopped      -           -        -       -    down, 1 problem        -                  -
+unreachable  -           -        -       -    unreachable or failed  -                  -
+"""
+
+
+def test_the_table_of_the_doctor(inventory, tmp_path, doctor):
+    running = {
+        **MIRROR,
+        "state": "ok",
+        "reasons": [],
+        "last_backup": None,
+        "serial": 7,
+        "versions": {"devpi-server": "6.20.3"},
+    }
+    unknown = {**THIRD_PARTY, "role": None, "serial": None, "reasons": ["It is stopped."]}
+    mirrors = {
+        "stopped": {**unknown, "image": "devpi-mirror:0f3c"},
+        "replica": {
+            **running,
+            "state": "degraded",
+            "role": "replica",
+            "reasons": ["a", "b"],
+            "replication": {"role": "replica", "lag": 2},
+        },
+        "primary": {
+            **running,
+            "role": "primary",
+            "serial": 9,
+            "certificate_expires": "2027-01-29T12:00:00Z",
+            "replication": {"role": "primary", "replicas": []},
+        },
+        "no-docker": unknown,
+        "mirror": {
+            **running,
+            "state": "degraded",
+            "role": "standalone",
+            "serial": 0,
+            "reasons": ["a"],
+            "replication": None,
+            "certificate_expires": None,
+            "last_backup": {"at": "2026-11-01T03:00:00Z"},
+        },
+    }
+    hosts: dict[str, Any] = {name: {"devpi_server_info": mirror} for name, mirror in mirrors.items()}
+    for host in hosts.values():
+        host.update(ansible_connection="local", ansible_python_interpreter=sys.executable)
+    # The first host, on which a task with run_once runs while it is reachable.
+    unreachable = json.loads(inventory.read_text())["all"]["hosts"]["unreachable"]
+    hosts = {"unreachable": unreachable, **hosts}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": None}, doctor["hosts"]]}
+    playbook = write_json(tmp_path / "play.json", [play])
+    report = run(playbook, write_json(tmp_path / "servers.json", {"all": {"hosts": hosts}}))
+    (result,) = (result["msg"] for result in report["plays"][0]["tasks"][1]["hosts"].values() if "msg" in result)
+    assert result == TABLE.splitlines()
+    report = run(playbook, tmp_path / "servers.json", "--limit", "mirror")
+    assert report["plays"][0]["tasks"][1]["hosts"]["mirror"]["skipped"]
+
+
+def test_the_report_of_the_doctor(tmp_path, doctor):
+    play = {"hosts": "all", "gather_facts": False, "tasks": [doctor["report"]]}
     hosts: dict[str, Any] = {
         "mirror": {"devpi_server_info": MIRROR, "pip_client_info": {"users": USERS}},
         "third-party": {"devpi_server_info": THIRD_PARTY, "pip_client_info": {"users": []}},
