@@ -168,3 +168,23 @@ def uploads(alice: User) -> bool:
     except (AssertionError, *LOST):
         return False
     return True
+
+
+@pytest.fixture
+def backup() -> Iterator[str]:
+    succeed("devpi.mirror.backup")
+    yield on_host("ls /var/backups/devpi-mirror/devpi-*.tar").strip()
+    on_host("rm -r /var/backups/devpi-mirror")
+
+
+def test_a_replica_continues_from_a_backup_of_its_primary(alice: User, backup: str) -> None:
+    alice.upload("last", "1.0")
+    await_file(alice, "last")
+    variables = {"devpi_server_restore_file": backup, "devpi_server_restore_force": True}
+    succeed("devpi.mirror.restore", "--extra-vars", REPLICA_VARIABLES, variables=variables)
+    assert "Activated the staged data" in replica.log()
+    # It is not part of the backup.
+    await_file(alice, "last")
+    assert read("ours", X_Devpi_Auth=alice.auth) == 200
+    assert "root-password" not in replica.run("ls /data")
+    until(lambda: uploads(alice), "the replica does not forward uploads")

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -44,6 +46,52 @@ def test_a_staged_backup_is_discarded_by_undo(store, data, backup, restore):
 
 def test_an_equal_backup_changes_nothing(store, backup, restore):
     assert not restore(backup)
+    assert not store.restore.INCOMING.exists()
+
+
+@pytest.fixture
+def make_replica(data):
+    """Return a function that makes the data directory that of a replica of a mirror."""
+
+    def make(uuid: str, **known: str) -> dict[str, str]:
+        info = {"role": "replica", "masterurl": "https://pypi.example.com", "uuid": uuid, **known}
+        (data / "server" / ".nodeinfo").write_text(json.dumps(info))
+        return info
+
+    return make
+
+
+@pytest.mark.parametrize("known", [{}, {"primary-uuid": "one"}])
+def test_a_replica_continues_from_a_backup_of_its_primary(
+    store, data, create, write_backup, restore, make_replica, known
+):
+    create(data, "one", 7)
+    (data / "root-password").write_text("password of one")
+    backup = write_backup()
+    (data / "root-password").unlink()
+    shutil.rmtree(data / "server")
+    create(data, "two", 3)
+    (data / "secret").write_text("secret of one")
+    info = make_replica("two", **known)
+    assert restore(backup)
+    store.restore.activate()
+    assert store.database.describe(data / "server") == {"uuid": "two", "serial": 7}
+    assert json.loads((data / "server" / ".nodeinfo").read_text()) == {**info, "primary-uuid": "one"}
+    assert (data / PRIVATE_FILE).read_text() == "one"
+    assert not (data / "root-password").exists()
+    assert not restore(backup)
+    # Later changes of the primary.
+    create(data, "two", 8)
+    make_replica("two", **{"primary-uuid": "one"})
+    with pytest.raises(store.errors.ForceRequiredError, match="has changed since"):
+        restore(backup)
+
+
+def test_a_replica_refuses_a_backup_of_another_mirror(store, data, create, backup, restore, make_replica):
+    create(data, "two", 3)
+    make_replica("two", **{"primary-uuid": "three"})
+    with pytest.raises(store.errors.DataError, match="not one of its primary"):
+        restore(backup, force=True)
     assert not store.restore.INCOMING.exists()
 
 

@@ -8,6 +8,7 @@ data as ``replaced``. ``undo`` stages the previous data in the same way.
 from __future__ import annotations
 
 import filecmp
+import json
 import shutil
 import time
 from pathlib import Path
@@ -65,6 +66,29 @@ def equals_current(backup: Path, manifest: Manifest) -> bool:
     return is_same and database.is_intact(SERVERDIR) and has_same_files(backup)
 
 
+def adapt_to_replica(unpacked: Path, manifest: Manifest) -> None:
+    """If this mirror is a replica, make a backup of its primary that of the replica, which continues from its serial.
+
+    Raises DataError for the backup of another mirror.
+    """
+    try:
+        own = json.loads((SERVERDIR / ".nodeinfo").read_text())
+    except (OSError, ValueError):
+        return
+    if own.get("role") != "replica":
+        return
+    info = unpacked / "server" / ".nodeinfo"
+    found = json.loads(info.read_text())
+    primary = found.get("primary-uuid") if found.get("role") == "replica" else found["uuid"]
+    # A replica that has received nothing yet does not know its primary.
+    if own.get("primary-uuid", primary) != primary:
+        raise DataError("this mirror is a replica, and the backup is not one of its primary")
+    info.write_text(json.dumps({**own, "primary-uuid": primary}))
+    manifest["uuid"] = own["uuid"]
+    # It is that of the primary, to which a replica forwards log-ins.
+    (unpacked / "root-password").unlink(missing_ok=True)
+
+
 def restore(force: bool) -> bool:
     """Stage the backup from standard input, for the next start. Returns False if the data directory already equals it.
 
@@ -75,6 +99,7 @@ def restore(force: bool) -> bool:
     unpacked.mkdir(mode=0o700)
     try:
         manifest = unpack(unpacked)
+        adapt_to_replica(unpacked, manifest)
         if not force and equals_current(unpacked, manifest):
             return False
         loss = describe_loss(manifest)
