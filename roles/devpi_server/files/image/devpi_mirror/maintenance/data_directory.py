@@ -54,8 +54,9 @@ def list_files(indexes: Iterable[str]) -> Iterator[StoredFile]:
                     yield StoredFile(str(path.relative_to(FILES)), status.st_size, used)
 
 
-def count(files: list[StoredFile]) -> dict[str, int]:
-    return {"files": len(files), "bytes": sum(file.size for file in files)}
+def count(files: Iterable[StoredFile]) -> dict[str, int]:
+    sizes = [file.size for file in files]
+    return {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def is_intact(name: str, path: Path | None = None) -> bool:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,15 +159,14 @@ def listed_files(path: Path) -> Iterator[File]:
             yield file
 
 
-def collect() -> State:
-    """Return the mirror's status. What devpi reports is None if it does not respond."""
-    state = read_state()
+def stored_status(state: State) -> State:
+    """Return what the status has without a request to devpi or the upstream, and without reading cached files."""
     status: State = {
         "started": state["started"],
         "requests": state["requests"],
         "scrub": state["scrub"],
         "damaged": state["damaged"],
-        "problems": find_problems(state),
+        "problems": state["problems"],
         "disk": disk_space(),
         "limits": {
             "size": byte_limit("CACHE_MAX_SIZE"),
@@ -176,8 +175,31 @@ def collect() -> State:
         },
         "database_bytes": database_size(),
         "certificate_expires": tls.expiry(),
-        "removed_projects": removed_projects(),
         "backup": None,
+    }
+    with suppress(OSError, ValueError):
+        status["backup"] = json.loads((DATA / "last-backup.json").read_text())
+    return status
+
+
+def devpi_status(limit: float) -> dict[str, Any]:
+    """Return what devpi reports about itself. Raises OSError, ValueError, KeyError and TypeError."""
+    about: dict[str, Any] = devpi_api.send("GET", "/+status", limit=limit)["result"]
+    return about
+
+
+def cache_size(indexes: Iterable[str]) -> dict[str, int]:
+    """Return the number of the files of mirror indexes, and their bytes."""
+    return count(list_files(indexes))
+
+
+def collect() -> State:
+    """Return the mirror's status. What devpi reports is None if it does not respond."""
+    state = read_state()
+    status: State = {
+        **stored_status(state),
+        "problems": find_problems(state),
+        "removed_projects": removed_projects(),
         "cache": None,
         "devpi": None,
         "replica": None,
@@ -187,10 +209,8 @@ def collect() -> State:
         "mirrors": None,
         "hidden": None,
     }
-    with suppress(OSError, ValueError):
-        status["backup"] = json.loads((DATA / "last-backup.json").read_text())
     try:
-        about = devpi_api.send("GET", "/+status", limit=10)["result"]
+        about = devpi_status(limit=10)
         role = replication.role(about, os.environ)
         status["devpi"] = {
             "role": role,
@@ -203,7 +223,7 @@ def collect() -> State:
         elif role == "primary":
             status["replicas"] = replication.replicas(about)
         settings = data_directory.mirror_settings()
-        status["cache"] = count(list(list_files(settings)))
+        status["cache"] = cache_size(settings)
         status["problems"] += invalid_policies(settings)
         status |= mirror_status(settings)
     except (OSError, ValueError, KeyError, TypeError) as exc:
