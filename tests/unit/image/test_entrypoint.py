@@ -207,3 +207,17 @@ def test_nginx_gets_only_valid_names_of_allowed_hosts(entrypoint):
     entrypoint.configure_nginx({"DEVPI_MIRROR_ALLOWED_HOSTS": 'PyPI.example localhost default b.example; } "c"'})
     names = ["b.example", "c", "default", "pypi.example"]
     assert entrypoint.ALLOWED_HOSTS_CONF.read_text() == "".join(f'"\\\\{name}" "";\n' for name in names)
+
+
+@pytest.mark.parametrize(("value", "is_enabled"), [(None, False), ("true", True)])
+def test_metrics_are_provided_only_if_they_are_enabled(entrypoint, value, is_enabled):
+    environ = {"DEVPI_MIRROR_METRICS": value} if value else {}
+    entrypoint.METRICS_LOG.parent.mkdir(parents=True)
+    entrypoint.METRICS_LOG.touch()
+    entrypoint.configure_metrics(environ)
+    # The requests of the previous container are not counted again.
+    assert not entrypoint.METRICS_LOG.exists()
+    assert (f"access_log {entrypoint.METRICS_LOG} metrics" in entrypoint.METRICS_CONF.read_text()) is is_enabled
+    # supervisord.conf reads this variable.
+    assert "autostart = %(ENV_DEVPI_MIRROR_METRICS)s\n" in (IMAGE / "supervisord.conf").read_text()
+    assert environ["DEVPI_MIRROR_METRICS"] == ("true" if is_enabled else "false")

@@ -43,6 +43,14 @@ LISTEN_CONF = RUN / "listen.conf"
 ALLOWED_HOSTS_CONF = RUN / "allowed-hosts.conf"
 REPLICAS_CONF = RUN / "replicas.conf"
 NGINX_PID = RUN / "nginx.pid"
+# The port of the metrics in the container, nginx's configuration for them, and its log of requests.
+METRICS_PORT = 3190
+METRICS_CONF = RUN / "metrics.conf"
+METRICS_LOG = DATA / "nginx" / "requests.log"
+# Values that devpi writes. Their files are mapped into memory, and writing to them on a full disk would end devpi.
+METRICS_VALUES = RUN / "metrics"
+# Written when the image is built, and by no other program.
+IMAGE_BUILT = BIN.parent / "pyvenv.cfg"
 
 # The public index, which the role configures.
 INDEX = "root/pypi"

@@ -35,6 +35,9 @@ from .config import (
     DATA,
     ETC,
     INDEX,
+    METRICS_CONF,
+    METRICS_LOG,
+    METRICS_VALUES,
     REPLICAS_CONF,
     RESPONSES,
     ROUTES,
@@ -50,6 +53,11 @@ from .proxies import entries_of
 
 SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
 START_TIMEOUT = 120.0
+# What nginx logs for the metrics.
+METRICS_FORMAT = f"""\
+log_format metrics '$sent_http_x_cached $status $bytes_sent';
+access_log {METRICS_LOG} metrics buffer=32k flush=1s;
+"""
 # The options of devpi-init. It refuses others.
 INIT_OPTIONS = ("DEVPISERVER_SERVERDIR", "DEVPISERVER_ROLE", "DEVPISERVER_PRIMARY_URL")
 
@@ -204,6 +212,15 @@ def configure_nginx(environ: Mapping[str, str]) -> None:
     nginx.configure(nginx.stored_routes())
 
 
+def configure_metrics(environ: MutableMapping[str, str]) -> None:
+    """Make nginx, devpi and the supervisor provide metrics if they are enabled."""
+    # supervisord.conf requires a value.
+    environ.setdefault("DEVPI_MIRROR_METRICS", "false")
+    METRICS_LOG.unlink(missing_ok=True)
+    METRICS_VALUES.mkdir(mode=0o700, exist_ok=True)
+    METRICS_CONF.write_text(METRICS_FORMAT if environ["DEVPI_MIRROR_METRICS"] == "true" else "")
+
+
 class Supervisor(supervisord.Supervisor):  # type: ignore[misc]
     """A supervisor that starts its programs at once, and stops them without a second's pause between two."""
 
@@ -220,6 +237,7 @@ def main() -> None:
     os.umask(0o077)
     set_default_options(os.environ)
     limit_no_proxy(os.environ)
+    configure_metrics(os.environ)
     if (DATA / "incoming").exists():
         # They are those of the replaced data.
         ROUTES.unlink(missing_ok=True)

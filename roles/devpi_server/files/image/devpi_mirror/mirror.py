@@ -20,6 +20,7 @@ from .compression import compressed
 from .credentials import split_credentials
 from .failover import Failover
 from .links import Link
+from .metrics.upstream import recorder
 from .page_cache import PageCache, Served, one_if_large
 from .page_store import tag_of
 from .pages import File, linked_path
@@ -64,8 +65,8 @@ class Mirror:
         self.policy: Policy | None = None
         credentials = split_credentials(configured_urls().get(name, url) if is_configured(name, url) else url)
         second_url = fallback_url(name, url)
-        fallback = Upstream(*split_credentials(second_url)) if second_url else None
-        upstream = Upstream(*credentials, Circuit() if fallback else None)
+        fallback = Upstream(*split_credentials(second_url), record=recorder(name, "fallback")) if second_url else None
+        upstream = Upstream(*credentials, Circuit() if fallback else None, recorder(name, "main"))
         caches = [PageCache(one, name, config.PAGES, float(config.freshness())) for one in (upstream, fallback) if one]
         self.pages = Failover(*caches)
         self.metadata: SingleFlight[bytes] = SingleFlight(config.METADATA_THREADS, "metadata")

@@ -19,6 +19,7 @@ import httpx
 from . import config
 from .compression import decompressed
 from .credentials import Credentials
+from .metrics.upstream import Record, ignore
 from .proxies import ProxyTransport
 
 # Statuses with which the upstream denies a page or a file.
@@ -216,10 +217,13 @@ class Upstream:
     """HTTP clients for the upstream of an index, whose connections are reused and limited in number.
 
     Files have separate connections, so that pages do not wait for slow downloads. ``circuit`` is given if the upstream has a
-    fallback.
+    fallback. ``record`` is called with the result of each request and the seconds until then.
     """
 
-    def __init__(self, url: str, authorization: str = "", circuit: Circuit | None = None) -> None:
+    def __init__(
+        self, url: str, authorization: str = "", circuit: Circuit | None = None, record: Record = ignore
+    ) -> None:
+        self.record = record
         self.url = url.rstrip("/") + "/"
         self.credentials = Credentials(self.url, authorization)
         self.circuit = circuit
@@ -286,6 +290,17 @@ class Upstream:
         return error.is_outage and is_own
 
     def attempt(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
+        """Send a request, and record its result. Raises UpstreamError."""
+        result = "no_response"
+        start = time.monotonic()
+        try:
+            response = self.retry(client, url, headers, method)
+            result = f"{response.status_code // 100}xx"
+            return response
+        finally:
+            self.record(result, time.monotonic() - start)
+
+    def retry(self, client: httpx.Client, url: str, headers: Mapping[str, str], method: str) -> httpx.Response:
         """Send a request, and retry if connecting fails or the connection ends before a response. Raises UpstreamError."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
