@@ -82,6 +82,13 @@ CASES = {
         },
         ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_server_tls_port"],
     ),
+    "metrics-port-of-http": Case(
+        {"devpi_server_metrics_port": 3141}, ["devpi_server_metrics_port and devpi_mirror_port are both 3141"]
+    ),
+    "metrics-port-in-use": Case(
+        {"devpi_server_metrics_port": 3999},
+        ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_server_metrics_port"],
+    ),
     "base-tools-of-another-kind": Case(
         {"devpi_server_base_tools": ["multistrap"], "devpi_server_image_source": "build"},
         ["devpi_server_base_tools begins with 'multistrap'", "mmdebstrap or debootstrap"],
