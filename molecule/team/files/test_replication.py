@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
+from exported import metrics
 from harness import JSON, LOST, Mirror, User, on_host, until
 from plays import run_play, state, succeed
 
@@ -125,6 +126,17 @@ def test_a_replica_whose_clock_is_wrong_is_not_changed(slow_primary: str) -> Non
     assert re.search(r"clock of this host is (59|60|61)\.\d s ahead of that of the primary", text), text
     assert "at most 1 s ahead and 37 s behind. Nothing was changed. Run an NTP client" in text
     assert state() == before
+
+
+def test_the_replication_is_exported() -> None:
+    until(
+        lambda: metrics(3198).get("devpi_mirror_replica_in_sync") == 1, "the replica does not export that it is in sync"
+    )
+    values = metrics(3198)
+    assert values["devpi_mirror_replica_primary_serial"] == values["devpi_mirror_serial"]
+    assert values["devpi_mirror_replica_errors"] == 0
+    assert values["devpi_mirror_replica_update_timestamp_seconds"] > 1e9
+    assert metrics()["devpi_mirror_polling_replicas"] == 1
 
 
 @pytest.fixture
