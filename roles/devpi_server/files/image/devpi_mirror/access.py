@@ -11,6 +11,7 @@ from devpi_server.views import is_mutating_http_method
 from pyramid.httpexceptions import (  # type: ignore[import-untyped]
     HTTPForbidden,
     HTTPRequestEntityTooLarge,
+    HTTPServiceUnavailable,
     HTTPTooManyRequests,
     HTTPUnauthorized,
 )
@@ -47,7 +48,8 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
     def get_user(request: Any) -> Any:
         """Return the name of the authenticated user, or None.
 
-        Raises HTTPForbidden for a token that is not valid, and HTTPTooManyRequests for a change after too many wrong passwords.
+        Raises HTTPForbidden for a token that is not valid, and for a change HTTPTooManyRequests after too many wrong passwords,
+        and HTTPServiceUnavailable if the LDAP server can't verify the password.
         """
         if not has_credentials(request):
             return None
@@ -55,11 +57,11 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
             try:
                 # The view checks whether a token is valid for this index and project.
                 identity = identities.find(request, Target())
-            except HTTPTooManyRequests:
+            except (HTTPTooManyRequests, HTTPServiceUnavailable) as exc:
                 if is_change(request):
                     raise
                 # All users can read what has no restriction.
-                identities.ignore_credentials(request)
+                identities.ignore_credentials(request, exc)
                 return None
         return None if identity is None else identity.username
 
@@ -67,7 +69,7 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
         try:
             # devpi replaces the credentials of a login, for which Pyramid must not have cached another user.
             user = None if is_login(request) else get_user(request)
-        except (HTTPForbidden, HTTPTooManyRequests) as exc:
+        except (HTTPForbidden, HTTPServiceUnavailable, HTTPTooManyRequests) as exc:
             return exc
         if needs_user(request):
             if user is None:

@@ -36,6 +36,8 @@ DATA_LOCK = RUN / "data.lock"
 TLS_DIRECTORY = Path("/run/mirror-tls")
 TLS_FILE = TLS_DIRECTORY / "server.pem"
 TLS_PORT = 3443
+# Mounted if passwords are verified by an LDAP server. Only the container's user can read it.
+LDAP_FILE = Path(os.environ.get("DEVPI_MIRROR_LDAP", "/run/mirror-ldap")) / "ldap.json"
 # nginx's configuration, made from nginx.conf and the mirror indexes that nginx serves, and files that it includes.
 NGINX_CONF = RUN / "nginx.conf"
 ROUTES = DATA / "nginx" / "routes.json"

@@ -9,14 +9,23 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from devpi_server.view_auth import CredentialsIdentity, RootFactory
-from pyramid.httpexceptions import HTTPTooManyRequests  # type: ignore[import-untyped]
+from pyramid.httpexceptions import (  # type: ignore[import-untyped]
+    HTTPServiceUnavailable,
+    HTTPTooManyRequests,
+)
 from pyramid.interfaces import ISecurityPolicy  # type: ignore[import-untyped]
 
 from .attempts import Attempts
+from .config import LDAP_FILE
+
+if TYPE_CHECKING:
+    from .directory import Directory
 
 # Passwords that are verified at a time, each of which takes 64 MB of memory.
 PASSWORDS = 2
@@ -25,6 +34,10 @@ VERIFIED_PERIOD = 60.0
 VERIFIED = 1000
 # Where a request has the identity that was found.
 FOUND = "devpi_mirror.identity"
+# Where a request has the reason why its credentials are ignored.
+IGNORED = "devpi_mirror.ignored"
+# Where a request has the LDAP server's answers, by name and password.
+ANSWERS = "devpi_mirror.ldap"
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,10 @@ class Identities:
         self.key = secrets.token_bytes(32)
         self.lock = threading.Lock()
         self.verified: dict[bytes, tuple[float, CredentialsIdentity]] = {}
+        # Importing it takes 6 MB of memory.
+        self.directory: Directory | None = (
+            import_module(f"{__package__}.directory").Directory(LDAP_FILE) if LDAP_FILE.exists() else None
+        )
 
     @property
     def policy(self) -> Any:
@@ -68,13 +85,16 @@ class Identities:
     def find(self, request: Any, target: Target) -> Any:
         """Return the identity of the user who sends a request, None without valid credentials. Requires a transaction.
 
-        Raises HTTPForbidden for a token that is not valid, and HTTPTooManyRequests after too many wrong passwords.
+        Raises HTTPForbidden for a token that is not valid, HTTPTooManyRequests after too many wrong passwords, and
+        HTTPServiceUnavailable if the LDAP server can't verify the password.
         """
         if not has_credentials(request):
             return None
         # The tweens of this package ask one after another.
         if FOUND in request.environ:
             return request.environ[FOUND]
+        if IGNORED in request.environ:
+            raise request.environ[IGNORED]
         policy = self.policy
         credentials, _plugins = policy._get_credentials(request)
         name, password = credentials or ("", "")
@@ -86,7 +106,7 @@ class Identities:
         self.require_attempt(client)
         request.context = target
         try:
-            with self.comparisons:
+            with self._comparison(name):
                 identity = request.identity
         finally:
             del request.context
@@ -94,6 +114,10 @@ class Identities:
             # Pyramid has not found the route yet. The view checks the token again, with all that it knows of the request.
             policy.identity_cache.clear(request)
             return identity
+        if identity is not None and ANSWERS not in request.environ and self.uses_directory(name):
+            # It is the token of a login.
+            identity = self._current(identity)
+            policy.identity_cache.set(request, identity)
         request.environ[FOUND] = identity
         if identity is None:
             self.attempts.add(client)
@@ -122,18 +146,24 @@ class Identities:
                 headers=[("Retry-After", str(int(wait) + 1))],
             )
 
-    def ignore_credentials(self, request: Any) -> None:
-        """Treat a request as one without credentials."""
+    def ignore_credentials(self, request: Any, reason: Exception) -> None:
+        """Treat a request as one without credentials. ``find`` then raises ``reason``."""
+        request.environ[IGNORED] = reason
         self.policy.identity_cache.set(request, None)
 
     def log_in(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Return the response to a login, which is an error after too many wrong passwords."""
-        client = (address_of(request), name_in(request))
+        name, password = credentials_in(request)
+        client = (address_of(request), name)
         try:
             self.require_attempt(client)
-        except HTTPTooManyRequests as exc:
+            # Before devpi handles the login, for which it holds its write lock.
+            with self.registry["xom"].keyfs.read_transaction():
+                self.ask_directory(request, name, password)
+                comparison = self._comparison(name)
+        except (HTTPServiceUnavailable, HTTPTooManyRequests) as exc:
             return exc
-        with self.comparisons:
+        with comparison:
             response = handler(request)
         if response.status_code == 401:
             self.attempts.add(client)
@@ -141,11 +171,42 @@ class Identities:
             self.attempts.forget(client)
         return response
 
+    def uses_directory(self, name: str) -> bool:
+        """Return whether the LDAP server verifies the password of a user: it has none in devpi. Requires a transaction."""
+        return self.directory is not None and name != "root" and not self._stored_hash(name)
+
+    def ask_directory(self, request: Any, name: str, password: str) -> dict[str, Any] | None:
+        """Return what devpi requires of a user whose password the LDAP server has verified, else None. Requires a transaction.
+
+        Raises HTTPServiceUnavailable if the LDAP server can't verify it.
+        """
+        if self.directory is None or not isinstance(password, str) or not self.uses_directory(name):
+            return None
+        answers = request.environ.setdefault(ANSWERS, {})
+        if (name, password) not in answers:
+            answers[name, password] = self.directory.verify(name, password)
+        found = answers[name, password]
+        # devpi changes it.
+        return None if found is None else dict(found)
+
+    def _current(self, identity: CredentialsIdentity) -> CredentialsIdentity | None:
+        """Return the identity of a user with its current groups, None if the LDAP server no longer has the user."""
+        if self.directory is None:
+            return identity
+        groups = self.directory.current_groups(identity.username, identity.groups)
+        return None if groups is None else CredentialsIdentity(identity.username, groups)
+
+    def _comparison(self, name: str) -> Any:
+        """Return the context in which a password is compared. The LDAP server's takes no memory. Requires a transaction."""
+        return nullcontext() if self.uses_directory(name) else self.comparisons
+
+    def _stored_hash(self, name: str) -> str | None:
+        user = self.registry["xom"].model.get_user(name)
+        return None if user is None else user.get(credentials=True).get("pwhash")
+
     def _digest(self, name: str, password: str) -> bytes:
         # A changed or removed password is another key.
-        user = self.registry["xom"].model.get_user(name)
-        stored = None if user is None else user.get(credentials=True).get("pwhash")
-        return hashlib.blake2b(json.dumps([name, password, stored]).encode(), key=self.key).digest()
+        return hashlib.blake2b(json.dumps([name, password, self._stored_hash(name)]).encode(), key=self.key).digest()
 
     def _known(self, name: str, password: str) -> CredentialsIdentity | None:
         with self.lock:
@@ -170,12 +231,13 @@ def address_of(request: Any) -> str:
     return str(request.headers.get("X-Real-IP", ""))
 
 
-def name_in(request: Any) -> str:
-    """Return the name of the user in a login, empty if it is malformed."""
+def credentials_in(request: Any) -> tuple[str, str]:
+    """Return the name and the password of a login, empty if it is malformed."""
     try:
-        return str(json.loads(request.body)["user"])
+        body = json.loads(request.body)
+        return str(body["user"]), str(body["password"])
     except (ValueError, RecursionError, KeyError, TypeError):
-        return ""
+        return "", ""
 
 
 def identities_of(registry: Any) -> Identities:

@@ -22,6 +22,7 @@ from pyramid.response import Response  # type: ignore[import-untyped]
 from . import compat, config, pages, patches, reading
 from .core_metadata import get_core_metadata
 from .downloads import DiskFullError, Downloads, Job, Source
+from .identities import identities_of
 from .links import Link
 from .mirror import Mirror
 from .page_cache import Served, one_if_large
@@ -75,6 +76,19 @@ def devpiserver_indexconfig_defaults(index_type: str) -> dict[str, Any]:
 @hookimpl
 def devpiserver_stage_get_principals_for_pkg_read(ixconfig: Mapping[str, Any]) -> list[str] | None:
     return reading.principals(ixconfig)
+
+
+@hookimpl
+def devpiserver_auth_request(request: Any, username: str, password: str) -> dict[str, Any] | None:
+    return identities_of(request.registry).ask_directory(request, username, password) if request else None
+
+
+@hookimpl
+def devpiserver_auth_denials(request: Any, user: Any) -> set[tuple[str, str]] | None:
+    # With a password in devpi, the user could log in after the LDAP server has removed the user.
+    if user is not None and identities_of(request.registry).uses_directory(user.name):
+        return {(user.name, "user_modify_password")}
+    return None
 
 
 # devpi loads this module in the server and in all of its commands.
