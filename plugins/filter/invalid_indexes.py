@@ -59,10 +59,12 @@ class Server:
         indexes: Iterable[str],
         existing: Mapping[str, Mapping[str, Any]] | None,
         is_pruning: bool,
+        has_ldap: bool,
     ) -> None:
         listed = {"root", PYPI, *users}
         self.retained = {*listed, *indexes, *(name.split("/")[0] for name in indexes)}
         self.is_pruning = is_pruning
+        self.has_ldap = has_ldap
         self.is_running = existing != {}
         present = self.retained if existing is None else {*existing, *indexes_of(existing)}
         self.known = listed | (present & self.retained if is_pruning else present)
@@ -80,7 +82,7 @@ class Server:
             yield f"The user {owner} {self.problem(owner)}. Add it to devpi_server_users."
         for option in devpi_index.ACLS:
             for user in devpi_index.users_of(settings.get(option, [])):
-                if user not in self.known:
+                if user not in self.known and not self.has_ldap:
                     yield f"{option} contains {user}, and this user {self.problem(user)}. Add it to devpi_server_users."
         for base in settings.get("bases", []):
             if base not in self.known:
@@ -109,11 +111,13 @@ def invalid_indexes(
     existing: Mapping[str, Mapping[str, Any]] | None = None,
     is_pruning: bool = False,
     release: Any = 6,
+    has_ldap: bool = False,
 ) -> list[str]:
     """Return a message for each index whose settings are invalid, and for each that is listed twice.
 
     ``users`` are the names of listed users. Users and bases are not checked without them, and without ``existing`` only if
-    ``is_pruning``, which is devpi_server_prune. ``release`` is the major version of devpi-server.
+    ``is_pruning``, which is devpi_server_prune. ``release`` is the major version of devpi-server. With
+    ``has_ldap``, ACLs can contain all users, as an LDAP server can have them.
     """
     if not isinstance(existing, Mapping):
         # Before ansible-core 2.19, null in a template is an empty text.
@@ -121,7 +125,7 @@ def invalid_indexes(
     named = [(str(index["name"]).strip("/"), index) for index in indexes]
     server = None
     if users is not None and (existing is not None or is_pruning):
-        server = Server(users, [name for name, _index in named], existing, is_pruning)
+        server = Server(users, [name for name, _index in named], existing, is_pruning, has_ldap)
     messages = []
     names = set()
     bases: dict[str, list[str]] = {}

@@ -51,7 +51,8 @@ options:
     description:
       - The users who can upload to a private index. V(:ANONYMOUS:) stands for all, and V(:AUTHENTICATED:) for all who log in.
         devpi's default is the index's user.
-      - The users must exist. Names that begin with a colon are those of groups, which plugins of devpi can define.
+      - The users must exist, unless O(external_users) is V(true). Names that begin with a colon are those of groups, which
+        plugins of devpi can define.
     type: list
     elements: str
   acl_toxresult_upload:
@@ -157,6 +158,11 @@ options:
     description:
       - Any data, which devpi stores and returns.
     type: raw
+  external_users:
+    description:
+      - Whether ACLs can contain users that devpi does not have, such as those of an LDAP server.
+    type: bool
+    default: false
   force:
     description:
       - Whether to remove a non-volatile index that has packages, or that is a mirror index.
@@ -654,6 +660,8 @@ class Index:
 
     def check_users(self, changed: dict[str, Any]) -> None:
         """Raise RefusedError for a user who does not exist."""
+        if self.params["external_users"]:
+            return
         for option in ACLS:
             for user in users_of(changed.get(option, [])):
                 if not self.check_mode and self.api.find(f"/{_api.quoted(user)}") is None:
@@ -724,6 +732,7 @@ def main() -> None:
             "type": {"type": "str", "choices": ["mirror", "private"]},
             **SETTINGS,
             "upload_time_project": {"type": "str", "default": "pip"},
+            "external_users": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
         },
         required_together=_devpi.CONNECTION_REQUIRED_TOGETHER,

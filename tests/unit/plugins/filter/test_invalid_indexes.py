@@ -184,3 +184,10 @@ def test_an_index_that_inherits_twice_from_another():
 def test_server_that_does_not_respond_in_older_releases_of_ansible():
     index = {"name": "ada/dev", "bases": ["ada/base"]}
     assert invalid_indexes([index], ["ada"], "") == invalid_indexes([index], ["ada"], None) == []
+
+
+def test_users_of_an_ldap_server():
+    indexes = [{"name": "acme/x", "acl_read": ["eve"], "acl_upload": ["eve"]}]
+    assert len(invalid_indexes(indexes, ["acme"], {}, False, 6)) == 2
+    assert invalid_indexes(indexes, ["acme"], {}, False, 6, True) == []
+    assert len(invalid_indexes([{"name": "eve/x"}], ["acme"], {}, False, 6, True)) == 1

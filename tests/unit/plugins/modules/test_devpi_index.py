@@ -379,6 +379,10 @@ def test_groups_and_unchanged_users_are_not_checked(run_module, acme):
     assert run(run_module, "acme/dev", **options).result["changed"]
 
 
+def test_users_of_an_ldap_server_are_not_checked(run_module, acme):
+    assert run(run_module, "acme/dev", acl_read=["eve"], external_users=True).result["changed"]
+
+
 def test_a_missing_base_does_not_prevent_other_changes(run_module, acme):
     acme.users["acme"]["indexes"]["dev"]["bases"] = ["acme/removed"]
     assert run(run_module, "acme/dev", title="x").result["changed"]
