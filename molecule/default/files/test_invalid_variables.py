@@ -89,6 +89,23 @@ CASES = {
         {"devpi_server_metrics_port": 3999},
         ["Port 3999 of 127.0.0.1 is in use by python3", "set devpi_server_metrics_port"],
     ),
+    "ldap-unencrypted": Case(
+        {"devpi_server_ldap": {"url": "ldap://ldap.example.com", "user_template": "uid={username}"}},
+        ["devpi_server_ldap: url is ldap://ldap.example.com", "set start_tls to true"],
+    ),
+    "ldap-unknown-option": Case(
+        {"devpi_server_ldap": {"url": "ldaps://ldap.example.com", "tls": False}}, ["devpi_server_ldap", "tls"]
+    ),
+    "ldap-missing-bundle": Case(
+        {
+            "devpi_server_ldap": {
+                "url": "ldaps://ldap.example.com",
+                "user_template": "uid={username}",
+                "ca_bundle": "/nowhere/ca.pem",
+            }
+        },
+        ["ca_bundle of devpi_server_ldap is '/nowhere/ca.pem'", "which this host does not have"],
+    ),
     "base-tools-of-another-kind": Case(
         {"devpi_server_base_tools": ["multistrap"], "devpi_server_image_source": "build"},
         ["devpi_server_base_tools begins with 'multistrap'", "mmdebstrap or debootstrap"],

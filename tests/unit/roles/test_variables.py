@@ -145,3 +145,61 @@ def test_the_current_password_of_root(tmp_path, stored, wanted, login, expected)
         __devpi_server_root_password_output={"stdout": stored},
         __devpi_server_root_login=login,
     )
+
+
+def test_the_options_of_an_ldap_server(tmp_path):
+    groups = {"base": "ou=groups", "filter": "(member={userdn})"}
+    users = {"base": "ou=people", "filter": "(uid={username})", "userdn": "cn=search", "password": "s3cret"}
+    url = "ldap://ldap.example.com"
+    search = {
+        "url": url,
+        "user_search": {**users, "attribute_name": "dn"},
+        "group_search": {"attribute_name": "cn", **groups},
+    }
+    folder = "/etc/devpi-mirror-ldap:/run/mirror-ldap:ro,z"
+    check_values(
+        tmp_path,
+        {
+            "__devpi_server_ldap_config": {
+                "timeout": 5,
+                "start_tls": True,
+                "ca_file": "/run/mirror-ldap/ca.pem",
+                "devpi-ldap": search,
+            },
+            "__devpi_server_ldap_arguments": ["--volume", folder],
+            "__devpi_server_invalid_values": [],
+        },
+        devpi_server_ldap={
+            "url": url,
+            "start_tls": True,
+            "ca_bundle": "/etc/ca.pem",
+            "user_search": users,
+            "group_search": groups,
+        },
+    )
+    template = "uid={username}"
+    check_values(
+        tmp_path / "template",
+        {
+            "__devpi_server_ldap_config": {
+                "timeout": 9,
+                "start_tls": False,
+                "ca_file": None,
+                "devpi-ldap": {"url": "ldaps://ldap.example.com", "user_template": template},
+            }
+        },
+        devpi_server_ldap={"url": "ldaps://ldap.example.com", "user_template": template, "timeout": 9},
+    )
+
+
+def test_no_ldap_server(tmp_path):
+    check_values(tmp_path, {"__devpi_server_ldap_config": {}, "__devpi_server_ldap_arguments": []})
+
+
+def test_an_invalid_option_of_an_ldap_server(tmp_path):
+    message = "devpi_server_ldap: set either user_template or user_search."
+    check_values(
+        tmp_path,
+        {"__devpi_server_invalid_values": [message]},
+        devpi_server_ldap={"url": "ldaps://ldap.example.com"},
+    )
