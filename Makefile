@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The commands of the project. Each provides what it needs.
-.PHONY: site remove doctor backup restore test lint unit sanity integration molecule bench docs lock clean
+.PHONY: site remove doctor backup restore test lint unit sanity integration molecule team bench docs lock clean
 .DEFAULT_GOAL := help
 A ?=
 # Which tests to run: a scenario, single tests, repetitions, and whether to keep the test host (see CONTRIBUTING.md).
@@ -41,6 +41,9 @@ unit: ## Run the unit tests (some of them, on one Python: T="-k backup")
 
 molecule: ## Run the scenarios (one: S=faults, one test: T=test_disk, ten times: N=10, keep its host: KEEP=1)
 	@requirements/venv test && $(RUN) $@ $(SELECTION)
+
+team: ## Run the scenario with several servers and laptops, which "make test" does not run
+	@requirements/venv test && $(RUN) molecule --scenario team
 
 bench: ## Measure the mirror beside the alternatives
 	@requirements/venv test && requirements/venv bench

@@ -235,6 +235,36 @@ class Mirror:
         return self.log_in(name, password)
 
 
+def wheel_upload(name: str, version: str, padding: int = 0) -> tuple[bytes, str]:
+    """Return the body of a request that uploads a wheel, and its content type.
+
+    ``padding`` is the number of megabytes that its core metadata has and that are compressed to almost nothing.
+    """
+    stream = io.BytesIO()
+    folder = f"{name}-{version}.dist-info"
+    path = zipfile.ZipInfo(f"{folder}/METADATA")
+    path.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(stream, "w") as archive:
+        with archive.open(path, "w") as metadata:
+            metadata.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
+            for _megabyte in range(padding):
+                metadata.write(bytes(1_000_000))
+        archive.writestr(
+            zipfile.ZipInfo(f"{folder}/WHEEL"),
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        names = [f"{folder}/{file}" for file in ("METADATA", "WHEEL", "RECORD")]
+        archive.writestr(zipfile.ZipInfo(names[-1]), "".join(f"{file},,\n" for file in names))
+    fields = {":action": "file_upload", "name": name, "version": version, "filetype": "bdist_wheel"}
+    parts = [
+        f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
+        for key, value in fields.items()
+    ]
+    file = f"{name}-{version}-py3-none-any.whl"
+    parts.append(f'--B\r\nContent-Disposition: form-data; name="content"; filename="{file}"\r\n\r\n'.encode())
+    return b"".join([*parts, stream.getvalue(), b"\r\n--B--\r\n"]), "multipart/form-data; boundary=B"
+
+
 class User:
     """A user who is logged in to a mirror and has a private index."""
 
@@ -248,32 +278,8 @@ class User:
 
         ``padding`` is the number of megabytes that its core metadata has and that are compressed to almost nothing.
         """
-        stream = io.BytesIO()
-        folder = f"{name}-{version}.dist-info"
-        path = zipfile.ZipInfo(f"{folder}/METADATA")
-        path.compress_type = zipfile.ZIP_DEFLATED
-        with zipfile.ZipFile(stream, "w") as archive:
-            with archive.open(path, "w") as metadata:
-                metadata.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
-                for _megabyte in range(padding):
-                    metadata.write(bytes(1_000_000))
-            archive.writestr(
-                zipfile.ZipInfo(f"{folder}/WHEEL"),
-                "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            )
-            names = [f"{folder}/{file}" for file in ("METADATA", "WHEEL", "RECORD")]
-            archive.writestr(zipfile.ZipInfo(names[-1]), "".join(f"{file},,\n" for file in names))
-        fields = {":action": "file_upload", "name": name, "version": version, "filetype": "bdist_wheel"}
-        parts = [
-            f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
-            for key, value in fields.items()
-        ]
-        file = f"{name}-{version}-py3-none-any.whl"
-        parts.append(f'--B\r\nContent-Disposition: form-data; name="content"; filename="{file}"\r\n\r\n'.encode())
-        body = b"".join([*parts, stream.getvalue(), b"\r\n--B--\r\n"])
-        answer = self.mirror.ask(
-            self.index, "POST", body, X_Devpi_Auth=self.auth, Content_Type="multipart/form-data; boundary=B"
-        )
+        body, content_type = wheel_upload(name, version, padding)
+        answer = self.mirror.ask(self.index, "POST", body, X_Devpi_Auth=self.auth, Content_Type=content_type)
         if answer.status != 200:
             raise AssertionError(f"{answer.status} {answer.text[:300]}")
 

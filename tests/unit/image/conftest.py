@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import secrets
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -98,3 +100,14 @@ def private(mirror):
         )
         assert changed.status == 200, changed.body
     return f"{mirror.url}/alice/private/+simple/"
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory):
+    """The option of servers that share a secret."""
+    folder = tmp_path_factory.mktemp("secret")
+    folder.chmod(0o700)
+    path = folder / "secret"
+    path.write_text(base64.urlsafe_b64encode(secrets.token_bytes(64)).decode())
+    path.chmod(0o600)
+    return ["--secretfile", str(path)]

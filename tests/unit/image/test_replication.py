@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import secrets
 import time
 from urllib.parse import urljoin
 
@@ -16,16 +14,6 @@ from devpi_mirror.pages import JSON
 from devpi_servers import log_in, prepare, request, running, set_upstream, upload
 from fake_index import WHEEL
 from test_reading import basic
-
-
-@pytest.fixture(scope="module")
-def secret(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("secret")
-    folder.chmod(0o700)
-    path = folder / "secret"
-    path.write_text(base64.urlsafe_b64encode(secrets.token_bytes(64)).decode())
-    path.chmod(0o600)
-    return ["--secretfile", str(path)]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +93,16 @@ def test_private_files_are_replicated_with_their_restrictions(replica):
     url = file_url(replica, "/ada/secret/+simple/hidden/", **basic("ada"))
     assert request(url).status == 401
     assert request(url, **basic("ada")).body == WHEEL
+
+
+def test_a_private_file_that_is_not_replicated_yet_is_served(replica):
+    url = file_url(replica, "/ada/secret/+simple/hidden/", **basic("ada"))
+    stored = replica.folder / "server" / "+files" / url.removeprefix(f"{replica.url}/")
+    wait_until(stored.exists)
+    stored.unlink()
+    assert request(url).status == 401
+    assert request(url, **basic("ada")).body == WHEEL
+    wait_until(lambda: stored.exists() and stored.read_bytes() == WHEEL)
 
 
 def test_public_files_are_those_of_the_replica(primary, replica):

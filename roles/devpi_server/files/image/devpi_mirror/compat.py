@@ -30,6 +30,8 @@ DATABASE, LAST_SERIAL = (
     else (".sqlite_alchemy", "SELECT MAX(serial) FROM ulid_changelog")
 )
 
+# The key of the primary's URL in a replica's .nodeinfo.
+PRIMARY_URL = "masterurl" if MAJOR < 7 else "primary_url"
 
 # The type of mirror indexes.
 MIRROR_TYPE = "mirror" if MAJOR < 7 else "remote"

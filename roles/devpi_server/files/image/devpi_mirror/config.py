@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Paths.
-BIN = Path("/opt/devpi/bin")
-# The folder of nginx.conf, supervisord.conf and maintenance.sh. Tests set other folders.
+# Paths. Tests set other folders.
+BIN = Path(os.environ.get("DEVPI_MIRROR_BIN", "/opt/devpi/bin"))
+# The folder of nginx.conf, supervisord.conf and maintenance.sh.
 ETC = Path(os.environ.get("DEVPI_MIRROR_ETC", "/opt/devpi/etc"))
 DATA = Path(os.environ.get("DEVPI_MIRROR_DATA", "/data"))
 # The folder of files that end with the container.

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -22,12 +21,11 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from supervisor import supervisord  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-from . import nginx, tls
+from . import nginx, role_change, tls
 from .compat import MIRROR_TYPE, default_mirror_url, renamed
 from .config import (
     ALLOWED_HOSTS_CONF,
@@ -50,6 +48,7 @@ from .config import (
 from .credentials import split_credentials
 from .devpi_api import UnavailableError, send
 from .proxies import entries_of
+from .secret_files import create_random, write_secret
 
 SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
 START_TIMEOUT = 120.0
@@ -97,24 +96,6 @@ def limit_no_proxy(environ: MutableMapping[str, str]) -> None:
         if name in environ:
             environ["DEVPI_MIRROR_NO_PROXY"] = environ[name]
             environ[name] = ",".join(entry for entry in entries_of(environ[name]) if not set("[/]") & set(entry))
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file atomically, readable by its owner only."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.rename(path)
-
-
-def create_random(path: Path, size: int) -> str:
-    """Return the text in ``path``, which is created from ``size`` random bytes."""
-    if not path.exists():
-        write_secret(path, base64.urlsafe_b64encode(secrets.token_bytes(size)).decode("ascii"))
-    return path.read_text()
 
 
 def is_replica(environ: Mapping[str, str]) -> bool:
@@ -243,6 +224,7 @@ def main() -> None:
         ROUTES.unlink(missing_ok=True)
         # In another process, as the memory of this one, which becomes the supervisor, is never freed.
         subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "activate"], check=True)
+    role_change.apply(os.environ.get("DEVPISERVER_ROLE", ""), os.environ.get("DEVPISERVER_PRIMARY_URL", ""))
     prepare_data(os.environ)
     remove_old_responses()
     try:

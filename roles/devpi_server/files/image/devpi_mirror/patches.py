@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from . import compat, config
@@ -55,6 +56,26 @@ def tolerate_missing_files(recover: Callable[[Any, Iterable[Any]], None]) -> Cal
     return recover_each
 
 
+def authorize_missing_files(iterate: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """Return devpi's download of a missing file from the primary in a version that sends the replica's credentials."""
+
+    def iter_remote_file_replica(stage: Any, entry: Any, url: Any) -> Any:
+        # Only the client for the primary is replaced. The file's original location gets no credentials.
+        http = stage.xom.replica_thread.file_replication_threads[0].http
+        return iterate(SimpleNamespace(xom=stage.xom, http=http), entry, url)
+
+    return iter_remote_file_replica
+
+
+def record_texts(add: Callable[[Any, dict[str, Any]], None]) -> Callable[[Any, dict[str, Any]], None]:
+    """Return devpi's record of a replication error in a version whose values JSON can represent."""
+
+    def add_texts(self: Any, error: dict[str, Any]) -> None:
+        add(self, {name: str(value) for name, value in error.items()})
+
+    return add_texts
+
+
 RECOVERY_REASON = (
     "devpi does not start if a file of the last transaction is missing, and a mirrored file can be missing at any time: the "
     "maintenance evicts and quarantines mirrored files, and backups omit them"
@@ -73,6 +94,20 @@ PATCHES = (
         (),
         "devpi reads the core metadata of an uploaded wheel into memory, however large it is",
         lambda _replaced: LimitedZipFile,
+    ),
+    Patch(
+        "devpi_server.views:iter_remote_file_replica"
+        if compat.MAJOR < 7
+        else "devpi_server.model.remote:iter_remote_file_replica",
+        ("stage", "entry", "url"),
+        "a replica requests a file that is not replicated yet without credentials, which an index with acl_read refuses",
+        authorize_missing_files,
+    ),
+    Patch(
+        "devpi_server.replica:ReplicationErrors.add",
+        ("self", "error"),
+        "devpi responds to /+status with 500 while a file can't be replicated, as the error contains a URL object",
+        record_texts,
     ),
     Patch(
         "devpi_server.filestore_fs:FSIOFile._perform_crash_recovery",

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import NamedTuple
 
 from .. import devpi_api, nginx
 from ..config import BIN, DATA, FILES, SCRUB_REQUESTED, SERVERDIR
@@ -66,24 +67,55 @@ def is_scrub_due(state: State) -> bool:
     return bool(every) and time.time() - (state["scrub"]["at"] if state["scrub"] else state["since"]) > every
 
 
+class Fsck(NamedTuple):
+    """The result of devpi-fsck: how many files the database has, and the paths of missing private and of damaged files.
+
+    ``error`` is the end of its output if it has failed, or an empty text.
+    """
+
+    files: int
+    lost: set[str]
+    damaged: set[str]
+    error: str
+
+
+def run_fsck() -> Fsck:
+    done = subprocess.run(FSCK, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    total = re.search(r"Finished with a total of (\d+) files", output)
+    return Fsck(
+        files=int(total[1]) if total else 0,
+        # It reports a missing mirrored file, which is downloaded again, as a warning and not as an error.
+        lost={found[1] for found in re.finditer(r"ERR\w*\W+(?:\[.*?\] )?Missing file (\S+)", output)},
+        damaged={found[0] for found in re.finditer(FILE_PATH.pattern + r"(?= - )", output)},
+        error="" if total else output.strip()[-300:],
+    )
+
+
+def lost_files() -> list[str]:
+    """Return the private files that are missing or damaged. Raises OSError if the check fails."""
+    fsck = run_fsck()
+    if fsck.error:
+        raise OSError(f"devpi-fsck failed: {fsck.error}")
+    mirrors = data_directory.mirror_indexes() if fsck.damaged else set()
+    damaged = {name for name in fsck.damaged if FILE_PATH.fullmatch(name)[1] not in mirrors}  # type: ignore[index]
+    return sorted(fsck.lost | damaged)
+
+
 def scrub(state: State) -> None:
     """Compare all files with their hashes: devpi-fsck checks those in devpi's database, and this the other mirrored ones."""
     # First, so that nothing that devpi-fsck finds is lost if devpi is unavailable.
     mirrors = data_directory.mirror_indexes()
-    done = subprocess.run(FSCK, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    total = re.search(r"Finished with a total of (\d+) files", output)
-    damaged = {found[0] for found in re.finditer(FILE_PATH.pattern + r"(?= - )", output)}
+    fsck = run_fsck()
     # A file that the upgrade to a new release has copied has no entry in the database until it is downloaded again.
     mirrored = {file.path for file in data_directory.list_files(mirrors)}
-    damaged = {name for name in damaged | mirrored if not is_intact(name)}
+    damaged = {name for name in fsck.damaged | mirrored if not is_intact(name)}
     state["scrub"] = {
         "at": time.time(),
-        "files": max(int(total[1]) if total else 0, len(mirrored)),
+        "files": max(fsck.files, len(mirrored)),
         "damaged": len(damaged),
-        # devpi-fsck reports a missing mirrored file, which is downloaded again, as a warning and not as an error.
-        "lost": sorted({found[1] for found in re.finditer(r"ERR\w*\W+(?:\[.*?\] )?Missing file (\S+)", output)})[:20],
-        "error": "" if total else output.strip()[-300:],
+        "lost": sorted(fsck.lost)[:20],
+        "error": fsck.error,
     }
     quarantine(state, sorted(damaged), mirrors)
     SCRUB_REQUESTED.unlink(missing_ok=True)

@@ -39,11 +39,6 @@ def read(project: str, **headers: str) -> int:
     return replica.ask(urljoin(page, files[0]["url"]), "GET", None, 60, **headers).status
 
 
-def await_file(alice: User, project: str) -> None:
-    """Wait until the replica has a file, for which devpi responds with 502 until it is replicated."""
-    until(lambda: read(project, X_Devpi_Auth=alice.auth) == 200, f"the file of {project} is not replicated")
-
-
 def primary_serial() -> str:
     script = "import urllib.request as r; print(r.build_opener().open('http://127.0.0.1:3141/+api').headers['X-Devpi-Serial'])"
     return on_host(f'python3 -c "{script}"').strip()
@@ -51,7 +46,7 @@ def primary_serial() -> str:
 
 def test_changes_are_forwarded_and_replicated(alice: User) -> None:
     alice.upload("ours", "1.0")
-    await_file(alice, "ours")
+    assert read("ours", X_Devpi_Auth=alice.auth) == 200
     assert read("ours") == 401
 
 
@@ -171,7 +166,7 @@ def test_packages_are_served_without_the_primary(alice: User) -> None:
 
 def test_the_replica_continues_after_its_primary_has_returned(alice: User) -> None:
     until(lambda: uploads(alice), "the replica does not forward uploads")
-    await_file(alice, "later")
+    assert read("later", X_Devpi_Auth=alice.auth) == 200
 
 
 def uploads(alice: User) -> bool:

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""While clients read, upload, log in and install all the time, servers fail, are promoted, updated and disconnected.
+
+Each test continues with the state that the previous one leaves.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import random
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+from harness import JSON, LOST, RECOVERY_LIMIT, Answer, until, wheel_upload
+from plays import environment
+
+PREFIX = "devpi-mirror-test-team-"
+SERVERS = ("one", "two", "three")
+LAPTOPS = ("ada", "bob")
+FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+SCENARIO = Path(__file__).parents[1]
+PRIVATE = "/acme/private/"
+# A server must have received what its primary has within this many seconds.
+SYNC_LIMIT = 60.0
+# Seconds for which an installer repeats a request that fails, as pip does.
+RETRY_LIMIT = 15.0
+
+
+def on(name: str, command: str) -> str:
+    """Run a command on a host, and return what it prints. Raises AssertionError with the output if it fails."""
+    done = subprocess.run(
+        ["docker", "exec", PREFIX + name, "sh", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{name}: {command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def docker(action: str, name: str) -> None:
+    subprocess.run(["docker", action, PREFIX + name], check=True, capture_output=True)
+
+
+def basic(user: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:secret-of-{user}".encode()).decode()
+
+
+class Server:
+    """A server of the team, to which requests are sent over TLS."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.find_address()
+
+    def find_address(self) -> None:
+        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        command = ["docker", "inspect", "--format", form, PREFIX + self.name]
+        self.address = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+        """Send a request, and return the answer. Raises ``LOST`` if there is none."""
+        context = ssl.create_default_context(cafile=str(FOLDER / "ca.pem"))
+        connection = http.client.HTTPSConnection(self.address, 443, timeout=30, context=context)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    def read(self, project: str, authorization: str = "") -> int:
+        """Download the file of a private project, and return the status."""
+        page = f"{PRIVATE}+simple/{project}/"
+        headers = {"Authorization": authorization} if authorization else {}
+        answer = self.ask(page, Accept=JSON, **headers)
+        if answer.status != 200:
+            return answer.status
+        files = json.loads(answer.text)["files"]
+        return self.ask(urljoin(page, files[0]["url"]), **headers).status if files else 404
+
+    def upload(self, project: str) -> int:
+        body, content_type = wheel_upload(project, "1.0")
+        return self.ask(PRIVATE, "POST", body, Authorization=basic("acme"), Content_Type=content_type).status
+
+    def log_in(self) -> int:
+        body = json.dumps({"user": "acme", "password": "secret-of-acme"}).encode()
+        return self.ask("/+login", "POST", body, Content_Type="application/json").status
+
+    def serial(self) -> int:
+        script = "import urllib.request as r; print(r.build_opener().open('http://127.0.0.1:3141/+api').headers['X-Devpi-Serial'])"
+        return int(on(self.name, f'python3 -c "{script}"'))
+
+
+class Traffic:
+    """Clients that read, upload and log in at the servers that are ``available``, and laptops that install."""
+
+    def __init__(self) -> None:
+        self.servers = {name: Server(name) for name in SERVERS}
+        self.available = list(SERVERS)
+        self.uploaded: list[str] = []
+        self.counts = dict.fromkeys(("read", "refused", "uploaded", "logged in", *LAPTOPS), 0)
+        self.failures: list[str] = []
+        self.stopping = threading.Event()
+        clients = [self.read, self.read, self.try_to_read, self.upload, self.log_in]
+        clients += [lambda name=name: self.install(name) for name in LAPTOPS]  # type: ignore[misc]
+        self.threads = [threading.Thread(target=self.repeat, args=(client,)) for client in clients]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+    def repeat(self, client: Callable[[], None]) -> None:
+        while not self.stopping.is_set():
+            try:
+                client()
+            except Exception as exc:  # noqa: BLE001 - an error of a test must not look like a success
+                self.failures.append(f"{client}: {exc!r}")
+            # Tests need the processors too.
+            time.sleep(0.2)
+
+    def choose(self) -> Server:
+        return self.servers[random.choice(self.available)]
+
+    def read(self) -> None:
+        """Read what was uploaded. A client tries another server if one does not respond, and repeats a request."""
+        if not self.uploaded:
+            return
+        project = random.choice(self.uploaded)
+        seen = []
+        end = time.monotonic() + SYNC_LIMIT
+        while time.monotonic() < end:
+            server = self.choose()
+            try:
+                status: int | str = server.read(project, basic("acme"))
+            except LOST as exc:
+                status = repr(exc)
+            if status == 200:
+                self.counts["read"] += 1
+                return
+            seen.append(f"{server.name}: {status}")
+            time.sleep(0.5)
+        self.failures.append(f"{project} can't be read: {seen[-5:]}")
+
+    def try_to_read(self) -> None:
+        """Read without the permission."""
+        if not self.uploaded:
+            return
+        server, project = self.choose(), random.choice(self.uploaded)
+        for authorization in ("", basic("guest")):
+            try:
+                status = server.read(project, authorization)
+            except LOST:
+                continue
+            if status == 200:
+                self.failures.append(f"{project} can be read with {authorization or 'no credentials'} at {server.name}")
+            self.counts["refused"] += status in (401, 403)
+
+    def upload(self) -> None:
+        project = f"ours{random.randrange(10**9)}"
+        try:
+            status = self.choose().upload(project)
+        except LOST:
+            return
+        if status == 200:
+            self.uploaded.append(project)
+            self.counts["uploaded"] += 1
+
+    def log_in(self) -> None:
+        try:
+            self.counts["logged in"] += self.choose().log_in() == 200
+        except LOST:
+            return
+
+    def install(self, name: str) -> None:
+        """Download a package that the laptop has not cached."""
+        project = f"new{random.randrange(2, 10**6)}"
+        script = (
+            "import json, urllib.parse as p, urllib.request as r;"
+            f" page = 'http://127.0.0.1:3141/root/pypi/+simple/{project}/';"
+            f" found = json.load(r.urlopen(r.Request(page, headers={{'Accept': '{JSON}'}})));"
+            " r.urlopen(p.urljoin(page, found['files'][0]['url'])).read()"
+        )
+        seen = ""
+        end = time.monotonic() + RETRY_LIMIT
+        while time.monotonic() < end:
+            try:
+                on(name, f'python3 -c "{script}" 2>&1')
+            except AssertionError as exc:
+                seen = str(exc).strip().splitlines()[-1]
+                time.sleep(0.5)
+            else:
+                self.counts[name] += 1
+                return
+        self.failures.append(f"{name} can't install {project}: {seen}")
+
+    def await_more(self, *kinds: str, number: int = 3) -> None:
+        """Wait until more requests of these kinds have succeeded."""
+        before = dict(self.counts)
+        until(
+            lambda: all(self.counts[kind] >= before[kind] + number for kind in kinds),
+            f"no more requests succeed: {before}, {self.counts}, {self.failures[-3:]}",
+            RECOVERY_LIMIT,
+        )
+
+    def assert_complete(self, name: str) -> None:
+        """Assert that a server has all private packages."""
+        server = self.servers[name]
+        for project in list(self.uploaded):
+            until(
+                lambda project=project: server.read(project, basic("acme")) == 200,  # type: ignore[misc]
+                f"{name} does not serve {project}",
+                SYNC_LIMIT,
+            )
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Clients do not use a server, as if a load balancer had removed it."""
+        self.available.remove(name)
+        yield
+        self.available.append(name)
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Iterator[Traffic]:
+    made = Traffic()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@contextmanager
+def disconnected(name: str) -> Iterator[None]:
+    """Drop all packets between a host and the others."""
+    rules = ("INPUT -i eth0", "OUTPUT -o eth0", "FORWARD -i eth0", "FORWARD -o eth0")
+    for rule in rules:
+        on(name, f"iptables -I {rule} -j DROP")
+    try:
+        yield
+    finally:
+        for rule in rules:
+            on(name, f"iptables -D {rule} -j DROP")
+
+
+def run_play(playbook: str, primary: str = "one", *options: str, **variables: object) -> str:
+    """Run a playbook with an inventory in which another host can be the primary, and return its output."""
+    inventory = FOLDER / "changed-inventory.yml"
+    groups = {
+        "devpi_primary": {"hosts": {PREFIX + primary: None}},
+        "devpi_replicas": {"hosts": {PREFIX + name: None for name in SERVERS if name != primary}},
+        "devpi_laptops": {"hosts": {PREFIX + name: None for name in LAPTOPS}},
+    }
+    hosts = {PREFIX + name: {"ansible_connection": "community.docker.docker"} for name in (*SERVERS, *LAPTOPS)}
+    inventory.write_text(json.dumps({"all": {"hosts": hosts, "children": groups}}))
+    folder = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+    (FOLDER / "group_vars").unlink(missing_ok=True)
+    (FOLDER / "group_vars").symlink_to(folder / "group_vars")
+    command = ["ansible-playbook", "--inventory", str(inventory), "--extra-vars", json.dumps(variables), *options]
+    done = subprocess.run(
+        [*command, str(SCENARIO / playbook)], env=environment(), capture_output=True, text=True, check=False
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-6000:]
+    return output
+
+
+def test_a_replica_is_disconnected_and_returns(traffic: Traffic) -> None:
+    traffic.await_more("read", "refused", "uploaded", "logged in", *LAPTOPS)
+    with traffic.without("two"):
+        with disconnected("two"):
+            traffic.await_more("read", "uploaded")
+        traffic.assert_complete("two")
+    traffic.await_more("read", "refused")
+    assert traffic.failures == []
+
+
+def test_a_certificate_is_renewed(traffic: Traffic) -> None:
+    on("one", "issue-certificate 90")
+    assert on("one", "sh /etc/devpi-mirror.sh certificate") == "changed\n"
+    traffic.await_more("read", "uploaded", "logged in")
+    assert traffic.failures == []
+
+
+def test_servers_are_changed_one_after_the_other(traffic: Traffic) -> None:
+    started = "docker inspect --format '{{.State.StartedAt}}' devpi"
+    before = {name: on(name, started) for name in SERVERS}
+    run_play("converge.yml", "one", "--limit", "localhost,devpi_primary,devpi_replicas", devpi_server_memory="700m")
+    after = {name: on(name, started) for name in SERVERS}
+    assert [name for name in SERVERS if before[name] == after[name]] == []
+    assert after["one"] < min(after["two"], after["three"])
+    traffic.await_more("read", "uploaded", *LAPTOPS)
+    assert traffic.failures == []
+
+
+def test_a_laptop_leaves_the_office_and_returns(traffic: Traffic) -> None:
+    with disconnected("ada"):
+        traffic.await_more("ada", number=5)
+    traffic.await_more("ada", "bob")
+    assert traffic.failures == []
+
+
+def test_a_replica_replaces_the_failed_primary(traffic: Traffic) -> None:
+    with traffic.without("one"):
+        docker("kill", "one")
+        traffic.await_more("read", "refused", *LAPTOPS)
+        output = run_play("promote.yml", "two", devpi_server_memory="700m")
+        traffic.await_more("read", "uploaded", "logged in")
+        for name in ("two", "three"):
+            lost = [project for project in traffic.uploaded if project in output]
+            assert lost == []
+            traffic.assert_complete(name)
+        assert f"{PREFIX}one is unreachable" in output
+        # The former primary starts as one, and no client uses it.
+        docker("start", "one")
+        traffic.servers["one"].find_address()
+        until(lambda: answers(traffic.servers["one"]), "the former primary does not start", RECOVERY_LIMIT)
+        run_play("promote.yml", "two", devpi_server_memory="700m")
+        traffic.assert_complete("one")
+    traffic.await_more("read", "refused", "uploaded", "logged in", *LAPTOPS)
+    assert traffic.failures == []
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.ask("/+api").status == 200
+    except LOST:
+        return False
+
+
+def test_a_second_run_changes_nothing(traffic: Traffic) -> None:
+    # The laptops' upstream is the new primary now.
+    run_play("converge.yml", "two", devpi_server_memory="700m")
+    output = run_play("converge.yml", "two", devpi_server_memory="700m")
+    recap = output[output.index("PLAY RECAP") :]
+    assert recap.count("changed=0") == recap.count("changed="), recap
+    traffic.await_more("read", "uploaded", *LAPTOPS)
+    assert traffic.failures == []
+
+
+def test_no_acknowledged_upload_is_lost(traffic: Traffic) -> None:
+    traffic.stop()
+    for name in SERVERS:
+        traffic.assert_complete(name)
+    assert traffic.failures == []
+    print(f"Requests that succeeded: {traffic.counts}")

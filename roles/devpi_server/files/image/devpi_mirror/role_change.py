@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Change the role of a server: ``python -m devpi_mirror.role_change COMMAND``
+
+- A replica whose DEVPISERVER_ROLE becomes ``primary`` is promoted when it starts: it gets a random root password.
+- Another replica, or the former primary, follows the promoted server from the next start after ``permit``. One that has data
+  which the promoted server may not have starts with new data, and its previous data is retained in a folder beside it.
+
+``status`` prints the state of this server as JSON, and ``lost-files`` the private files that are missing or damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import devpi_api
+from .compat import PRIMARY_URL
+from .config import BIN, DATA, ROUTES, SERVERDIR
+from .maintenance.integrity import lost_files
+from .secret_files import random_text, write_secret
+from .store import database
+from .store.errors import DataError
+
+NODEINFO = SERVERDIR / ".nodeinfo"
+# The primary that this server may follow from its next start.
+PERMITTED = DATA / "permitted-primary.json"
+# Exists while a promotion is not complete, and describes the last one.
+PROMOTING = DATA / "promoting"
+PROMOTION = DATA / "promotion.json"
+# What belongs to the data of a server that becomes a replica. The server is last, as a crash before that is detected.
+OWN_DATA = ("root-password", "settings-applied", "promotion.json", "server")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file, empty if the file does not exist."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def apply(role: str, primary_url: str) -> None:
+    """Change the role of the data directory to that of the settings, while devpi does not run."""
+    info = read_json(NODEINFO)
+    if not info:
+        return
+    if role == "replica":
+        permitted = read_json(PERMITTED)
+        if permitted.get("primary_url") == primary_url:
+            follow(info, permitted)
+            PERMITTED.unlink()
+    elif role == "primary" and (info["role"] == "replica" or PROMOTING.exists()):
+        promote(info)
+
+
+def promote(info: dict[str, Any]) -> None:
+    """Make the primary of a replica. A promotion that was interrupted is completed."""
+    if info["role"] == "replica":
+        last = {"previous_uuid": info.get("primary-uuid"), **database.describe(SERVERDIR), "at": time.time()}
+        PROMOTION.write_text(json.dumps(last))
+        PROMOTING.touch()
+        write_nodeinfo({**info, "role": "primary"}, PRIMARY_URL, "primary-uuid", "master-uuid")
+    password = random_text(24)
+    # devpi-passwd reads the password twice from standard input if it has no terminal.
+    subprocess.run(
+        [BIN / "devpi-passwd", "--serverdir", SERVERDIR, "root"],
+        input=f"{password}\n{password}\n",
+        # It refuses devpi-server's options.
+        env={name: value for name, value in os.environ.items() if not name.startswith("DEVPISERVER_")},
+        text=True,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    write_secret(DATA / "root-password", password)
+    PROMOTING.unlink()
+    print("This server is the primary now.", flush=True)
+
+
+def write_nodeinfo(info: dict[str, Any], *omitted: str) -> None:
+    write_secret(NODEINFO, json.dumps({name: value for name, value in info.items() if name not in omitted}, indent=2))
+
+
+def follow(info: dict[str, Any], permitted: dict[str, Any]) -> None:
+    """Follow another primary, with new data if the present one can't be continued."""
+    if not permitted["needs_new_data"]:
+        write_nodeinfo({**info, "primary-uuid": permitted["primary_uuid"]}, "master-uuid")
+        return
+    folder = DATA / time.strftime("previous-%Y%m%dT%H%M%SZ", time.gmtime())
+    folder.mkdir(mode=0o700)
+    for name in OWN_DATA:
+        with suppress(FileNotFoundError):
+            (DATA / name).rename(folder / name)
+    ROUTES.unlink(missing_ok=True)
+    print(f"This server starts as a replica with new data. Its previous data is in {folder}.", flush=True)
+
+
+def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int) -> bool:
+    """Permit this server to follow another primary from its next start. Returns False if it already follows it.
+
+    ``previous_uuid`` and ``serial`` are the UUID of the primary that the new one replicated, and its serial at its promotion.
+    Raises DataError if the database can't be read.
+    """
+    info = read_json(NODEINFO)
+    is_replica = info.get("role") == "replica"
+    if not info or (is_replica and info.get("primary-uuid") == primary_uuid):
+        PERMITTED.unlink(missing_ok=True)
+        return False
+    continues = is_replica and info.get("primary-uuid") == previous_uuid
+    needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
+    content = {"primary_url": primary_url, "primary_uuid": primary_uuid, "needs_new_data": needs_new_data}
+    write_secret(PERMITTED, json.dumps(content))
+    return True
+
+
+def is_responding(url: str) -> bool:
+    """Return whether a server responds, also if it responds with an error that is not temporary, or fails to authenticate."""
+    from .upstream import Upstream, UpstreamError
+
+    upstream = Upstream(url)
+    try:
+        upstream.get(f"{upstream.url}+api")
+    except UpstreamError as exc:
+        return not exc.permits_fallback or "CERTIFICATE" in str(exc)
+    finally:
+        upstream.close()
+    return True
+
+
+def status() -> dict[str, Any]:
+    """Return the state of this server. ``primary_serial`` is the last serial of its primary that a replica knows, or None."""
+    info = read_json(NODEINFO)
+    is_replica = info.get("role") == "replica"
+    primary_serial = None
+    if is_replica:
+        with suppress(OSError, ValueError):
+            primary_serial = devpi_api.send("GET", "/+status")["result"].get("primary-serial")
+    return {
+        "role": info.get("role"),
+        "uuid": info.get("uuid"),
+        "serial": database.describe(SERVERDIR)["serial"],
+        "primary_url": info.get(PRIMARY_URL) if is_replica else None,
+        "primary_uuid": info.get("primary-uuid", info.get("master-uuid")) if is_replica else None,
+        "primary_serial": primary_serial,
+        "primary_responds": is_replica and is_responding(info[PRIMARY_URL]),
+        "promotion": read_json(PROMOTION) or None,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="devpi_mirror.role_change", description="Change the role of a server")
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("status", help="print the state of this server as JSON")
+    command.set_defaults(run=lambda _args: json.dumps(status()))
+    command = commands.add_parser("lost-files", help="print the private files that are missing or damaged")
+    command.set_defaults(run=lambda _args: "\n".join(lost_files()))
+    command = commands.add_parser("permit", help="permit this server to follow another primary from its next start")
+    for name in ("primary-url", "primary-uuid", "previous-uuid"):
+        command.add_argument(f"--{name}", required=True)
+    command.add_argument("--serial", type=int, required=True)
+    command.set_defaults(
+        run=lambda args: (
+            "changed" if permit(args.primary_url, args.primary_uuid, args.previous_uuid, args.serial) else "unchanged"
+        )
+    )
+    args = parser.parse_args()
+    try:
+        print(args.run(args))
+    except (OSError, ValueError, DataError) as exc:
+        print(exc, file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main()

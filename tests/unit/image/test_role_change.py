@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A primary fails, one of its replicas is promoted, and the other servers follow it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from devpi_servers import choose_port, log_in, prepare, request, running, upload
+from fake_index import WHEEL
+from test_reading import basic
+from test_replication import file_url, serial, wait_until, wait_until_in_sync
+
+PAGE = "/ada/secret/+simple/{}/"
+
+
+def run(server, *arguments: str) -> str:
+    """Run the module's program, or its function ``apply`` for a role and the URL of a primary, as the entrypoint does."""
+    command = ["-m", "devpi_mirror.role_change", *arguments]
+    if arguments[0] in ("primary", "replica", "standalone"):
+        script = "import sys; from devpi_mirror import role_change; role_change.apply(*sys.argv[1:])"
+        command = ["-c", script, *arguments]
+    environ = {**server.environ, "DEVPI_MIRROR_BIN": str(Path(sys.executable).parent)}
+    done = subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def status(server) -> dict:
+    return json.loads(run(server, "status"))
+
+
+def permit(server, primary) -> str:
+    """Permit a server to follow a promoted one."""
+    state = status(primary)
+    promotion = state["promotion"]
+    options = {
+        "--primary-url": primary.url,
+        "--primary-uuid": state["uuid"],
+        "--previous-uuid": promotion["previous_uuid"],
+        "--serial": str(promotion["serial"]),
+    }
+    return run(server, "permit", *(part for option in options.items() for part in option)).strip()
+
+
+class Site:
+    """Servers that are started, stopped and started again with another role."""
+
+    def __init__(self, folder: Path, secret: list[str]) -> None:
+        self.folder = folder
+        self.secret = secret
+        self.started = ExitStack()
+
+    def create(self, name: str, *role: str):
+        folder = self.folder / name
+        folder.mkdir()
+        return self.start(folder, prepare(folder, list(role)), choose_port(), role)
+
+    def start(self, folder: Path, environ: dict[str, str], port: int, role: tuple[str, ...]):
+        return self.started.enter_context(running(folder, environ, [*role, *self.secret], port))
+
+    def restart(self, server, role: str, primary_url: str = ""):
+        """Start a stopped server as the entrypoint does."""
+        run(server, role, primary_url)
+        options = ("--role", role, *(["--primary-url", primary_url] if primary_url else []))
+        if not (server.folder / "server" / ".nodeinfo").exists():
+            subprocess.run(
+                [Path(sys.executable).with_name("devpi-init"), "--serverdir", server.folder / "server", *options],
+                check=True,
+                capture_output=True,
+            )
+        return self.start(server.folder, server.environ, server.port, options)
+
+
+@pytest.fixture
+def site(tmp_path, secret):
+    made = Site(tmp_path, secret)
+    with made.started:
+        yield made
+
+
+def add_user(server) -> None:
+    auth = log_in(server.url)
+    for path, data in (("ada", {"password": "of-ada"}), ("ada/secret", {"acl_read": ["ada"], "acl_upload": ["ada"]})):
+        response = request(f"{server.url}/{path}", "PUT", data, X_Devpi_Auth=auth, Content_Type="application/json")
+        assert response.status < 300, response.body
+
+
+def serves(server, project: str) -> bool:
+    response = request(f"{server.url}{PAGE.format(project)}", **basic("ada"))
+    return response.status == 200 and b".whl" in response.body
+
+
+def test_a_replica_is_promoted_and_the_other_servers_follow(site):
+    primary = site.create("primary", "--role", "primary")
+    add_user(primary)
+    chosen, other = (site.create(name, "--role", "replica", "--primary-url", primary.url) for name in ("one", "two"))
+    upload(f"{primary.url}/ada/secret", "first", **basic("ada"))
+    for replica in (chosen, other):
+        wait_until_in_sync(primary, replica)
+        assert request(file_url(replica, PAGE.format("first"), **basic("ada")), **basic("ada")).body == WHEEL
+    assert status(chosen)["primary_responds"]
+    other.stop()
+    upload(f"{primary.url}/ada/secret", "second", **basic("ada"))
+    wait_until_in_sync(primary, chosen)
+    known = serial(primary)
+    primary.stop()
+    before = status(chosen)
+    assert (before["role"], before["serial"], before["primary_responds"]) == ("replica", known, False)
+    (stored,) = (chosen.folder / "server" / "+files" / "ada").rglob("first-*.whl")
+    stored.unlink()
+    lost = run(chosen, "lost-files").split()
+    assert str(stored.relative_to(chosen.folder / "server" / "+files")) in lost
+
+    chosen.stop()
+    run(chosen, "primary", "")
+    # As if the container had been killed before it stored the password.
+    (chosen.folder / "root-password").unlink()
+    (chosen.folder / "promoting").touch()
+    promoted = site.restart(chosen, "primary")
+    password = (promoted.folder / "root-password").read_text()
+    log_in(promoted.url, "root", password)
+    upload(f"{promoted.url}/ada/secret", "third", **basic("ada"))
+    assert (status(promoted)["role"], status(promoted)["promotion"]["serial"]) == ("primary", known)
+
+    # A server that had received more than the promoted one would have to start with new data.
+    state = status(promoted)
+    permitted = ["--primary-url", promoted.url, "--primary-uuid", state["uuid"]]
+    permitted += ["--previous-uuid", state["promotion"]["previous_uuid"], "--serial", "1"]
+    run(other, "permit", *permitted)
+    assert json.loads((other.folder / "permitted-primary.json").read_text())["needs_new_data"]
+
+    # It has nothing that the new primary does not have, so it continues with its data.
+    assert permit(other, promoted) == "changed"
+    followed = site.restart(other, "replica", promoted.url)
+    wait_until_in_sync(promoted, followed)
+    assert all(serves(followed, project) for project in ("first", "second", "third"))
+    assert not list(followed.folder.glob("previous-*"))
+    assert permit(followed, promoted) == "unchanged"
+
+    # The former primary starts with new data.
+    assert permit(primary, promoted) == "changed"
+    returned = site.restart(primary, "replica", promoted.url)
+    wait_until_in_sync(promoted, returned)
+    # Of the file that was lost, the status has the error.
+    wait_until(lambda: "/first-" in request(f"{returned.url}/+status", Accept="application/json").body.decode())
+    assert all(serves(returned, project) for project in ("first", "second", "third"))
+    (previous,) = returned.folder.glob("previous-*")
+    assert json.loads((previous / "server" / ".nodeinfo").read_text())["role"] == "primary"
+    assert permit(returned, promoted) == "unchanged"
+    log_in(returned.url, "root", password)
