@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import certifi
 import pytest
 
 PACKAGE = "devpi_mirror"
@@ -20,6 +21,17 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "roles" / "devpi_server" / "f
 def take_package_modules() -> dict[str, ModuleType]:
     """Remove the package's modules from the imported ones, and return them."""
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == PACKAGE}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_certificate_authority(tmp_path_factory):
+    """Trust one certificate authority: loading all of them takes longer than most tests."""
+    end = "-----END CERTIFICATE-----\n"
+    bundle = tmp_path_factory.mktemp("ca") / "ca.pem"
+    bundle.write_text(certifi.contents().partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        yield
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def server():
     httpd = HTTPServer(("127.0.0.1", 0), Handler)
     httpd.bodies, httpd.responses = [], {}
     httpd.api = _api.Api(_devpi.Client(f"http://127.0.0.1:{httpd.server_port}"), 10)
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield httpd
     httpd.shutdown()
