@@ -23,6 +23,17 @@ description: For tests.
 
 # Seconds after which a running task is killed. The play is killed after a task that is faster.
 DELAY = 0.5
+# Actions that change nothing on the host, however long they take. A kill of the task after them leaves the same state.
+READ_ONLY = {
+    "ansible.builtin.assert",
+    "ansible.builtin.fail",
+    "ansible.builtin.include_role",
+    "ansible.builtin.include_tasks",
+    "ansible.builtin.set_fact",
+    "ansible.builtin.setup",
+    "ansible.builtin.validate_argument_spec",
+    "devpi.mirror.host_info",
+}
 
 
 class CallbackModule(CallbackBase):
@@ -41,7 +52,8 @@ class CallbackModule(CallbackBase):
         self.timer.cancel()
         self.task = f"{task.get_name()} ({Path(task.get_path()).name})"
         # A task with changed_when: false leaves no incomplete change.
-        if task.changed_when != [False] and self.task not in self.killed:
+        is_read_only = task.changed_when == [False] or task.action in READ_ONLY
+        if not is_read_only and self.task not in self.killed:
             self.timer = threading.Timer(DELAY, self.kill)
             self.timer.start()
 
