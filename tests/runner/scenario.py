@@ -51,7 +51,10 @@ def contains_selected_tests(name: str, action: str, tests: str) -> bool:
     if not file.exists():
         return False
     command = ["pytest", "--collect-only", "--quiet", "-p", "no:cacheprovider", "-k", tests, str(file)]
-    env = dict(os.environ, PYTHONPATH=str(SHARED_FILES), HOST="none", MOLECULE_INVENTORY_FILE="none")
+    env = dict(
+        os.environ, PYTHONPATH=str(SHARED_FILES), HOST="none", MOLECULE_INVENTORY_FILE="none", PLAY_VARIABLES="{}",
+        MOLECULE_EPHEMERAL_DIRECTORY="none", MOLECULE_SCENARIO_DIRECTORY=str(MOLECULE / name),
+    )  # fmt: skip
     return subprocess.run(command, env=env, capture_output=True, check=False).returncode == 0
 
 
