@@ -186,12 +186,11 @@ def backup() -> Iterator[str]:
 
 def test_a_replica_continues_from_a_backup_of_its_primary(alice: User, backup: str) -> None:
     alice.upload("last", "1.0")
-    await_file(alice, "last")
     variables = {"devpi_server_restore_file": backup, "devpi_server_restore_force": True}
     succeed("devpi.mirror.restore", "--extra-vars", REPLICA_VARIABLES, variables=variables)
     assert "Activated the staged data" in replica.log()
     # It is not part of the backup.
-    await_file(alice, "last")
+    until(lambda: read("last", X_Devpi_Auth=alice.auth) == 200, "the replica does not continue")
     assert read("ours", X_Devpi_Auth=alice.auth) == 200
     assert "root-password" not in replica.run("ls /data")
     until(lambda: uploads(alice), "the replica does not forward uploads")
