@@ -15,7 +15,13 @@ import yaml
 ROLES = Path(__file__).parents[2] / "roles"
 PREFIXES = ("devpi_mirror_", "devpi_server_", "docker_engine_", "pip_client_")
 # Variables of the playbooks, and results of the roles.
-OTHERS = ("devpi_mirror_hosts", "devpi_server_info", "pip_client_info")
+OTHERS = (
+    "devpi_mirror_hosts",
+    "devpi_server_info",
+    "devpi_server_replication_state",
+    "devpi_server_secret",
+    "pip_client_info",
+)
 # How similar two names without their prefixes are, from 0 to 1: a swapped pair of four letters has 0.75.
 SIMILARITY = 0.7
 

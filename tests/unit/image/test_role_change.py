@@ -15,6 +15,7 @@ from fake_index import WHEEL
 from test_reading import basic
 from test_replication import file_url, serial, wait_until, wait_until_in_sync
 
+SCRIPT = "import sys; from devpi_mirror import role_change; role_change.apply(*sys.argv[1:])"
 PAGE = "/ada/secret/+simple/{}/"
 
 
@@ -22,16 +23,27 @@ def run(server, *arguments: str) -> str:
     """Run the module's program, or its function ``apply`` for a role and the URL of a primary, as the entrypoint does."""
     command = ["-m", "devpi_mirror.role_change", *arguments]
     if arguments[0] in ("primary", "replica", "standalone"):
-        script = "import sys; from devpi_mirror import role_change; role_change.apply(*sys.argv[1:])"
-        command = ["-c", script, *arguments]
-    environ = {**server.environ, "DEVPI_MIRROR_BIN": str(Path(sys.executable).parent)}
-    done = subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True, check=False)
+        command = ["-c", SCRIPT, *arguments]
+    done = start(server, *command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+def start(server, *command: str) -> subprocess.CompletedProcess:
+    environ = {
+        **server.environ,
+        "DEVPI_MIRROR_BIN": str(Path(sys.executable).parent),
+        "DEVPI_MIRROR_RESTART_LIMIT": "0",
+    }
+    return subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True, check=False)
+
+
 def status(server) -> dict:
     return json.loads(run(server, "status"))
+
+
+def check(server) -> dict:
+    return json.loads(run(server, "check"))
 
 
 def permit(server, primary) -> str:
@@ -103,20 +115,25 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     for replica in (chosen, other):
         wait_until_in_sync(primary, replica)
         assert request(file_url(replica, PAGE.format("first"), **basic("ada")), **basic("ada")).body == WHEEL
-    assert status(chosen)["primary_responds"]
+    assert check(chosen)["primary_responds"]
     other.stop()
     upload(f"{primary.url}/ada/secret", "second", **basic("ada"))
     wait_until_in_sync(primary, chosen)
     known = serial(primary)
     primary.stop()
     before = status(chosen)
-    assert (before["role"], before["serial"], before["primary_responds"]) == ("replica", known, False)
+    assert (before["role"], before["serial"]) == ("replica", known)
     (stored,) = (chosen.folder / "server" / "+files" / "ada").rglob("first-*.whl")
     stored.unlink()
-    lost = run(chosen, "lost-files").split()
-    assert str(stored.relative_to(chosen.folder / "server" / "+files")) in lost
+    checked = check(chosen)
+    assert not checked["primary_responds"]
+    assert str(stored.relative_to(chosen.folder / "server" / "+files")) in checked["lost_files"]
 
     chosen.stop()
+    refused = start(chosen, "-c", SCRIPT, "primary", "")
+    assert "only devpi.mirror.promote turns into a primary" in refused.stderr
+    assert not (chosen.folder / "root-password").exists()
+    run(chosen, "permit-promotion")
     run(chosen, "primary", "")
     # As if the container had been killed before it stored the password.
     (chosen.folder / "root-password").unlink()
@@ -152,4 +169,10 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     (previous,) = returned.folder.glob("previous-*")
     assert json.loads((previous / "server" / ".nodeinfo").read_text())["role"] == "primary"
     assert permit(returned, promoted) == "unchanged"
+
+    # A server of another mirror keeps its data.
+    other_mirror = site.create("other", "--role", "primary")
+    other_mirror.stop()
+    command = ["-m", "devpi_mirror.role_change", "permit", *permitted]
+    assert "has data of its own" in start(other_mirror, *command).stderr
     log_in(returned.url, "root", password)

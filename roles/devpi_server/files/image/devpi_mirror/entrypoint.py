@@ -49,6 +49,7 @@ from .credentials import split_credentials
 from .devpi_api import UnavailableError, send
 from .proxies import entries_of
 from .secret_files import create_random, write_secret
+from .store.errors import DataError
 
 SERVER = [str(BIN / "python"), "-m", "devpi_mirror.server"]
 START_TIMEOUT = 120.0
@@ -224,7 +225,10 @@ def main() -> None:
         ROUTES.unlink(missing_ok=True)
         # In another process, as the memory of this one, which becomes the supervisor, is never freed.
         subprocess.run([BIN / "python", "-m", "devpi_mirror.store", "activate"], check=True)
-    role_change.apply(os.environ.get("DEVPISERVER_ROLE", ""), os.environ.get("DEVPISERVER_PRIMARY_URL", ""))
+    try:
+        role_change.apply(os.environ.get("DEVPISERVER_ROLE", ""), os.environ.get("DEVPISERVER_PRIMARY_URL", ""))
+    except DataError as exc:
+        sys.exit(f"The server does not start: {exc}")
     prepare_data(os.environ)
     remove_old_responses()
     try:

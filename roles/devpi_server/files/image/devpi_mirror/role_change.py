@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Change the role of a server: ``python -m devpi_mirror.role_change COMMAND``
 
-- A replica whose DEVPISERVER_ROLE becomes ``primary`` is promoted when it starts: it gets a random root password.
-- Another replica, or the former primary, follows the promoted server from the next start after ``permit``. One that has data
-  which the promoted server may not have starts with new data, and its previous data is retained in a folder beside it.
-
-``status`` prints the state of this server as JSON, and ``lost-files`` the private files that are missing or damaged.
+- ``permit-promotion`` permits that this replica becomes the primary when it starts with DEVPISERVER_ROLE ``primary``. It then
+  gets a random root password.
+- ``permit`` permits that another replica, or the former primary, follows the promoted server from its next start. One that has
+  data which the promoted server may not have starts with new data, and its previous data is retained in a folder beside it.
+- ``status`` prints the state of this server as JSON.
+- ``check`` prints whether the primary of this replica responds, and which private files are missing or damaged, as JSON.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ from .store.errors import DataError
 NODEINFO = SERVERDIR / ".nodeinfo"
 # The primary that this server may follow from its next start.
 PERMITTED = DATA / "permitted-primary.json"
+# Permits that this replica becomes the primary.
+PROMOTION_PERMITTED = DATA / "promotion-permitted"
 # Exists while a promotion is not complete, and describes the last one.
 PROMOTING = DATA / "promoting"
 PROMOTION = DATA / "promotion.json"
+# Seconds after which a primary that restarts, or whose devpi hangs and is replaced, responds again.
+RESTART_LIMIT = float(os.environ.get("DEVPI_MIRROR_RESTART_LIMIT", "60"))
 # What belongs to the data of a server that becomes a replica. The server is last, as a crash before that is detected.
 OWN_DATA = ("root-password", "settings-applied", "promotion.json", "server")
 
@@ -45,16 +50,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def apply(role: str, primary_url: str) -> None:
-    """Change the role of the data directory to that of the settings, while devpi does not run."""
+    """Change the role of the data directory to that of the settings, while devpi does not run.
+
+    Raises DataError if a replica would become the primary without permission: its primary may still accept changes.
+    """
     info = read_json(NODEINFO)
-    if not info:
-        return
+    permitted = read_json(PERMITTED)
     if role == "replica":
-        permitted = read_json(PERMITTED)
-        if permitted.get("primary_url") == primary_url:
+        PROMOTION_PERMITTED.unlink(missing_ok=True)
+        if info and permitted.get("primary_url") == primary_url:
             follow(info, permitted)
-            PERMITTED.unlink()
-    elif role == "primary" and (info["role"] == "replica" or PROMOTING.exists()):
+        # Without data, it was interrupted after it had moved the previous data.
+        if not info or permitted.get("primary_url") == primary_url:
+            PERMITTED.unlink(missing_ok=True)
+    elif role == "primary" and (info.get("role") == "replica" or PROMOTING.exists()):
+        if not PROMOTION_PERMITTED.exists() and not PROMOTING.exists():
+            raise DataError("the data is that of a replica, which only devpi.mirror.promote turns into a primary")
         promote(info)
 
 
@@ -78,6 +89,7 @@ def promote(info: dict[str, Any]) -> None:
         check=True,
     )
     write_secret(DATA / "root-password", password)
+    PROMOTION_PERMITTED.unlink(missing_ok=True)
     PROMOTING.unlink()
     print("This server is the primary now.", flush=True)
 
@@ -104,13 +116,18 @@ def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int)
     """Permit this server to follow another primary from its next start. Returns False if it already follows it.
 
     ``previous_uuid`` and ``serial`` are the UUID of the primary that the new one replicated, and its serial at its promotion.
-    Raises DataError if the database can't be read.
+    Raises DataError if this server belongs to another mirror, or its database can't be read.
     """
     info = read_json(NODEINFO)
     is_replica = info.get("role") == "replica"
     if not info or (is_replica and info.get("primary-uuid") == primary_uuid):
         PERMITTED.unlink(missing_ok=True)
         return False
+    if not is_replica and info["uuid"] != previous_uuid:
+        raise DataError(
+            "this server is neither a replica nor the primary that was replaced, and has data of its own. To replace it, remove "
+            "the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
+        )
     continues = is_replica and info.get("primary-uuid") == previous_uuid
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
     content = {"primary_url": primary_url, "primary_uuid": primary_uuid, "needs_new_data": needs_new_data}
@@ -119,9 +136,15 @@ def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int)
 
 
 def is_responding(url: str) -> bool:
-    """Return whether a server responds. One whose certificate is not valid responds to clients that do not verify it."""
-    error = replication.primary(url)["error"]
-    return not error or "CERTIFICATE" in error
+    """Return whether a server responds within RESTART_LIMIT. One whose certificate is not valid responds to some clients."""
+    deadline = time.monotonic() + RESTART_LIMIT
+    while True:
+        error = replication.primary(url)["error"]
+        if not error or "CERTIFICATE" in error:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
 
 
 def status() -> dict[str, Any]:
@@ -139,9 +162,13 @@ def status() -> dict[str, Any]:
         "primary_url": info.get(PRIMARY_URL) if is_replica else None,
         "primary_uuid": info.get("primary-uuid", info.get("master-uuid")) if is_replica else None,
         "primary_serial": primary_serial,
-        "primary_responds": is_replica and is_responding(info[PRIMARY_URL]),
         "promotion": read_json(PROMOTION) or None,
     }
+
+
+def check() -> dict[str, Any]:
+    """Return whether the primary of this replica responds, and its missing or damaged private files. Raises OSError."""
+    return {"primary_responds": is_responding(read_json(NODEINFO)[PRIMARY_URL]), "lost_files": lost_files()}
 
 
 def main() -> None:
@@ -149,8 +176,12 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("status", help="print the state of this server as JSON")
     command.set_defaults(run=lambda _args: json.dumps(status()))
-    command = commands.add_parser("lost-files", help="print the private files that are missing or damaged")
-    command.set_defaults(run=lambda _args: "\n".join(lost_files()))
+    command = commands.add_parser(
+        "check", help="print whether the primary responds and which files are missing, as JSON"
+    )
+    command.set_defaults(run=lambda _args: json.dumps(check()))
+    command = commands.add_parser("permit-promotion", help="permit that this replica becomes the primary")
+    command.set_defaults(run=lambda _args: PROMOTION_PERMITTED.touch())
     command = commands.add_parser("permit", help="permit this server to follow another primary from its next start")
     for name in ("primary-url", "primary-uuid", "previous-uuid"):
         command.add_argument(f"--{name}", required=True)
@@ -162,7 +193,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     try:
-        print(args.run(args))
+        print(args.run(args) or "")
     except (OSError, ValueError, DataError) as exc:
         print(exc, file=sys.stderr)
         sys.exit(1)

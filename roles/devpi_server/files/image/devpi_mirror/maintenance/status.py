@@ -174,7 +174,6 @@ def stored_status(state: State) -> State:
             "database": byte_limit("DATABASE_MAX_SIZE"),
         },
         "database_bytes": database_size(),
-        "certificate_expires": tls.expiry(),
         "backup": None,
     }
     with suppress(OSError, ValueError):
@@ -200,6 +199,7 @@ def collect() -> State:
         **stored_status(state),
         "problems": find_problems(state),
         "removed_projects": removed_projects(),
+        "certificate_expires": tls.expiry(),
         "cache": None,
         "devpi": None,
         "replica": None,

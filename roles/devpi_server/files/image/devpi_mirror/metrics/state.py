@@ -104,7 +104,8 @@ def devpi_values() -> Values:
                 "replica_start_timestamp_seconds": about["replica-started-at"],
                 "replica_primary_serial": primary,
                 "replica_update_timestamp_seconds": about["update-from-primary-at"],
-                "replica_in_sync": bool(synced and primary is not None and about["serial"] >= primary),
+                # Unknown until the primary has responded once.
+                "replica_in_sync": None if primary is None else bool(synced and about["serial"] >= primary),
                 "replica_in_sync_timestamp_seconds": synced,
                 "replica_errors": len(about["replication-errors"]),
             }
