@@ -81,11 +81,11 @@ class Server:
         """Download the file of a private project, and return the status."""
         page = f"{PRIVATE}+simple/{project}/"
         headers = {"Authorization": authorization} if authorization else {}
-        answer = self.ask(page, Accept=JSON, **headers)
+        answer = self.ask(page, "GET", None, Accept=JSON, **headers)
         if answer.status != 200:
             return answer.status
         files = json.loads(answer.text)["files"]
-        return self.ask(urljoin(page, files[0]["url"]), **headers).status if files else 404
+        return self.ask(urljoin(page, files[0]["url"]), "GET", None, **headers).status if files else 404
 
     def upload(self, project: str) -> int:
         body, content_type = wheel_upload(project, "1.0")

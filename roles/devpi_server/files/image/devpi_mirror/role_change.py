@@ -125,8 +125,8 @@ def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int)
         return False
     if not is_replica and info["uuid"] != previous_uuid:
         raise DataError(
-            "this server is neither a replica nor the primary that was replaced, and has data of its own. To replace it, remove "
-            "the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
+            "this server is neither a replica nor the primary that was replaced, and has data of its own. To replace it, "
+            "remove the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
         )
     continues = is_replica and info.get("primary-uuid") == previous_uuid
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
