@@ -79,8 +79,7 @@ def environment() -> dict[str, str]:
         shutil.copy(ROOT / "tests" / "ansible_test" / "get_pip.py", scripts / name)
     settings = HOME / ".config" / "pip" / "pip.conf"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    # Most installed modules are never imported. The others are compiled then.
-    settings.write_text("[global]\n" + (f"cert = {bundle}\n" if bundle else "") + "[install]\ncompile = false\n")
+    settings.write_text("[global]\n" + (f"cert = {bundle}\n" if bundle else ""))
     return env
 
 

@@ -320,7 +320,7 @@ def newest_replica(traffic: Traffic) -> str:
 
 
 def test_a_replica_replaces_the_failed_primary(traffic: Traffic) -> None:
-    assert "responds, and two primaries" in run_play("promote.yml", "two", is_refused=True)
+    assert "one runs as the primary, and two primaries" in run_play("promote.yml", "two", is_refused=True)
     with traffic.without("one"):
         docker("kill", "one")
         traffic.await_more("read", "refused", *LAPTOPS)
