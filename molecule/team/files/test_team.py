@@ -6,98 +6,20 @@ Each test continues with the state that the previous one leaves.
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
-import os
 import random
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import urljoin
 
 import pytest
-from harness import JSON, LOST, RECOVERY_LIMIT, Answer, until, wheel_upload
-from plays import environment
+from harness import LOST, RECOVERY_LIMIT, until
+from hosts import LAPTOPS, PREFIX, SERVERS, Server, basic, disconnected, docker, install, on, run_play
 
-PREFIX = "devpi-mirror-test-team-"
-SERVERS = ("one", "two", "three")
-LAPTOPS = ("ada", "bob")
-FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-SCENARIO = Path(__file__).parents[1]
-PRIVATE = "/acme/private/"
 # A server must have received what its primary has within this many seconds.
 SYNC_LIMIT = 60.0
 # Seconds for which an installer repeats a request that fails, as pip does.
 RETRY_LIMIT = 15.0
-
-
-def on(name: str, command: str) -> str:
-    """Run a command on a host, and return what it prints. Raises AssertionError with the output if it fails."""
-    done = subprocess.run(
-        ["docker", "exec", PREFIX + name, "sh", "-c", command], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{name}: {command}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def docker(action: str, name: str) -> None:
-    subprocess.run(["docker", action, PREFIX + name], check=True, capture_output=True)
-
-
-def basic(user: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:secret-of-{user}".encode()).decode()
-
-
-class Server:
-    """A server of the team, to which requests are sent over TLS."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.find_address()
-
-    def find_address(self) -> None:
-        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        command = ["docker", "inspect", "--format", form, PREFIX + self.name]
-        self.address = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
-        """Send a request, and return the answer. Raises ``LOST`` if there is none."""
-        context = ssl.create_default_context(cafile=str(FOLDER / "ca.pem"))
-        connection = http.client.HTTPSConnection(self.address, 443, timeout=30, context=context)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            response = connection.getresponse()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
-        finally:
-            connection.close()
-
-    def read(self, project: str, authorization: str = "") -> int:
-        """Download the file of a private project, and return the status."""
-        page = f"{PRIVATE}+simple/{project}/"
-        headers = {"Authorization": authorization} if authorization else {}
-        answer = self.ask(page, "GET", None, Accept=JSON, **headers)
-        if answer.status != 200:
-            return answer.status
-        files = json.loads(answer.text)["files"]
-        return self.ask(urljoin(page, files[0]["url"]), "GET", None, **headers).status if files else 404
-
-    def upload(self, project: str) -> int:
-        body, content_type = wheel_upload(project, "1.0")
-        return self.ask(PRIVATE, "POST", body, Authorization=basic("acme"), Content_Type=content_type).status
-
-    def log_in(self) -> int:
-        body = json.dumps({"user": "acme", "password": "secret-of-acme"}).encode()
-        return self.ask("/+login", "POST", body, Content_Type="application/json").status
-
-    def serial(self) -> int:
-        script = "import urllib.request as r; print(r.build_opener().open('http://127.0.0.1:3141/+api').headers['X-Devpi-Serial'])"
-        return int(on(self.name, f'python3 -c "{script}"'))
 
 
 class Traffic:
@@ -187,17 +109,11 @@ class Traffic:
     def install(self, name: str) -> None:
         """Download a package that the laptop has not cached."""
         project = f"new{random.randrange(2, 10**6)}"
-        script = (
-            "import json, urllib.parse as p, urllib.request as r;"
-            f" page = 'http://127.0.0.1:3141/root/pypi/+simple/{project}/';"
-            f" found = json.load(r.urlopen(r.Request(page, headers={{'Accept': '{JSON}'}})));"
-            " r.urlopen(p.urljoin(page, found['files'][0]['url'])).read()"
-        )
         seen = ""
         end = time.monotonic() + RETRY_LIMIT
         while time.monotonic() < end:
             try:
-                on(name, f'python3 -c "{script}" 2>&1')
+                install(name, project)
             except AssertionError as exc:
                 seen = str(exc).strip().splitlines()[-1]
                 time.sleep(0.5)
@@ -242,41 +158,16 @@ def traffic() -> Iterator[Traffic]:
         made.stop()
 
 
-@contextmanager
-def disconnected(name: str) -> Iterator[None]:
-    """Drop all packets between a host and the others."""
-    rules = ("INPUT -i eth0", "OUTPUT -o eth0", "FORWARD -i eth0", "FORWARD -o eth0")
-    for rule in rules:
-        on(name, f"iptables -I {rule} -j DROP")
-    try:
-        yield
-    finally:
-        for rule in rules:
-            on(name, f"iptables -D {rule} -j DROP")
-
-
-def run_play(playbook: str, primary: str = "one", *options: str, is_refused: bool = False) -> str:
-    """Run a playbook with an inventory in which another host can be the primary, and return its output.
-
-    ``is_refused`` is whether it must fail.
-    """
-    inventory = FOLDER / "changed-inventory.yml"
+def run_with_primary(playbook: str, primary: str, *options: str, is_refused: bool = False) -> str:
+    """Run a playbook with another primary, and with servers whose limit of memory is not the one of the first play."""
+    replicas = [name for name in SERVERS if name != primary]
+    servers = {name: {"devpi_server_memory": "700m"} for name in (primary, *replicas)}
     groups = {
-        "devpi_primary": {"hosts": {PREFIX + primary: None}},
-        "devpi_replicas": {"hosts": {PREFIX + name: None for name in SERVERS if name != primary}},
-        "devpi_laptops": {"hosts": {PREFIX + name: None for name in LAPTOPS}},
+        "devpi_primary": {primary: servers[primary]},
+        "devpi_replicas": {name: servers[name] for name in replicas},
+        "devpi_laptops": list(LAPTOPS),
     }
-    hosts = {PREFIX + name: {"ansible_connection": "community.docker.docker"} for name in (*SERVERS, *LAPTOPS)}
-    # All plays after the first one have another limit of the servers.
-    servers = {"children": {"devpi_primary": None, "devpi_replicas": None}, "vars": {"devpi_server_memory": "700m"}}
-    inventory.write_text(json.dumps({"all": {"hosts": hosts, "children": {**groups, "servers": servers}}}))
-    (FOLDER / "group_vars").unlink(missing_ok=True)
-    (FOLDER / "group_vars").symlink_to(Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent / "group_vars")
-    command = ["ansible-playbook", "--inventory", str(inventory), *options, str(SCENARIO / playbook)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    assert (done.returncode != 0) == is_refused, output[-6000:]
-    return " ".join(output.split()) if is_refused else output
+    return run_play(playbook, groups, *options, is_refused=is_refused)
 
 
 def test_a_replica_is_disconnected_and_returns(traffic: Traffic) -> None:
@@ -299,7 +190,7 @@ def test_a_certificate_is_renewed(traffic: Traffic) -> None:
 def test_servers_are_changed_one_after_the_other(traffic: Traffic) -> None:
     started = "docker inspect --format '{{.State.StartedAt}}' devpi"
     before = {name: on(name, started) for name in SERVERS}
-    run_play("converge.yml")
+    run_with_primary("converge.yml", "one")
     after = {name: on(name, started) for name in SERVERS}
     assert [name for name in SERVERS if before[name] == after[name]] == []
     assert after["one"] < min(after["two"], after["three"])
@@ -320,12 +211,12 @@ def newest_replica(traffic: Traffic) -> str:
 
 
 def test_a_replica_replaces_the_failed_primary(traffic: Traffic) -> None:
-    assert "one runs as the primary, and two primaries" in run_play("promote.yml", "two", is_refused=True)
+    assert "one runs as the primary, and two primaries" in run_with_primary("promote.yml", "two", is_refused=True)
     with traffic.without("one"):
         docker("kill", "one")
         traffic.await_more("read", "refused", *LAPTOPS)
         traffic.primary = newest_replica(traffic)
-        output = run_play("promote.yml", traffic.primary)
+        output = run_with_primary("promote.yml", traffic.primary)
         assert f"{PREFIX}one is unreachable" in output
         assert "All private files were received" in output
         traffic.await_more("read", "uploaded", "logged in")
@@ -335,7 +226,7 @@ def test_a_replica_replaces_the_failed_primary(traffic: Traffic) -> None:
         docker("start", "one")
         traffic.servers["one"].find_address()
         until(lambda: answers(traffic.servers["one"]), "the former primary does not start", RECOVERY_LIMIT)
-        run_play("promote.yml", traffic.primary)
+        run_with_primary("promote.yml", traffic.primary)
         traffic.assert_complete("one")
     traffic.await_more("read", "refused", "uploaded", "logged in", *LAPTOPS)
     assert traffic.failures == []
@@ -350,10 +241,11 @@ def answers(server: Server) -> bool:
 
 def test_a_second_run_changes_nothing(traffic: Traffic) -> None:
     # The laptops' upstream is the new primary now.
-    run_play("converge.yml", traffic.primary)
-    output = run_play("converge.yml", traffic.primary)
-    recap = output[output.index("PLAY RECAP") :]
-    assert recap.count("changed=0") == recap.count("changed="), recap
+    run_with_primary("converge.yml", traffic.primary)
+    for options in ((), ("--check", "--diff")):
+        output = run_with_primary("converge.yml", traffic.primary, *options)
+        recap = output[output.index("PLAY RECAP") :]
+        assert recap.count("changed=0") == recap.count("changed="), recap
     traffic.await_more("read", "uploaded", *LAPTOPS)
     assert traffic.failures == []
 
