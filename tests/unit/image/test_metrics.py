@@ -177,10 +177,10 @@ def test_the_replication_is_exported(metrics: SimpleNamespace) -> None:
     for change, expected in (
         ({"serial": 7}, 1),
         ({"serial": 7, "replica-in-sync-at": None}, 0),
-        ({"primary-serial": None}, 0),
+        ({"primary-serial": None}, None),
     ):
         metrics.about = {**REPLICA, **change}
-        assert metrics.collect()["devpi_mirror_replica_in_sync"] == expected
+        assert metrics.collect().get("devpi_mirror_replica_in_sync") == expected
     replicas = {
         "a": {"in-request": False, "last-request": NOW - 10},
         "b": {"in-request": False, "last-request": NOW - 100},
