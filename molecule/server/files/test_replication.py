@@ -100,16 +100,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
-HTTPServer(("127.0.0.1", 3199), Handler).serve_forever()
+HTTPServer(("127.0.0.1", 3197), Handler).serve_forever()
 """
 
 
 @pytest.fixture
 def slow_primary() -> Iterator[str]:
     on_host(f"systemd-run --unit slow-primary python3 -c {shlex.quote(SLOW_PRIMARY)}")
-    connect = "import socket; socket.create_connection(('127.0.0.1', 3199))"
+    connect = "import socket; socket.create_connection(('127.0.0.1', 3197))"
     until(lambda: "up" in on_host(f'python3 -c "{connect}" 2>&1 && echo up || true'), "the server does not start")
-    yield "http://127.0.0.1:3199"
+    yield "http://127.0.0.1:3197"
     on_host("systemctl stop slow-primary")
 
 
