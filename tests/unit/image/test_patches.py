@@ -111,6 +111,20 @@ def test_a_check_that_can_not_be_requested_does_not_stop_the_recovery(patches, m
     storage(tmp_path, {})._perform_crash_recovery(infos_of("lost.whl"))
 
 
+def test_a_file_that_another_thread_has_stored_can_be_stored(patches, tmp_path):
+    storage = filestore_fs.FSIOFile
+    info = FilePathInfo("alice/existing.whl", "01" * 32)
+    patches.apply()
+    for content in (b"the file", b"the file"):
+        stored = storage(tmp_path, {})
+        with stored, stored.new_open(info) as stream:
+            stream.write(content)
+            stored.set_content(info, stream)
+            stored.commit()
+    with storage(tmp_path, {}).open_read(info) as stream:
+        assert stream.read() == b"the file"
+
+
 def test_other_errors_of_a_recovery_are_raised(patches):
     def fail(_self, _infos):
         raise PermissionError

@@ -12,11 +12,15 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from . import compat, config
 from .archives import LimitedZipFile
+
+# Bytes of a temporary file that devpi holds in memory.
+MEMORY_LIMIT = 1_048_576
 
 
 class Patch(NamedTuple):
@@ -67,6 +71,15 @@ def authorize_missing_files(iterate: Callable[[Any, Any, Any], Any]) -> Callable
     return iter_remote_file_replica
 
 
+def open_for_existing(_replaced: Any) -> Callable[[Any, Any], IO[bytes]]:
+    """Return devpi's creation of a temporary file in a version that permits that the file exists. It replaces it atomically."""
+
+    def new_open(self: Any, path: Any) -> IO[bytes]:  # noqa: ARG001
+        return SpooledTemporaryFile(dir=str(self.basedir), max_size=MEMORY_LIMIT)
+
+    return new_open
+
+
 def record_texts(add: Callable[[Any, dict[str, Any]], None]) -> Callable[[Any, dict[str, Any]], None]:
     """Return devpi's record of a replication error in a version whose values JSON can represent."""
 
@@ -102,6 +115,12 @@ PATCHES = (
         ("stage", "entry", "url"),
         "a replica requests a file that is not replicated yet without credentials, which an index with acl_read refuses",
         authorize_missing_files,
+    ),
+    Patch(
+        "devpi_server.filestore_fs_base:FSIOFileBase.new_open",
+        ("self", "path"),
+        "a replica responds with 500 to a request for a file that its replication stores at the same time",
+        open_for_existing,
     ),
     Patch(
         "devpi_server.replica:ReplicationErrors.add",
