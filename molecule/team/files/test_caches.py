@@ -24,6 +24,8 @@ GROUPS = {
         "bob": {
             "pip_client_index_url": f"https://{address_of('two')}/root/pypi/+simple/",
             "pip_client_settings": {"global": {"cert": "/etc/ssl/team/bundle.pem"}},
+            # The host's own bundle lacks the authority.
+            "pip_client_wait": False,
         },
     },
 }
@@ -54,8 +56,8 @@ def status_by_name(project: str) -> str:
 
 def test_the_mirror_of_a_laptop_uses_its_cache() -> None:
     install("ada", "new101")
-    assert PAGE.format("new101").removeprefix("/root/pypi/+simple") in seen("one")
-    assert "new101" not in seen("ada")
+    assert "/simple/new101/" in seen("one")
+    assert "/simple/new101/" not in seen("ada")
 
 
 def test_a_laptop_without_a_mirror_uses_its_cache() -> None:
@@ -67,7 +69,7 @@ def test_a_laptop_without_a_mirror_uses_its_cache() -> None:
         " print(r.urlopen(pip['index-url'] + 'new102/', context=context).read().decode())"
     )
     assert "new102-1.0" in on("bob", f'python3 -c "{script}"')
-    assert "new102" in seen("two")
+    assert "/simple/new102/" in seen("two")
 
 
 def test_one_cache_serves_while_the_other_is_rebuilt() -> None:
