@@ -35,12 +35,13 @@ NODEINFO = SERVERDIR / ".nodeinfo"
 PERMITTED = DATA / "permitted-primary.json"
 # Permits that this replica becomes the primary.
 PROMOTION_PERMITTED = DATA / "promotion-permitted"
-# Exists while a promotion is not complete, and describes the last one.
+# Exists while a promotion is not complete.
 PROMOTING = DATA / "promoting"
+# Describes the last promotion.
 PROMOTION = DATA / "promotion.json"
 # Seconds after which a primary that restarts, or whose devpi hangs and is replaced, responds again.
 RESTART_LIMIT = float(os.environ.get("DEVPI_MIRROR_RESTART_LIMIT", "60"))
-# What belongs to the data of a server that becomes a replica. The server is last, as a crash before that is detected.
+# The data of a server that becomes a replica. The server is last: while it exists, an interrupted move is repeated.
 OWN_DATA = ("root-password", "settings-applied", "promotion.json", "server")
 
 
