@@ -211,6 +211,12 @@ def mirrors(root: str = "/") -> list[dict[str, str]]:
     return found
 
 
+def memory(root: str = "/") -> int:
+    """Return the bytes of the host's memory (MemTotal in proc(5)), 0 if they are unknown, as on macOS."""
+    found = re.search(r"^MemTotal: *(\d+) kB$", _text(root, "proc/meminfo"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
 def disk_free(path: str) -> int:
     """Return the free bytes of the file system that has ``path``, or would have it once it is created."""
     while not os.path.exists(path):

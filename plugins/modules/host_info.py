@@ -216,6 +216,11 @@ mirrors:
       description: The name of its image.
       type: str
   sample: [{"name": "devpi", "image": "devpi-mirror:0f3c-2026-11"}]
+memory:
+  description: The bytes of the host's memory, V(0) if they are unknown, as on macOS.
+  returned: always
+  type: int
+  sample: 16509190144
 disk_free:
   description: The free bytes of the file system that has O(path).
   returned: always
@@ -322,6 +327,7 @@ def gather(params: dict[str, Any], docker: Docker) -> dict[str, Any]:
         "systemd_units": _host.running_units(params["systemd_units"]) if init == "systemd" else [],
         "mirrors": _host.mirrors(),
         "volumes": docker.volumes(params["volumes"]) if engine["running"] and params["volumes"] else [],
+        "memory": _host.memory(),
         "disk_free": _host.disk_free(params["path"] or engine["root"]),
     }
     if params["group"] is not None:

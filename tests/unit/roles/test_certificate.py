@@ -43,7 +43,7 @@ def rendered(tmp_path_factory):
     engine = {"command": str(folder / "docker"), "environment": {}, "running": True, "version": "26.1.5"}
     host = {"init": "systemd", "engine": {**engine, "remaps_users": False}, "container": None, "image_present": True}
     variables = {
-        "__devpi_server_host": {**host, "existing_paths": [], "file_contents": {}},
+        "__devpi_server_host": {**host, "memory": 0, "existing_paths": [], "file_contents": {}},
         "devpi_server_tls_certificate": str(folder / "source" / "full chain.pem"),
         "devpi_server_tls_key": str(folder / "source" / "key.pem"),
         "__devpi_server_tls_folder": str(folder / "stored"),

@@ -31,6 +31,7 @@ def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str
         "images": [{"name": name, "is_used_by_others": name in others} for name in images],
         "engine": {},
         "existing_paths": [],
+        "memory": 0,
         "mirrors": [
             {"name": "devpi", "image": "devpi-mirror:of-this-mirror"},
             {"name": "other", "image": "devpi-mirror:of-another"},

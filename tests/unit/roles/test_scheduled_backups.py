@@ -32,6 +32,7 @@ HOST: dict[str, Any] = {
     },
     "container": None,
     "existing_paths": [],
+    "memory": 0,
     "init": "systemd",
 }
 

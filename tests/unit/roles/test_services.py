@@ -29,6 +29,7 @@ HOST = {
     "container": None,
     "image_present": True,
     "existing_paths": ["/etc/ssl/certs/ca-certificates.crt"],
+    "memory": 0,
     "file_contents": {},
 }
 # A docker command that records its arguments, and succeeds if the files engine and image exist.

@@ -73,7 +73,7 @@ def checkconf(tmp_path):
         "roles": str(ROLES),
         "output": str(output),
         "__devpi_server_checkconf_tool": str(tool),
-        "__devpi_server_host": {"existing_paths": [str(tool)]},
+        "__devpi_server_host": {"existing_paths": [str(tool)], "memory": 0},
         "__docker_engine_host": {"init": "upstart"},
         "docker_engine_service": "docker",
     }

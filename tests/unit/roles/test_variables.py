@@ -203,3 +203,12 @@ def test_an_invalid_option_of_an_ldap_server(tmp_path):
         {"__devpi_server_invalid_values": [message]},
         devpi_server_ldap={"url": "ldaps://ldap.example.com"},
     )
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "expected"), [(0, "768m"), (1975, "768m"), (3072, "768m"), (3919, "1g"), (15744, "4g"), (16384, "4g")]
+)
+def test_default_of_the_memory_limit(tmp_path, mebibytes, expected):
+    variables = {"__devpi_server_host": {"memory": mebibytes * 2**20}, "expected": {"devpi_server_memory": expected}}
+    done = run("values.yml", "devpi_server", tmp_path, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr

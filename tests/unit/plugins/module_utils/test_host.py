@@ -137,5 +137,14 @@ def test_mirrors_of_a_host(root):
     ]
 
 
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [({"proc/meminfo": "MemTotal:       16122256 kB\nMemFree:        1 kB\n"}, 16122256 * 1024), ({}, 0)],
+    ids=["Linux", "macOS"],
+)
+def test_memory_of_the_host(root, files, expected):
+    assert _host.memory(root(files)) == expected
+
+
 def test_free_space_of_a_path_that_does_not_exist(tmp_path):
     assert _host.disk_free(str(tmp_path / "a" / "b" / "c")) > 0

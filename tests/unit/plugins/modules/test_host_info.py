@@ -58,6 +58,7 @@ def test_everything_exists(run_module, docker):
     }
     assert result["publisher"] == "devpi"
     assert result["disk_free"] > 0
+    assert result["memory"] > 0
 
 
 def test_nothing_exists(run_module, docker):
