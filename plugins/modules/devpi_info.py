@@ -467,14 +467,14 @@ def replication(inspection: dict[str, Any]) -> dict[str, Any] | None:
     """Return the state of the replication, with times as dates. None for a standalone server."""
     replica, replicas = inspection.get("replica"), inspection.get("replicas")
     if replica is not None:
-        offset, known = clock_offset(replica), replica["primary_serial"]
+        offset = clock_offset(replica)
         return {
             "role": "replica",
             "serial": replica["serial"],
             "primary_url": replica["primary"]["url"],
             "primary_error": replica["primary"]["error"],
-            "primary_serial": known,
-            "lag": None if known is None else max(0, known - replica["serial"]),
+            "primary_serial": replica["primary_serial"],
+            "lag": replication_lag(replica),
             "last_in_sync": format_timestamp(replica["in_sync_at"]),
             "last_update": format_timestamp(replica["updated_at"]),
             "errors": file_errors(replica),
@@ -496,6 +496,12 @@ def replication(inspection: dict[str, Any]) -> dict[str, Any] | None:
             ],
         }
     return None
+
+
+def replication_lag(replica: dict[str, Any]) -> int | None:
+    """Return how many changes of its primary a replica lacks. None if the primary has not responded yet."""
+    known: int | None = replica["primary_serial"]
+    return None if known is None else max(0, known - int(replica["serial"]))
 
 
 def file_errors(replica: dict[str, Any]) -> list[dict[str, Any]]:
@@ -529,14 +535,14 @@ def replication_problems(replica: dict[str, Any]) -> list[str]:
             f"It has received no response to its requests for changes from its primary {primary['url']} for "
             f"{now - since:.0f} s. Packages are served. {_devpi.remedy(_devpi.NOT_IN_SYNC)}"
         )
-    lag = (replica["primary_serial"] or 0) - replica["serial"]
+    lag = replication_lag(replica)
     since = replica["in_sync_at"] or replica["started_at"] or now
-    if lag > 0 and now - since > MAX_BEHIND:
+    if lag and now - since > MAX_BEHIND:
         found.append(
             f"It lacks {lag} changes of its primary, and has not been in sync for {(now - since) / 60:.0f} minutes. "
             "Check its log."
         )
-    elif lag <= 0 and replica["error_count"]:
+    elif not lag and replica["error_count"]:
         errors = file_errors(replica)
         example = f", such as {errors[0]['file']} ({errors[0]['error']})" if errors else ""
         found.append(

@@ -176,7 +176,8 @@ def test_the_replication_is_exported(metrics: SimpleNamespace) -> None:
     }
     for change, expected in (
         ({"serial": 7}, 1),
-        ({"serial": 7, "replica-in-sync-at": None}, 0),
+        # A file that can't be replicated.
+        ({"serial": 7, "replica-in-sync-at": None}, 1),
         ({"primary-serial": None}, None),
     ):
         metrics.about = {**REPLICA, **change}

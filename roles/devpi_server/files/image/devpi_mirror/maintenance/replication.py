@@ -11,6 +11,8 @@ from .probe import masked, request
 
 # Files that could not be replicated, and that the status lists.
 ERRORS_LISTED = 100
+# Seconds since its last request for which a replica counts as polling. It polls every 30 s.
+POLLING = 60
 
 
 def role(about: Mapping[str, Any], environ: Mapping[str, str]) -> str:
@@ -20,20 +22,33 @@ def role(about: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     return "primary" if environ.get("DEVPISERVER_ROLE") == "primary" else "standalone"
 
 
-def replica(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a replica, and whether its primary responds."""
-    errors = about["replication-errors"].values()
+def reported(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what devpi reports about a replica. Values are None until its primary has responded."""
     return {
-        "at": time.time(),
         "serial": about["serial"],
         "primary_serial": about["primary-serial"],
         "started_at": about["replica-started-at"],
         "updated_at": about["update-from-primary-at"],
         "in_sync_at": about["replica-in-sync-at"],
-        "error_count": len(errors),
-        "errors": [
-            {"file": error["relpath"], "error": str(error["message"])} for error in list(errors)[:ERRORS_LISTED]
-        ],
+        "error_count": len(about["replication-errors"]),
+    }
+
+
+def is_in_sync(state: Mapping[str, Any]) -> bool | None:
+    """Return whether a replica has all changes of its primary, by their serials as devpi does. None if that is unknown.
+
+    ``in_sync_at`` is not set while a file can't be replicated, which is an error of its own.
+    """
+    return None if state["primary_serial"] is None else state["serial"] >= state["primary_serial"]
+
+
+def replica(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a replica, and whether its primary responds."""
+    errors = list(about["replication-errors"].values())[:ERRORS_LISTED]
+    return {
+        **reported(about),
+        "at": time.time(),
+        "errors": [{"file": error["relpath"], "error": str(error["message"])} for error in errors],
         "primary": primary(about["primary-url"]),
     }
 
@@ -57,3 +72,9 @@ def replicas(about: Mapping[str, Any]) -> list[dict[str, Any]]:
         for uuid, item in about["polling_replicas"].items()
     ]
     return sorted(found, key=lambda item: (item["address"], item["uuid"]))
+
+
+def count_polling(about: Mapping[str, Any]) -> int:
+    """Return the number of replicas that still request changes."""
+    now = time.time()
+    return sum(item["in-request"] or now - item["last-request"] < POLLING for item in about["polling_replicas"].values())

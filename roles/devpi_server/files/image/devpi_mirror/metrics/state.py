@@ -6,25 +6,22 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .. import tls
 from ..config import IMAGE_BUILT, TLS_FILE
-from ..maintenance import backups, data_directory, status
+from ..maintenance import backups, data_directory, replication, status
 from ..maintenance.limits import time_limit
 from ..maintenance.state import read_state
 
 # Seconds for which the size of the cache is reused, as all files are counted, and for which devpi may not respond.
 CACHE_SIZE_AGE = 300
 DEVPI_TIMEOUT = 5
-# Seconds since its last request for which a replica counts as polling. It polls every 30 s.
-POLLING = 60
 
 # Values that do not exist, such as the limit of an unlimited cache, are not exported.
 GAUGES = {
@@ -85,10 +82,6 @@ def stored_values() -> Values:
     return values
 
 
-def is_polling(replica: Mapping[str, Any]) -> bool:
-    return bool(replica["in-request"]) or time.time() - replica["last-request"] < POLLING
-
-
 def devpi_values() -> Values:
     """Return what devpi reports about itself and the replication."""
     try:
@@ -96,18 +89,17 @@ def devpi_values() -> Values:
         values: Values = {
             "devpi_up": 1,
             "serial": about["serial"],
-            "polling_replicas": sum(is_polling(replica) for replica in about["polling_replicas"].values()),
+            "polling_replicas": replication.count_polling(about),
         }
         if about["role"] == "REPLICA":
-            synced, primary = about["replica-in-sync-at"], about["primary-serial"]
+            state = replication.reported(about)
             values |= {
-                "replica_start_timestamp_seconds": about["replica-started-at"],
-                "replica_primary_serial": primary,
-                "replica_update_timestamp_seconds": about["update-from-primary-at"],
-                # Unknown until the primary has responded once.
-                "replica_in_sync": None if primary is None else bool(synced and about["serial"] >= primary),
-                "replica_in_sync_timestamp_seconds": synced,
-                "replica_errors": len(about["replication-errors"]),
+                "replica_start_timestamp_seconds": state["started_at"],
+                "replica_primary_serial": state["primary_serial"],
+                "replica_update_timestamp_seconds": state["updated_at"],
+                "replica_in_sync": replication.is_in_sync(state),
+                "replica_in_sync_timestamp_seconds": state["in_sync_at"],
+                "replica_errors": state["error_count"],
             }
     except (OSError, ValueError, KeyError, TypeError):
         return {"devpi_up": 0}
