@@ -21,15 +21,16 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
+from functools import lru_cache
 from typing import Any, Callable, Iterable, Mapping
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import (
+    AbstractHTTPHandler,
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
     HTTPHandler,
     HTTPRedirectHandler,
-    HTTPSHandler,
     OpenerDirector,
     ProxyHandler,
     Request,
@@ -228,6 +229,22 @@ def classify_error(exc: BaseException) -> ProbeError:
     return ProbeError(OTHER_SERVICE, f"the response is not valid HTTP ({type(reason).__name__})")
 
 
+class _TlsHandler(AbstractHTTPHandler):
+    """Opens https URLs. The context is created for the first one, as reading the system's authorities takes 25 ms.
+
+    A server with an http URL can redirect to https, and its pages can link to it.
+    """
+
+    def __init__(self, create_context: Callable[[], ssl.SSLContext]) -> None:
+        super().__init__()
+        self.context = lru_cache(maxsize=None)(create_context)
+
+    def https_open(self, request: Request) -> http.client.HTTPResponse:
+        return self.do_open(http.client.HTTPSConnection, request, context=self.context())
+
+    https_request = AbstractHTTPHandler.do_request_
+
+
 class Client:
     """An HTTP client for one server. ``headers`` are sent to that server only."""
 
@@ -235,7 +252,7 @@ class Client:
         self,
         url: str,
         headers: Mapping[str, str] | None = None,
-        context: ssl.SSLContext | None = None,
+        tls: _TlsHandler | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = check_url(url)
@@ -249,7 +266,7 @@ class Client:
         for handler in (
             ProxyHandler({} if is_local else None),
             HTTPHandler(),
-            HTTPSHandler(context=context),
+            tls or _TlsHandler(ssl.create_default_context),
             HTTPRedirectHandler(),
             HTTPErrorProcessor(),
             HTTPDefaultErrorHandler(),
@@ -593,14 +610,17 @@ def client_from(params: Mapping[str, Any]) -> Client:
     if params["url_username"]:
         pair = f"{params['url_username']}:{params['url_password']}"
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")
+    tls = _TlsHandler(lambda: tls_context(params["ca_path"], params["validate_certs"]))
     try:
-        context = tls_context(params["ca_path"], params["validate_certs"])
-    except OSError as exc:
-        raise ValueError(f"ca_path: could not read certificates from {params['ca_path']}: {exc}") from exc
-    try:
-        return Client(params["url"], headers, context)
+        client = Client(params["url"], headers, tls)
     except ValueError as exc:
         raise ValueError(f"url: {exc}") from exc
+    if params["ca_path"] or urlsplit(client.url).scheme == "https":
+        try:
+            tls.context()
+        except OSError as exc:
+            raise ValueError(f"ca_path: could not read certificates from {params['ca_path']}: {exc}") from exc
+    return client
 
 
 def tls_context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:

@@ -384,6 +384,34 @@ def test_loopback(host, expected):
     assert _devpi.is_loopback(host) is expected
 
 
+PARAMETERS = {"request_timeout": 5, "url_username": None, "ca_path": None, "validate_certs": True}
+
+
+def test_the_certificate_authorities_are_read_for_https_alone(server, monkeypatch):
+    def tls_context(*arguments):
+        read.append(arguments)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    read: list = []
+    monkeypatch.setattr(_devpi, "tls_context", tls_context)
+    client = _devpi.client_from({**PARAMETERS, "url": server.url})
+    assert _devpi.probe(client.with_deadline(20), "file", "root/pypi", "pip").kind == "ready"
+    assert read == []
+    # The target of a redirect, which does not respond over TLS.
+    server.responses["/root/pypi/+api"] = (302, {"Location": server.url.replace("http", "https")}, b"")
+    for _time in range(2):
+        assert _devpi.probe(client.with_deadline(20), "index", "root/pypi", "pip").kind == "tls"
+    assert read == [(None, True)]
+    _devpi.client_from({**PARAMETERS, "url": "https://devpi.example.com", "validate_certs": False})
+    assert read[1:] == [(None, False)]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3141", "https://devpi.example.com"])
+def test_an_invalid_ca_path_is_refused(url):
+    with pytest.raises(ValueError, match="ca_path: could not read certificates from /does/not/exist"):
+        _devpi.client_from({**PARAMETERS, "url": url, "ca_path": "/does/not/exist"})
+
+
 def test_certificates_are_validated_by_default():
     assert _devpi.tls_context(None, True).check_hostname
     assert not _devpi.tls_context(None, False).check_hostname

@@ -77,4 +77,6 @@ def replicas(about: Mapping[str, Any]) -> list[dict[str, Any]]:
 def count_polling(about: Mapping[str, Any]) -> int:
     """Return the number of replicas that still request changes."""
     now = time.time()
-    return sum(item["in-request"] or now - item["last-request"] < POLLING for item in about["polling_replicas"].values())
+    return sum(
+        item["in-request"] or now - item["last-request"] < POLLING for item in about["polling_replicas"].values()
+    )
