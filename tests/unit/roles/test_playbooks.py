@@ -9,12 +9,16 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 HERE = Path(__file__).parent
@@ -111,6 +115,52 @@ def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_p
         report = run(write_json(tmp_path / "play.json", [play]), inventory, *options)
     assert "no client was reconfigured" in last_errors(report)["root"]
     assert report["stats"]["root"]["changed"] == 0
+
+
+class Devpi(BaseHTTPRequestHandler):
+    """Responds as devpi does about the server and an index."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"result": {"simpleindex": "https://127.0.0.1/root/pypi/+simple/"}}).encode()
+        self.send_response(200)
+        self.send_header("X-Devpi-Server-Version", "6.20.3")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def company(tmp_path):
+    """A server with TLS, and the file with its certificate authority, which the host does not trust."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "company.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Devpi) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port, str(tmp_path / "company.pem")
+        server.shutdown()
+        thread.join()
+
+
+def test_the_wait_for_an_index_trusts_the_authorities_of_pip(inventory, tmp_path, company):
+    port, authority = company
+    include = {"ansible.builtin.include_role": {"name": "devpi.mirror.pip_client", "tasks_from": "wait"}}
+    play = {"hosts": "root", "gather_facts": False, "tasks": [include]}
+    playbook = write_json(tmp_path / "play.json", [play])
+    variables = {"pip_client_index_url": f"https://127.0.0.1:{port}/root/pypi/+simple/", "pip_client_wait_timeout": 5}
+    errors = {}
+    for path in ("", authority, "/does/not/exist.pem"):
+        settings = {"pip_client_settings": {"global": {"cert": path} if path else {}}}
+        errors[path] = last_errors(run(playbook, inventory, "--extra-vars", json.dumps({**variables, **settings})))
+    assert errors[authority] == {}
+    assert "certificate is not trusted" in errors[""]["root"]
+    assert "could not read certificates from /does/not/exist.pem" in errors["/does/not/exist.pem"]["root"]
 
 
 def test_paths_on_the_controller_can_begin_with_a_tilde(inventory, tmp_path, monkeypatch):
