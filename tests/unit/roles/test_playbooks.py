@@ -36,7 +36,7 @@ PATH={folder}:$PATH exec "$@"
 """
 
 
-def run(playbook: Path, inventory: Path, *options: str) -> dict[str, Any]:
+def run(playbook: Path | str, inventory: Path, *options: str) -> dict[str, Any]:
     """Run a playbook, and return the JSON that describes the run."""
     program = Path(sys.executable).with_name("ansible-playbook")
     env = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"}
@@ -189,6 +189,35 @@ def test_paths_on_the_controller_can_begin_with_a_tilde(inventory, tmp_path, mon
         "tasks": [{"ansible.builtin.assert": {"that": conditions}, "vars": variables}],
     }
     assert last_errors(run(write_json(tmp_path / "play.json", [play]), inventory)) == {}
+
+
+def write_team(path: Path, inventory: Path, primaries: list[str]) -> Path:
+    """Write an inventory with these primaries, and with this host as their only replica."""
+    content = json.loads(inventory.read_text())["all"]
+    groups = {
+        "devpi_primary": {"hosts": {name: {} for name in primaries}},
+        "devpi_replicas": {"hosts": {"root": content["hosts"]["root"]}},
+    }
+    return write_json(path, {"all": {"vars": content["vars"], "children": groups}})
+
+
+@pytest.mark.parametrize("name", ["devpi.mirror.team", "devpi.mirror.promote"])
+@pytest.mark.parametrize("primaries", [[], ["one", "two"]])
+def test_an_inventory_without_exactly_one_primary_is_refused(inventory, tmp_path, name, primaries):
+    team = write_team(tmp_path / "team.json", inventory, primaries)
+    for playbook in (name, write_json(tmp_path / "play.json", [{"ansible.builtin.import_playbook": name}])):
+        report = run(playbook, team, "--limit", "root")
+        assert f"The group devpi_primary has {len(primaries)} hosts. Nothing was changed" in last_errors(report)["root"]
+
+
+def test_the_playbook_team_deploys_replicas_of_the_primary(inventory, tmp_path):
+    team = write_team(tmp_path / "team.json", inventory, ["one"])
+    # The host names are checked last, so that nothing is deployed in any case.
+    variables = {"devpi_server_init": "none", "devpi_server_allowed_hosts": ["*"]}
+    imported = write_json(tmp_path / "play.json", [{"ansible.builtin.import_playbook": "devpi.mirror.team"}])
+    for playbook in ("devpi.mirror.team", imported):
+        report = run(playbook, team, "--limit", "root", "--extra-vars", json.dumps(variables))
+        assert "devpi_server_role is 'replica', which needs" in last_errors(report)["root"]
 
 
 @pytest.mark.parametrize(
