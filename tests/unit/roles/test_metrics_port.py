@@ -46,10 +46,6 @@ TLS = {"devpi_server_tls_certificate": "/a.pem", "devpi_server_tls_key": "/a.key
         ({"devpi_mirror_port": 9191}, ["devpi_server_metrics_port and devpi_mirror_port are both 9191"]),
         (TLS, ["devpi_server_metrics_port and devpi_server_tls_port are both 9191"]),
         (
-            {"devpi_server_image": "example/devpi:1"},
-            ["example/devpi:1 is not named as this collection's image", "set devpi_server_metrics_port to 0"],
-        ),
-        (
             {"listener": {"address": "127.0.0.1", "program": "python3"}},
             ["Port 9191 of 127.0.0.1 is in use by python3", "set devpi_server_metrics_port to a free port"],
         ),
