@@ -127,20 +127,21 @@ def test_names_of_users_and_indexes_are_those_that_devpi_returns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stored", "wanted", "login", "expected"),
+    ("stored", "wanted", "login", "expected", "is_known"),
     [
-        ("old", "new", {"password_changed": True}, "old"),
-        ("outdated", "new", {"password_changed": False}, "new"),
-        ("new", "new", {"password_changed": False}, "new"),
-        ("generated", "", {"password_changed": False}, "generated"),
-        ("", "new", {"failed": False, "msg": "Could not log in"}, "new"),
-        ("", "", {"skipped": True}, ""),
+        ("old", "new", {"password_changed": True}, "old", True),
+        ("outdated", "new", {"password_changed": False}, "new", True),
+        ("new", "new", {"password_changed": False}, "new", True),
+        ("generated", "", {"password_changed": False}, "generated", True),
+        ("", "new", {"failed": False, "msg": "Could not log in to devpi as root"}, "new", False),
+        ("", "new", {"failed": False, "msg": "connection refused"}, "new", True),
+        ("", "", {"skipped": True}, "", False),
     ],
 )
-def test_the_current_password_of_root(tmp_path, stored, wanted, login, expected):
+def test_the_current_password_of_root(tmp_path, stored, wanted, login, expected, is_known):
     check_values(
         tmp_path,
-        {"__devpi_server_api_password": expected},
+        {"__devpi_server_api_password": expected, "__devpi_server_is_root_password_known": is_known},
         devpi_server_root_password=wanted,
         __devpi_server_root_password_output={"stdout": stored},
         __devpi_server_root_login=login,
