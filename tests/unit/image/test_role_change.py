@@ -59,6 +59,10 @@ def permit(server, primary) -> str:
     return run(server, "permit", *(part for option in options.items() for part in option)).strip()
 
 
+def write_permission(server, **content: str) -> None:
+    (server.folder / "permitted-role.json").write_text(json.dumps(content))
+
+
 class Site:
     """Servers that are started, stopped and started again with another role."""
 
@@ -137,7 +141,7 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     run(chosen, "primary", "")
     # As if the container had been killed before it stored the password.
     (chosen.folder / "root-password").unlink()
-    (chosen.folder / "promoting").touch()
+    write_permission(chosen, role="primary")
     promoted = site.restart(chosen, "primary")
     password = (promoted.folder / "root-password").read_text()
     log_in(promoted.url, "root", password)
@@ -149,7 +153,7 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     permitted = ["--primary-url", promoted.url, "--primary-uuid", state["uuid"]]
     permitted += ["--previous-uuid", state["promotion"]["previous_uuid"], "--serial", "1"]
     run(other, "permit", *permitted)
-    assert json.loads((other.folder / "permitted-primary.json").read_text())["needs_new_data"]
+    assert json.loads((other.folder / "permitted-role.json").read_text())["needs_new_data"]
 
     # It has nothing that the new primary does not have, so it continues with its data.
     assert permit(other, promoted) == "changed"
@@ -169,6 +173,19 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     (previous,) = returned.folder.glob("previous-*")
     assert json.loads((previous / "server" / ".nodeinfo").read_text())["role"] == "primary"
     assert permit(returned, promoted) == "unchanged"
+
+    # A primary can't be promoted again, and a permission to follow does not permit a promotion.
+    assert "not a replica" in start(promoted, "-m", "devpi_mirror.role_change", "permit-promotion").stderr
+    write_permission(returned, role="replica", primary_url="http://other.example")
+    assert "only devpi.mirror.promote turns into a primary" in start(returned, "-c", SCRIPT, "primary", "").stderr
+    # It is valid until the server starts with that primary.
+    run(returned, "replica", promoted.url)
+    assert (returned.folder / "permitted-role.json").exists()
+    # A promotion is permitted for the next start only.
+    run(returned, "permit-promotion")
+    run(returned, "replica", promoted.url)
+    assert not (returned.folder / "permitted-role.json").exists()
+    assert "only devpi.mirror.promote turns into a primary" in start(returned, "-c", SCRIPT, "primary", "").stderr
 
     # A server of another mirror keeps its data.
     other_mirror = site.create("other", "--role", "primary")

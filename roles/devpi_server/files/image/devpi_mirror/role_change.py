@@ -31,12 +31,8 @@ from .store import database
 from .store.errors import DataError
 
 NODEINFO = SERVERDIR / ".nodeinfo"
-# The primary that this server may follow from its next start.
-PERMITTED = DATA / "permitted-primary.json"
-# Permits that this replica becomes the primary.
-PROMOTION_PERMITTED = DATA / "promotion-permitted"
-# Exists while a promotion is not complete.
-PROMOTING = DATA / "promoting"
+# The role that this server may change to at its next start. It exists until the change is complete.
+PERMITTED = DATA / "permitted-role.json"
 # Describes the last promotion.
 PROMOTION = DATA / "promotion.json"
 # Seconds after which a primary that restarts, or whose devpi hangs and is replaced, responds again.
@@ -58,16 +54,17 @@ def apply(role: str, primary_url: str) -> None:
     info = read_json(NODEINFO)
     permitted = read_json(PERMITTED)
     if role == "replica":
-        PROMOTION_PERMITTED.unlink(missing_ok=True)
-        if info and permitted.get("primary_url") == primary_url:
+        is_followed = permitted.get("primary_url") == primary_url
+        if info and is_followed:
             follow(info, permitted)
-        # Without data, it was interrupted after it had moved the previous data.
-        if not info or permitted.get("primary_url") == primary_url:
+        # A promotion that did not begin is no longer permitted. Without data, it was interrupted after it had moved the data.
+        if not info or is_followed or (permitted.get("role") == "primary" and info["role"] == "replica"):
             PERMITTED.unlink(missing_ok=True)
-    elif role == "primary" and (info.get("role") == "replica" or PROMOTING.exists()):
-        if not PROMOTION_PERMITTED.exists() and not PROMOTING.exists():
+    elif role == "primary":
+        if info and permitted.get("role") == "primary":
+            promote(info)
+        elif info.get("role") == "replica":
             raise DataError("the data is that of a replica, which only devpi.mirror.promote turns into a primary")
-        promote(info)
 
 
 def promote(info: dict[str, Any]) -> None:
@@ -75,7 +72,6 @@ def promote(info: dict[str, Any]) -> None:
     if info["role"] == "replica":
         last = {"previous_uuid": info.get("primary-uuid"), **database.describe(SERVERDIR), "at": time.time()}
         PROMOTION.write_text(json.dumps(last))
-        PROMOTING.touch()
         write_nodeinfo({**info, "role": "primary"}, PRIMARY_URL, "primary-uuid", "master-uuid")
     password = random_text(24)
     # devpi-passwd reads the password twice from standard input if it has no terminal.
@@ -90,8 +86,7 @@ def promote(info: dict[str, Any]) -> None:
         check=True,
     )
     write_secret(DATA / "root-password", password)
-    PROMOTION_PERMITTED.unlink(missing_ok=True)
-    PROMOTING.unlink()
+    PERMITTED.unlink()
     print("This server is the primary now.", flush=True)
 
 
@@ -113,6 +108,13 @@ def follow(info: dict[str, Any], permitted: dict[str, Any]) -> None:
     print(f"This server starts as a replica with new data. Its previous data is in {folder}.", flush=True)
 
 
+def permit_promotion() -> None:
+    """Permit that this replica becomes the primary at its next start. Raises DataError if it is no replica."""
+    if read_json(NODEINFO).get("role") != "replica":
+        raise DataError("this server is not a replica")
+    write_secret(PERMITTED, json.dumps({"role": "primary"}))
+
+
 def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int) -> bool:
     """Permit this server to follow another primary from its next start. Returns False if it already follows it.
 
@@ -131,8 +133,8 @@ def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int)
         )
     continues = is_replica and info.get("primary-uuid") == previous_uuid
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
-    content = {"primary_url": primary_url, "primary_uuid": primary_uuid, "needs_new_data": needs_new_data}
-    write_secret(PERMITTED, json.dumps(content))
+    content = {"role": "replica", "primary_url": primary_url, "primary_uuid": primary_uuid}
+    write_secret(PERMITTED, json.dumps({**content, "needs_new_data": needs_new_data}))
     return True
 
 
@@ -182,7 +184,7 @@ def main() -> None:
     )
     command.set_defaults(run=lambda _args: json.dumps(check()))
     command = commands.add_parser("permit-promotion", help="permit that this replica becomes the primary")
-    command.set_defaults(run=lambda _args: PROMOTION_PERMITTED.touch())
+    command.set_defaults(run=lambda _args: permit_promotion())
     command = commands.add_parser("permit", help="permit this server to follow another primary from its next start")
     for name in ("primary-url", "primary-uuid", "previous-uuid"):
         command.add_argument(f"--{name}", required=True)
