@@ -46,7 +46,7 @@ def check(server) -> dict:
     return json.loads(run(server, "check"))
 
 
-def permit(server, primary) -> str:
+def permit(server, primary, *more: str) -> str:
     """Permit a server to follow a promoted one."""
     state = status(primary)
     promotion = state["promotion"]
@@ -56,7 +56,7 @@ def permit(server, primary) -> str:
         "--previous-uuid": promotion["previous_uuid"],
         "--serial": str(promotion["serial"]),
     }
-    return run(server, "permit", *(part for option in options.items() for part in option)).strip()
+    return run(server, "permit", *(part for option in options.items() for part in option), *more).strip()
 
 
 def write_permission(server, **content: str) -> None:
@@ -156,7 +156,10 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     assert json.loads((other.folder / "permitted-role.json").read_text())["needs_new_data"]
 
     # It has nothing that the new primary does not have, so it continues with its data.
-    assert permit(other, promoted) == "changed"
+    (other.folder / "permitted-role.json").unlink()
+    assert permit(other, promoted, "--dry-run") == "continues"
+    assert not (other.folder / "permitted-role.json").exists()
+    assert permit(other, promoted) == "continues"
     followed = site.restart(other, "replica", promoted.url)
     wait_until_in_sync(promoted, followed)
     assert all(serves(followed, project) for project in ("first", "second", "third"))
@@ -164,7 +167,7 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     assert permit(followed, promoted) == "unchanged"
 
     # The former primary starts with new data.
-    assert permit(primary, promoted) == "changed"
+    assert permit(primary, promoted, "--dry-run") == permit(primary, promoted) == "replaced"
     returned = site.restart(primary, "replica", promoted.url)
     wait_until_in_sync(promoted, returned)
     # Of the file that was lost, the status has the error.

@@ -39,6 +39,13 @@ HOST: dict[str, Any] = {
 
 def run(folder: Path, tested_tasks: Path | str = "", **variables: Any) -> dict[str, Any]:
     """Run the playbook, and return the result of its last task."""
+    return list(run_tasks(folder, tested_tasks, **variables).values())[-1]
+
+
+def run_tasks(
+    folder: Path, tested_tasks: Path | str = "", *options: str, **variables: Any
+) -> dict[str, dict[str, Any]]:
+    """Run the playbook, and return the results of its tasks by their names."""
     # With another name, as in a playbook in a collection, the name of a role of that collection would mean the whole role.
     for name in ("defaults", "vars"):
         shutil.copytree(ROLE / name, folder / "roles" / "variables" / name, dirs_exist_ok=True)
@@ -50,7 +57,7 @@ def run(folder: Path, tested_tasks: Path | str = "", **variables: Any) -> dict[s
         **variables,
     }
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(HERE / "scheduled_backups.yml")]
-    command += ["--extra-vars", json.dumps(values)]
+    command += ["--extra-vars", json.dumps(values), *options]
     env = {
         **os.environ,
         "ANSIBLE_ROLES_PATH": str(folder / "roles"),
@@ -61,8 +68,7 @@ def run(folder: Path, tested_tasks: Path | str = "", **variables: Any) -> dict[s
     env.pop("ANSIBLE_CALLBACKS_ENABLED", None)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     report = json.loads(done.stdout[done.stdout.index("{") :])
-    result: dict[str, Any] = report["plays"][0]["tasks"][-1]["hosts"]["localhost"]
-    return result
+    return {task["task"]["name"]: task["hosts"]["localhost"] for task in report["plays"][0]["tasks"]}
 
 
 def values_after(arguments: list[str], option: str) -> list[str]:

@@ -5,6 +5,7 @@
   gets a random root password.
 - ``permit`` permits that another replica, or the former primary, follows the promoted server from its next start. One that has
   data which the promoted server may not have starts with new data, and its previous data is retained in a folder beside it.
+  With ``--dry-run``, it only prints which of both applies.
 - ``status`` prints the state of this server as JSON.
 - ``check`` prints whether the primary of this replica responds, and which private files are missing or damaged, as JSON.
 """
@@ -115,17 +116,19 @@ def permit_promotion() -> None:
     write_secret(PERMITTED, json.dumps({"role": "primary"}))
 
 
-def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int) -> bool:
-    """Permit this server to follow another primary from its next start. Returns False if it already follows it.
+def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int, is_dry_run: bool) -> str:
+    """Permit this server to follow another primary from its next start, unless this is a dry run.
 
+    Returns "unchanged" if it already follows it, "continues" if it continues with its data, "replaced" if it needs new data.
     ``previous_uuid`` and ``serial`` are the UUID of the primary that the new one replicated, and its serial at its promotion.
     Raises DataError if this server belongs to another mirror, or its database can't be read.
     """
     info = read_json(NODEINFO)
     is_replica = info.get("role") == "replica"
     if not info or (is_replica and info.get("primary-uuid") == primary_uuid):
-        PERMITTED.unlink(missing_ok=True)
-        return False
+        if not is_dry_run:
+            PERMITTED.unlink(missing_ok=True)
+        return "unchanged"
     if not is_replica and info["uuid"] != previous_uuid:
         raise DataError(
             "this server is neither a replica nor the primary that was replaced, and has data of its own. To replace it, "
@@ -134,8 +137,9 @@ def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int)
     continues = is_replica and info.get("primary-uuid") == previous_uuid
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
     content = {"role": "replica", "primary_url": primary_url, "primary_uuid": primary_uuid}
-    write_secret(PERMITTED, json.dumps({**content, "needs_new_data": needs_new_data}))
-    return True
+    if not is_dry_run:
+        write_secret(PERMITTED, json.dumps({**content, "needs_new_data": needs_new_data}))
+    return "replaced" if needs_new_data else "continues"
 
 
 def is_responding(url: str) -> bool:
@@ -189,10 +193,9 @@ def main() -> None:
     for name in ("primary-url", "primary-uuid", "previous-uuid"):
         command.add_argument(f"--{name}", required=True)
     command.add_argument("--serial", type=int, required=True)
+    command.add_argument("--dry-run", action="store_true", help="print what would be done")
     command.set_defaults(
-        run=lambda args: (
-            "changed" if permit(args.primary_url, args.primary_uuid, args.previous_uuid, args.serial) else "unchanged"
-        )
+        run=lambda args: permit(args.primary_url, args.primary_uuid, args.previous_uuid, args.serial, args.dry_run)
     )
     args = parser.parse_args()
     try:
