@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,10 @@ def check(server) -> dict:
     return json.loads(run(server, "check"))
 
 
+def secret_hash(server) -> str:
+    return sha256((server.folder / "secret").read_bytes()).hexdigest()
+
+
 def permit(server, primary, *more: str) -> str:
     """Permit a server to follow a promoted one."""
     state = status(primary)
@@ -55,6 +60,7 @@ def permit(server, primary, *more: str) -> str:
         "--primary-uuid": state["uuid"],
         "--previous-uuid": promotion["previous_uuid"],
         "--serial": str(promotion["serial"]),
+        "--secret-hash": secret_hash(primary),
     }
     return run(server, "permit", *(part for option in options.items() for part in option), *more).strip()
 
@@ -74,6 +80,8 @@ class Site:
     def create(self, name: str, *role: str):
         folder = self.folder / name
         folder.mkdir()
+        # As the entrypoint does.
+        (folder / "secret").write_bytes(Path(self.secret[1]).read_bytes())
         return self.start(folder, prepare(folder, list(role)), choose_port(), role)
 
     def start(self, folder: Path, environ: dict[str, str], port: int, role: tuple[str, ...]):
@@ -152,6 +160,7 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     state = status(promoted)
     permitted = ["--primary-url", promoted.url, "--primary-uuid", state["uuid"]]
     permitted += ["--previous-uuid", state["promotion"]["previous_uuid"], "--serial", "1"]
+    permitted += ["--secret-hash", secret_hash(promoted)]
     run(other, "permit", *permitted)
     assert json.loads((other.folder / "permitted-role.json").read_text())["needs_new_data"]
 
@@ -193,6 +202,35 @@ def test_a_replica_is_promoted_and_the_other_servers_follow(site):
     # A server of another mirror keeps its data.
     other_mirror = site.create("other", "--role", "primary")
     other_mirror.stop()
+    (other_mirror.folder / "secret").write_text("of another mirror")
     command = ["-m", "devpi_mirror.role_change", "permit", *permitted]
     assert "has data of its own" in start(other_mirror, *command).stderr
     log_in(returned.url, "root", password)
+
+
+def test_a_primary_that_was_off_during_two_promotions_follows(site):
+    first = site.create("first", "--role", "primary")
+    add_user(first)
+    second, third = (site.create(name, "--role", "replica", "--primary-url", first.url) for name in ("second", "third"))
+    for replica in (second, third):
+        wait_until_in_sync(first, replica)
+    first.stop()
+    for replica in (second, third):
+        replica.stop()
+    run(second, "permit-promotion")
+    second = site.restart(second, "primary")
+    assert permit(third, second) == "continues"
+    third = site.restart(third, "replica", second.url)
+    wait_until_in_sync(second, third)
+    second.stop()
+    third.stop()
+    run(third, "permit-promotion")
+    third = site.restart(third, "primary")
+    upload(f"{third.url}/ada/secret", "late", **basic("ada"))
+    for server in (first, second):
+        assert permit(server, third) == "replaced"
+        server = site.restart(server, "replica", third.url)
+        wait_until_in_sync(third, server)
+        assert serves(server, "late")
+        (previous,) = server.folder.glob("previous-*")
+        assert (previous / "server" / ".nodeinfo").exists()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def permit(tmp_path: Path) -> Any:
             devpi_server_role="replica",
             devpi_server_primary_url="https://pypi-2.example.com/",
             devpi_server_image="devpi-mirror:0f3c",
+            devpi_server_replication_secret="secret",
             __devpi_server_followed=followed,
             __devpi_server_host={
                 **HOST,
@@ -65,6 +67,7 @@ def permit(tmp_path: Path) -> Any:
 def test_check_mode_reports_what_a_run_reports(tmp_path: Path, permit: Any, output: str, text: str) -> None:
     (tmp_path / "volume").touch()
     options = " permit --primary-url https://pypi-2.example.com --primary-uuid of-promoted --previous-uuid of-failed --serial 7"
+    options += f" --secret-hash {sha256(b'secret').hexdigest()}"
     checked, arguments = permit(output, REPLICA, "--check")
     assert arguments.endswith(f"{options} --dry-run")
     done, arguments = permit(output, PROMOTED)

@@ -3,7 +3,7 @@
 
 - ``permit-promotion`` permits that this replica becomes the primary when it starts with DEVPISERVER_ROLE ``primary``. It then
   gets a random root password.
-- ``permit`` permits that another replica, or the former primary, follows the promoted server from its next start. One that has
+- ``permit`` permits that another replica, or a former primary, follows the promoted server from its next start. One that has
   data which the promoted server may not have starts with new data, and its previous data is retained in a folder beside it.
   With ``--dry-run``, it only prints which of both applies.
 - ``status`` prints the state of this server as JSON.
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,15 @@ def permit_promotion() -> None:
     write_secret(PERMITTED, json.dumps({"role": "primary"}))
 
 
-def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int, is_dry_run: bool) -> str:
+def permit(
+    primary_url: str, primary_uuid: str, previous_uuid: str, serial: int, secret_hash: str, is_dry_run: bool
+) -> str:
     """Permit this server to follow another primary from its next start, unless this is a dry run.
 
     Returns "unchanged" if it already follows it, "continues" if it continues with its data, "replaced" if it needs new data.
     ``previous_uuid`` and ``serial`` are the UUID of the primary that the new one replicated, and its serial at its promotion.
-    Raises DataError if this server belongs to another mirror, or its database can't be read.
+    ``secret_hash`` is the SHA-256 hash of the secret, which all servers of a mirror have, also those that were off during
+    several promotions. Raises DataError if this server belongs to another mirror, or its database can't be read.
     """
     info = read_json(NODEINFO)
     is_replica = info.get("role") == "replica"
@@ -129,10 +133,10 @@ def permit(primary_url: str, primary_uuid: str, previous_uuid: str, serial: int,
         if not is_dry_run:
             PERMITTED.unlink(missing_ok=True)
         return "unchanged"
-    if not is_replica and info["uuid"] != previous_uuid:
+    if not is_replica and sha256((DATA / "secret").read_text().strip().encode()).hexdigest() != secret_hash:
         raise DataError(
-            "this server is neither a replica nor the primary that was replaced, and has data of its own. To replace it, "
-            "remove the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
+            "this server is neither a replica nor a former primary, as it has another secret, and has data of its own. To "
+            "replace it, remove the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
         )
     continues = is_replica and info.get("primary-uuid") == previous_uuid
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
@@ -190,12 +194,14 @@ def main() -> None:
     command = commands.add_parser("permit-promotion", help="permit that this replica becomes the primary")
     command.set_defaults(run=lambda _args: permit_promotion())
     command = commands.add_parser("permit", help="permit this server to follow another primary from its next start")
-    for name in ("primary-url", "primary-uuid", "previous-uuid"):
+    for name in ("primary-url", "primary-uuid", "previous-uuid", "secret-hash"):
         command.add_argument(f"--{name}", required=True)
     command.add_argument("--serial", type=int, required=True)
     command.add_argument("--dry-run", action="store_true", help="print what would be done")
     command.set_defaults(
-        run=lambda args: permit(args.primary_url, args.primary_uuid, args.previous_uuid, args.serial, args.dry_run)
+        run=lambda args: permit(
+            args.primary_url, args.primary_uuid, args.previous_uuid, args.serial, args.secret_hash, args.dry_run
+        )
     )
     args = parser.parse_args()
     try:
