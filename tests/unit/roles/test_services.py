@@ -32,6 +32,7 @@ HOST = {
     "memory": 0,
     "file_contents": {},
 }
+CONFIG_HASH = "fedcba9876543210"
 # A docker command that records its arguments, and succeeds if the files engine and image exist.
 DOCKER = """#!/bin/sh
 echo "$*" >>"$TEST_FOLDER/calls"
@@ -71,7 +72,7 @@ def rendered(tmp_path_factory):
         "folder": str(folder),
         "ansible_python_interpreter": sys.executable,
         "__devpi_server_ca_bundle": "/etc/ssl/certs/ca-certificates.crt",
-        "__devpi_server_config_hash": "0123456789abcdef",
+        "__devpi_server_config_hash": CONFIG_HASH,
         "devpi_server_image": "devpi-mirror:0123456789abcdef",
         "devpi_server_engine_user": "ada",
     }
@@ -96,6 +97,16 @@ def test_the_service_files_are_the_golden_ones(rendered, init):
         for name, text in found.items():
             (golden / name).write_text(text)
     assert found == {path.name: path.read_text() for path in golden.iterdir()}
+
+
+@pytest.mark.parametrize("init", ["upstart", "launchd"])
+def test_users_cannot_read_the_hash_of_passwords(rendered, init):
+    hashed = {
+        path.name: path.stat().st_mode & 0o777
+        for path in (rendered / init).iterdir()
+        if CONFIG_HASH in path.read_text()
+    }
+    assert hashed == {"devpi-mirror.labels": 0o600}
 
 
 def test_launchd_can_read_its_service():
