@@ -176,7 +176,12 @@ def test_a_certificate_of_another_authority_is_refused(directory, folder, server
     users = directory(TEMPLATE, url, start_tls=has_start_tls, ca_file=ca_file and str(folder / ca_file))
     with pytest.raises(HTTPServiceUnavailable) as caught:
         users.verify("ada", "of-ada")
-    assert "certificate verify failed" in capfd.readouterr().out
+    log = capfd.readouterr().out
+    assert f"The LDAP server {url} can't verify passwords: " in log
+    assert "certificate verify failed" in log
+    # Not ldap3's printed tuples.
+    assert "('" not in log
+    assert "',)" not in log
     assert url not in str(caught.value)
 
 

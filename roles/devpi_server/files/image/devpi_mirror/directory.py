@@ -53,6 +53,8 @@ class VerifiedTls(ldap3.Tls):  # type: ignore[misc]
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:  # noqa: ARG002
         context = ssl.create_default_context(cafile=self.ca_certs_file)
+        # Python 3.13 rejects authorities without a key usage, which "openssl req -x509" creates.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         connection.socket = context.wrap_socket(connection.socket, server_hostname=connection.server.host)
 
 
@@ -136,7 +138,7 @@ class Directory(LDAP):  # type: ignore[misc]
                 return
             if isinstance(exc, UnreachableError):
                 self.until = now + PAUSE
-        print(f"The LDAP server {self['url']} can't verify passwords: {exc}", flush=True)
+        print(f"The LDAP server {self['url']} can't verify passwords: {reason(exc)}", flush=True)
 
     # What devpi-ldap calls.
 
@@ -206,3 +208,8 @@ class Directory(LDAP):  # type: ignore[misc]
 
 def texts(values: Any) -> list[str]:
     return [str(value) for value in (values if isinstance(values, list) else [values])]
+
+
+def reason(exc: Exception) -> str:
+    """Return the text of an exception. ldap3 nests texts in printed tuples."""
+    return re.sub(r"""^(\(['"])+|(['"],\))+$""", "", str(exc))
