@@ -51,7 +51,7 @@ SECONDS = {
     "openrc": 245,
     "runit": 245,
     "bullseye": 193,
-    "server": 200,
+    "server": 270,
 }
 # Scenarios that run only if they are named, as they take too long for each run of all tests.
 ON_REQUEST = ("team",)

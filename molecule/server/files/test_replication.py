@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -39,6 +40,12 @@ def read(project: str, **headers: str) -> int:
     return replica.ask(urljoin(page, files[0]["url"]), "GET", None, 60, **headers).status
 
 
+def read_as_ldap_user(name: str, password: str) -> int:
+    """Request a page of the index that a group of the LDAP server can read from the replica, and return the status."""
+    credentials = base64.b64encode(f"{name}:{password}".encode()).decode()
+    return replica.ask("/acme/stable/+simple/alpha/", Accept=JSON, Authorization=f"Basic {credentials}").status
+
+
 def primary_serial() -> str:
     script = "import urllib.request as r; print(r.build_opener().open('http://127.0.0.1:3141/+api').headers['X-Devpi-Serial'])"
     return on_host(f'python3 -c "{script}"').strip()
@@ -48,6 +55,13 @@ def test_changes_are_forwarded_and_replicated(alice: User) -> None:
     alice.upload("ours", "1.0")
     assert read("ours", X_Devpi_Auth=alice.auth) == 200
     assert read("ours") == 401
+
+
+def test_the_replica_verifies_passwords_with_the_ldap_server() -> None:
+    assert read_as_ldap_user("ada", "password-of-ada") == 200
+    assert read_as_ldap_user("ada", "wrong") == 401
+    # In no group.
+    assert read_as_ldap_user("bob", "password-of-bob") == 403
 
 
 def test_public_packages_are_cached_by_the_replica() -> None:
@@ -154,6 +168,8 @@ def test_packages_are_served_without_the_primary(alice: User) -> None:
     assert read("ours", X_Devpi_Auth=alice.auth) == 200
     assert read("ours") == 401
     assert replica.page("gamma").status == 200
+    assert read_as_ldap_user("ada", "password-of-ada") == 200
+    assert read_as_ldap_user("bob", "password-of-bob") == 403
     body = json.dumps({"user": "alice", "password": "secret-of-alice"}).encode()
     answer = replica.ask("/+login", "POST", body, Content_Type="application/json")
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
