@@ -412,6 +412,11 @@ def test_an_invalid_ca_path_is_refused(url):
         _devpi.client_from({**PARAMETERS, "url": url, "ca_path": "/does/not/exist"})
 
 
+def test_an_authority_without_a_key_usage_is_accepted():
+    # Python 3.13 rejects it by default, and installers accept it.
+    assert not _devpi.tls_context(None, True).verify_flags & ssl.VERIFY_X509_STRICT
+
+
 def test_certificates_are_validated_by_default():
     assert _devpi.tls_context(None, True).check_hostname
     assert not _devpi.tls_context(None, False).check_hostname

@@ -27,6 +27,8 @@ from ldap3.core.exceptions import (  # type: ignore[import-untyped]
 from ldap3.utils.conv import escape_filter_chars  # type: ignore[import-untyped]
 from pyramid.httpexceptions import HTTPServiceUnavailable  # type: ignore[import-untyped]
 
+from .certificates import verifying_context
+
 # LDAP ignores the case of names, so a user could otherwise have several, each with its own limit of wrong passwords. In ACLs,
 # the names of groups begin with a colon.
 NAME = re.compile(r"[a-z0-9_][a-z0-9._@-]*")
@@ -52,9 +54,7 @@ class VerifiedTls(ldap3.Tls):  # type: ignore[misc]
     """TLS in which OpenSSL verifies the certificate and the host name. ldap3 can omit both."""
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:  # noqa: ARG002
-        context = ssl.create_default_context(cafile=self.ca_certs_file)
-        # Python 3.13 rejects authorities without a key usage, which "openssl req -x509" creates.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context = verifying_context(self.ca_certs_file)
         connection.socket = context.wrap_socket(connection.socket, server_hostname=connection.server.host)
 
 

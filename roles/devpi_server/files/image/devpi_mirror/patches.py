@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from . import compat, config
 from .archives import LimitedZipFile
+from .certificates import ssl_context
 
 # Bytes of a temporary file that devpi holds in memory.
 MEMORY_LIMIT = 1_048_576
@@ -94,6 +95,12 @@ RECOVERY_REASON = (
     "maintenance evicts and quarantines mirrored files, and backups omit them"
 )
 PATCHES = (
+    Patch(
+        "devpi_server.httpclient:HTTPClient._ssl_context",
+        (),
+        "with Python 3.13, a replica refuses a primary whose certificate authority has no key usage",
+        lambda _replaced: property(lambda _client: ssl_context()),
+    ),
     Patch(
         "devpi_server.mirror:MirrorStage.get_simplelinks_perstage"
         if compat.MAJOR < 7

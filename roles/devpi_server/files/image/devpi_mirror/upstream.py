@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 import threading
@@ -11,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import httpx
 
 from . import config
+from .certificates import ssl_context
 from .compression import decompressed
 from .credentials import Credentials
 from .metrics.upstream import Record, ignore
@@ -69,12 +68,6 @@ class Received(NamedTuple):
     body: BinaryIO
     size: int
     url: str
-
-
-def ssl_context() -> ssl.SSLContext:
-    """Return a context with the certificate authorities that devpi uses, too: those of the host."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return ssl.create_default_context(cafile=bundle if bundle and Path(bundle).exists() else None)
 
 
 def without_secrets(url: httpx.URL) -> str:
