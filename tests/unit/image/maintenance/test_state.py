@@ -39,3 +39,17 @@ def test_the_state_of_an_earlier_release_is_used(maintenance):
 def test_damaged_files_of_an_earlier_release_have_the_new_key(maintenance):
     maintenance.state.STATE.write_text(json.dumps({"damaged": [{"file": "a", "found": 1, "mended": False}]}))
     assert maintenance.state.read_state()["damaged"] == [{"file": "a", "found": 1, "is_downloadable": False}]
+
+
+def test_the_state_is_kept_while_the_disk_is_full(maintenance):
+    module = maintenance.state
+    module.write_state({"problems": []})
+    # It can't be written.
+    staged = module.STATE.with_name("maintenance.json.new")
+    staged.mkdir()
+    module.write_state({"problems": ["The disk is full."]})
+    assert module.read_state()["problems"] == ["The disk is full."]
+    staged.rmdir()
+    module.write_state({"problems": []})
+    assert module.read_state()["problems"] == []
+    assert not module.TEMPORARY_STATE.exists()

@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from ..config import DATA, LISTEN_CONF
+from ..config import DATA, LISTEN_CONF, RUN
 
 STATE = DATA / "maintenance.json"
+# The state while the disk with the data is full, which is lost when the container ends.
+TEMPORARY_STATE = RUN / "maintenance.json"
 # Its name in earlier releases of the collection.
 EARLIER_STATE = DATA / "caretaker.json"
 # The modification time is the start of the container, which loses the file when it ends.
@@ -24,7 +27,7 @@ def read_state() -> State:
     with suppress(OSError):
         EARLIER_STATE.replace(STATE)
     try:
-        read: Any = json.loads(STATE.read_text())
+        read: Any = json.loads((TEMPORARY_STATE if TEMPORARY_STATE.exists() else STATE).read_text())
     except (OSError, ValueError):
         read = {}
     state: State = read if isinstance(read, dict) else {}
@@ -46,8 +49,18 @@ def read_state() -> State:
 
 
 def write_state(state: State) -> None:
-    """Replace the state atomically. If the disk is full, the next run does it."""
-    staged = STATE.with_name(STATE.name + ".new")
-    with suppress(OSError):
-        staged.write_text(json.dumps(state))
-        staged.replace(STATE)
+    """Replace the state atomically. If the disk is full, it is stored outside of the data directory until there is space."""
+    text = json.dumps(state)
+    try:
+        replace_text(STATE, text)
+        TEMPORARY_STATE.unlink(missing_ok=True)
+    except OSError:
+        with suppress(OSError):
+            replace_text(TEMPORARY_STATE, text)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file atomically. Raises OSError."""
+    staged = path.with_name(path.name + ".new")
+    staged.write_text(text)
+    staged.replace(path)
