@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from devpi_server import filestore, filestore_fs, filestore_hash_hl
+from devpi_common.url import URL
+from devpi_server import filestore, filestore_fs, filestore_hash_hl, replica
 from devpi_server.keyfs_types import FilePathInfo
 from zips import zip_of
 
@@ -137,3 +140,37 @@ def test_metadata_that_expands_to_too_much_is_not_read(patches):
     bomb = zip_of(bytes(100_000_000))
     patches.apply()
     assert filestore.get_core_metadata(bomb, "alpha", "1.0") is None
+
+
+class FullStorage:
+    """A replica's thread that can't store files, and the errors that it records."""
+
+    def __init__(self):
+        self.xom = SimpleNamespace(config=SimpleNamespace(primary_url=URL("https://primary.example")))
+        self.shared_data = SimpleNamespace(errors=replica.ReplicationErrors())
+
+
+def test_a_file_that_can_not_be_stored_is_recorded(patches, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(replica.FileReplicationThread, "importer", fail)
+    patches.apply()
+    thread, key = FullStorage(), SimpleNamespace(relpath="ada/secret/+f/012/file.whl")
+    with pytest.raises(OSError, match="No space"):
+        replica.FileReplicationThread.importer(thread, 1, key, {}, 0)
+    (error,) = thread.shared_data.errors.errors.values()
+    assert error == {
+        "url": "https://primary.example/ada/secret/+f/012/file.whl",
+        "message": "[Errno 28] No space left on device",
+        "relpath": key.relpath,
+    }
+
+
+def test_a_forwarded_change_is_awaited_for_a_limited_time(patches, monkeypatch):
+    waits = []
+    keyfs = SimpleNamespace(wait_tx_serial=lambda serial, timeout: waits.append((serial, timeout)))
+    monkeypatch.setattr(replica, "proxy_write_to_primary", lambda xom, request: xom.keyfs.wait_tx_serial(request))
+    patches.apply()
+    replica.proxy_write_to_primary(SimpleNamespace(keyfs=keyfs, config=None, _http=None), 7)
+    assert waits == [(7, patches.config.REPLICATION_WAIT)]

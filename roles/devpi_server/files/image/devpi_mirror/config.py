@@ -100,6 +100,11 @@ FILE_CONNECTIONS = DOWNLOADS + PREFETCHED_DOWNLOADS + METADATA_THREADS
 # Simultaneous requests to devpi. A client that downloads a file occupies one of them.
 THREADS = 100
 
+# Seconds for which a replica waits for a change that its primary has made for a client, and after which it tries again at the
+# latest to replicate a file.
+REPLICATION_WAIT = 10.0
+REPLICATION_RETRY = 60
+
 # Seconds until a project that the upstream does not have is requested again. Each of nginx's two caches stores the response
 # for another second, so a new project is found after 10 s.
 ABSENT_FRESHNESS = 8

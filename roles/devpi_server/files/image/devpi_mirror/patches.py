@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
@@ -90,6 +91,31 @@ def record_texts(add: Callable[[Any, dict[str, Any]], None]) -> Callable[[Any, d
     return add_texts
 
 
+def record_storage_errors(replicate: Callable[..., None]) -> Callable[[Any, Any, Any, Any, Any], None]:
+    """Return devpi's replication of a file in a version that also records that the file could not be stored."""
+
+    def importer(self: Any, serial: Any, key: Any, val: Any, back_serial: Any) -> None:
+        try:
+            replicate(self, serial, key, val, back_serial)
+        except OSError as exc:
+            url = self.xom.config.primary_url.joinpath(key.relpath)
+            self.shared_data.errors.add({"url": url, "message": str(exc), "relpath": key.relpath})
+            raise
+
+    return importer
+
+
+def limit_wait(forward: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return devpi's forwarding of a request to the primary in a version that waits for a limited time for the change."""
+
+    def proxy_write_to_primary(xom: Any, request: Any) -> Any:
+        wait = partial(xom.keyfs.wait_tx_serial, timeout=config.REPLICATION_WAIT)
+        keyfs = SimpleNamespace(wait_tx_serial=wait)
+        return forward(SimpleNamespace(config=xom.config, _http=xom._http, keyfs=keyfs), request)
+
+    return proxy_write_to_primary
+
+
 RECOVERY_REASON = (
     "devpi does not start if a file of the last transaction is missing, and a mirrored file can be missing at any time: the "
     "maintenance evicts and quarantines mirrored files, and backups omit them"
@@ -134,6 +160,24 @@ PATCHES = (
         ("self", "error"),
         "devpi responds to /+status with 500 while a file can't be replicated, as the error contains a URL object",
         record_texts,
+    ),
+    Patch(
+        "devpi_server.replica:FileReplicationThread.importer",
+        ("self", "serial", "key", "val", "back_serial"),
+        "a file that a replica can't store, as its disk is full, is not in /+status, so the replica seems to be in sync",
+        record_storage_errors,
+    ),
+    Patch(
+        "devpi_server.replica:FileReplicationSharedData.ERROR_QUEUE_MAX_DELAY",
+        (),
+        "a replica whose disk was full stores the missing files up to an hour after there is space",
+        lambda _replaced: config.REPLICATION_RETRY,
+    ),
+    Patch(
+        "devpi_server.replica:proxy_write_to_primary",
+        ("xom", "request"),
+        "a log-in or a change at a replica that can't receive changes never ends, although the primary has responded",
+        limit_wait,
     ),
     Patch(
         "devpi_server.filestore_fs:FSIOFile._perform_crash_recovery",
