@@ -20,7 +20,7 @@ KINDS = ("lint", "unit", "sanity", "integration", "molecule")
 ANSIBLE_TEST_LOCK = "ansible-test"
 # Each call reuses what earlier ones have cached.
 MYPY_LOCK = "mypy"
-NEEDS_IMAGE_7 = ("backups", "indexes")
+NEEDS_IMAGE_7 = ("backups", "indexes", "team")
 NEEDS_ANSIBLE_RELEASES = ("compatibility",)
 NEEDS_UPLOAD_TOOLS = ("indexes",)
 UPLOAD_TOOLS = "environment of the tools that upload releases"

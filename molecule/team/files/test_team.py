@@ -6,10 +6,11 @@ Each test continues with the state that the previous one leaves.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -158,10 +159,19 @@ def traffic() -> Iterator[Traffic]:
         made.stop()
 
 
-def run_with_primary(playbook: str, primary: str, *options: str, is_refused: bool = False) -> str:
-    """Run a playbook with another primary, and with servers whose limit of memory is not the one of the first play."""
+def run_with_primary(
+    playbook: str,
+    primary: str,
+    *options: str,
+    is_refused: bool = False,
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """Run a playbook with another primary, and with servers whose limit of memory is not the one of the first play.
+
+    ``settings`` are other variables of servers.
+    """
     replicas = [name for name in SERVERS if name != primary]
-    servers = {name: {"devpi_server_memory": "700m"} for name in (primary, *replicas)}
+    servers = {name: {"devpi_server_memory": "700m", **(settings or {}).get(name, {})} for name in (primary, *replicas)}
     groups = {
         "devpi_primary": {primary: servers[primary]},
         "devpi_replicas": {name: servers[name] for name in replicas},
@@ -180,6 +190,101 @@ def test_a_replica_is_disconnected_and_returns(traffic: Traffic) -> None:
     assert traffic.failures == []
 
 
+def metrics(name: str) -> dict[str, float]:
+    """Return the metrics of a server that have no labels."""
+    script = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9191/metrics').read().decode())"
+    lines = [line.split() for line in on(name, f'python3 -c "{script}"').splitlines()]
+    return {line[0]: float(line[1]) for line in lines if len(line) == 2 and "{" not in line[0]}
+
+
+def doctor(primary: str, name: str) -> str:
+    """Return the report about a server."""
+    return " ".join(run_with_primary("devpi.mirror.doctor", primary, "--limit", PREFIX + name).split())
+
+
+def fill_disk() -> None:
+    """Fill the small disk, which prepare.yml provides."""
+    on("three", "dd if=/dev/zero bs=4k >>/srv/room/filling 2>/dev/null || true")
+
+
+def test_the_disk_of_a_replica_fills_up(traffic: Traffic) -> None:
+    replica = traffic.servers["three"]
+    traffic.await_more("uploaded")
+    with traffic.without("three"):
+        traffic.assert_complete("three")
+        stored = list(traffic.uploaded)
+        fill_disk()
+        assert [replica.read(project, basic("acme")) for project in stored] == [200] * len(stored)
+        assert {replica.read(stored[0]), replica.read(stored[0], basic("guest"))} <= {401, 403}
+        # The primary has it, and the replica can't store it.
+        forwarded = f"ours{random.randrange(10**9)}"
+        assert replica.upload(forwarded) == 200
+        traffic.uploaded.append(forwarded)
+        assert traffic.servers["one"].read(forwarded, basic("acme")) == 200
+        assert replica.log_in() == 200
+        # Data that the replica no longer needs can free some space.
+        fill_disk()
+        traffic.await_more("uploaded", number=10)
+        assert "The disk is full" in doctor("one", "three")
+        until(lambda: metrics("three")["devpi_mirror_problems"] > 0, "the metrics have no problem", RECOVERY_LIMIT)
+        values = metrics("three")
+        assert values["devpi_mirror_disk_free_bytes"] < 10**6
+        assert values["devpi_mirror_replica_in_sync"] == 0
+        assert [replica.read(project, basic("acme")) for project in stored] == [200] * len(stored)
+        on("three", "rm /srv/room/filling")
+        traffic.assert_complete("three")
+        on("three", f"test $(find /srv/room/server/+files -name '{forwarded}-*.whl' | wc -l) = 1")
+    until(lambda: metrics("three")["devpi_mirror_problems"] == 0, "the metrics still have a problem", RECOVERY_LIMIT)
+    traffic.await_more("read", "refused", "uploaded")
+    assert traffic.failures == []
+
+
+def test_the_clock_of_a_replica_drifts(traffic: Traffic) -> None:
+    replica = traffic.servers["two"]
+    traffic.await_more("uploaded")
+    with traffic.without("two"):
+        on("two", RUN_WITH_OTHER_CLOCK)
+        until(lambda: answers(replica), "the replica does not start", RECOVERY_LIMIT)
+        traffic.assert_complete("two")
+        stored = list(traffic.uploaded)
+        on("two", "docker exec devpi sh -c 'echo 10 >/data/clock/offset'")
+        # A request for changes from before can last half a minute.
+        until(lambda: is_behind(replica, traffic), "the replica still receives changes", RECOVERY_LIMIT)
+        report = doctor("one", "two")
+        assert "receive changes from its primary" in report, report
+        assert "s ahead of that of the primary, and devpi replicates only to a clock" in report, report
+        assert [replica.read(project, basic("acme")) for project in stored] == [200] * len(stored)
+        assert {replica.read(stored[0]), replica.read(stored[0], basic("guest"))} <= {401, 403}
+        on("two", "docker exec devpi sh -c 'echo 0 >/data/clock/offset'")
+        traffic.assert_complete("two")
+        on("two", "sed -i '/^PYTHONPATH=/d' /etc/devpi-mirror.env; systemctl restart devpi")
+        until(lambda: answers(replica), "the replica does not start", RECOVERY_LIMIT)
+    traffic.await_more("read", "refused", "uploaded")
+    assert traffic.failures == []
+
+
+# The time of Python in the container, but not on the host, has an offset that is read from a file.
+RUN_WITH_OTHER_CLOCK = """
+    docker exec -i devpi sh -c 'mkdir -p /data/clock && echo 0 >/data/clock/offset && cat >/data/clock/sitecustomize.py' <<END
+import time
+now = time.time
+time.time = lambda: now() + float(open('/data/clock/offset').read() or 0)
+END
+    echo PYTHONPATH=/data/clock >>/etc/devpi-mirror.env
+    systemctl restart devpi
+"""
+
+
+def is_behind(replica: Server, traffic: Traffic) -> bool:
+    """Return whether a replica lacks more changes than a busy one does."""
+    return replica.serial() < traffic.servers[traffic.primary].serial() - 20
+
+
+def starts() -> dict[str, str]:
+    """Return when the mirror of each server was started."""
+    return {name: on(name, "docker inspect --format '{{.State.StartedAt}}' devpi") for name in SERVERS}
+
+
 def test_a_certificate_is_renewed(traffic: Traffic) -> None:
     on("one", "issue-certificate 90")
     assert on("one", "sh /etc/devpi-mirror.sh certificate") == "changed\n"
@@ -188,14 +293,34 @@ def test_a_certificate_is_renewed(traffic: Traffic) -> None:
 
 
 def test_servers_are_changed_one_after_the_other(traffic: Traffic) -> None:
-    started = "docker inspect --format '{{.State.StartedAt}}' devpi"
-    before = {name: on(name, started) for name in SERVERS}
+    before = starts()
     run_with_primary("converge.yml", "one")
-    after = {name: on(name, started) for name in SERVERS}
+    after = starts()
     assert [name for name in SERVERS if before[name] == after[name]] == []
     assert after["one"] < min(after["two"], after["three"])
     traffic.await_more("read", "uploaded", *LAPTOPS)
     assert traffic.failures == []
+
+
+def test_a_replica_with_a_wrong_clock_is_not_changed(traffic: Traffic) -> None:
+    on("two", INSTALL_PYTHON_WITH_OTHER_CLOCK)
+    before = starts()
+    changed = {"devpi_server_memory": "720m"}
+    wrong = {**changed, "ansible_python_interpreter": "/usr/local/bin/python3-ahead"}
+    output = run_with_primary("converge.yml", "one", is_refused=True, settings={"two": wrong, "three": changed})
+    assert "would refuse this replica: the clock of this host is" in output
+    assert "Nothing was changed. Run an NTP client on both servers, and run the playbook again." in output
+    after = starts()
+    assert (after["two"], after["three"]) == (before["two"], before["three"])
+    traffic.await_more("read", "uploaded", "logged in", *LAPTOPS)
+    assert traffic.failures == []
+
+
+INSTALL_PYTHON_WITH_OTHER_CLOCK = """
+    echo '#!/bin/sh' >/usr/local/bin/python3-ahead
+    echo 'LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=+10 exec python3 "$@"' >>/usr/local/bin/python3-ahead
+    chmod +x /usr/local/bin/python3-ahead
+"""
 
 
 def test_a_laptop_leaves_the_office_and_returns(traffic: Traffic) -> None:
@@ -247,6 +372,37 @@ def test_a_second_run_changes_nothing(traffic: Traffic) -> None:
         recap = output[output.index("PLAY RECAP") :]
         assert recap.count("changed=0") == recap.count("changed="), recap
     traffic.await_more("read", "uploaded", *LAPTOPS)
+    assert traffic.failures == []
+
+
+RELEASE_7 = {
+    "devpi_server_release": "7",
+    "devpi_server_image_archive": f"{os.environ['DEVPI_MIRROR_TEST_CACHE']}/devpi-7.tar",
+}
+
+
+def release(name: str) -> str:
+    script = (
+        "import urllib.request as r; print(r.urlopen('http://127.0.0.1:3141/+api').headers['X-Devpi-Server-Version'])"
+    )
+    return on(name, f'python3 -c "{script}"').split(".")[0]
+
+
+def test_servers_are_upgraded_to_the_next_release(traffic: Traffic) -> None:
+    replicas = [name for name in SERVERS if name != traffic.primary]
+    settings = {replicas[0]: RELEASE_7}
+    output = run_with_primary("converge.yml", traffic.primary, is_refused=True, settings=settings)
+    assert "and replicas need the same release. Nothing was changed. Upgrade the primary first" in output
+    assert {release(name) for name in SERVERS} == {"6"}
+    settings = dict.fromkeys(SERVERS, RELEASE_7)
+    run_with_primary("converge.yml", traffic.primary, settings=settings)
+    assert {release(name) for name in SERVERS} == {"7"}
+    traffic.await_more("read", "refused", "uploaded", "logged in", *LAPTOPS)
+    for name in SERVERS:
+        traffic.assert_complete(name)
+    output = run_with_primary("converge.yml", traffic.primary, settings=settings)
+    recap = output[output.index("PLAY RECAP") :]
+    assert recap.count("changed=0") == recap.count("changed="), recap
     assert traffic.failures == []
 
 
