@@ -266,7 +266,7 @@ class Client:
         for handler in (
             ProxyHandler({} if is_local else None),
             HTTPHandler(),
-            tls or _TlsHandler(ssl.create_default_context),
+            tls or _TlsHandler(lambda: tls_context(None, True)),
             HTTPRedirectHandler(),
             HTTPErrorProcessor(),
             HTTPDefaultErrorHandler(),
@@ -626,7 +626,8 @@ def client_from(params: Mapping[str, Any]) -> Client:
 def tls_context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
     """Return the TLS context. Raises OSError, of which ssl.SSLError is one, if the file has no certificates."""
     context = ssl.create_default_context(cafile=ca_path)
-    # Python 3.13 rejects authorities without a key usage, which "openssl req -x509" creates. Installers accept them.
+    # Python 3.13 checks certificates more strictly than installers do, and rejects for example authorities without a key usage,
+    # which "openssl req -x509" creates.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not validate_certs:
         context.check_hostname = False

@@ -54,6 +54,12 @@ def test_the_configuration_has_no_other_placeholders(nginx):
     assert '"^/(?<mirror>root/pypi)/' in text
 
 
+@pytest.mark.parametrize(("processors", "workers"), [(None, 2), (1, 2), (4, 4), (64, 8)])
+def test_number_of_workers(nginx, monkeypatch, processors, workers):
+    monkeypatch.setattr(nginx.os, "cpu_count", lambda: processors)
+    assert nginx.rendered("@WORKERS@", {}) == str(workers)
+
+
 def test_routes_are_stored(nginx):
     assert nginx.stored_routes() == nginx.INITIAL
     routes = {"root/pypi": nginx.Route("1", has_policy=False)}

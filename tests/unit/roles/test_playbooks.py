@@ -220,6 +220,32 @@ def test_the_playbook_team_deploys_replicas_of_the_primary(inventory, tmp_path):
         assert "devpi_server_role is 'replica', which needs" in last_errors(report)["root"]
 
 
+@pytest.mark.parametrize(("own", "is_refused"), [(None, True), ({"at": 4.5}, True), ({"at": 6}, False)])
+def test_a_former_primary_does_not_replace_the_promoted_one(inventory, tmp_path, own, is_refused):
+    content = json.loads(inventory.read_text())["all"]
+    states = {"former": own, "promoted": {"at": 5.5}, "unknown": None}
+    hosts = {
+        name: {
+            **content["hosts"]["root"],
+            "devpi_server_replication_state": {"role": "primary", "promotion": promotion},
+        }
+        for name, promotion in states.items()
+    }
+    # Its state could not be read.
+    hosts["unknown"]["devpi_server_replication_state"] = {}
+    groups = {
+        "devpi_primary": {"hosts": {"former": hosts.pop("former")}},
+        "devpi_replicas": {"hosts": hosts},
+    }
+    team = write_json(tmp_path / "team.json", {"all": {"vars": content["vars"], "children": groups}})
+    # The role refuses to change anything.
+    variables = {"devpi_server_init": "none", "devpi_server_allowed_hosts": ["*"]}
+    message = last_errors(run("devpi.mirror.promote", team, "--extra-vars", json.dumps(variables)))["former"]
+    assert ("promoted was promoted after former, and has newer data. Nothing was changed" in message) is is_refused, (
+        message
+    )
+
+
 @pytest.mark.parametrize(
     ("entry_point", "variable"),
     [("archive", "devpi_server_image_archive"), ("restore", "devpi_server_restore_file")],

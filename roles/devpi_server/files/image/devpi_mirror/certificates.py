@@ -11,7 +11,8 @@ from pathlib import Path
 def verifying_context(ca_bundle: str | None) -> ssl.SSLContext:
     """Return a context that verifies certificates and host names. Without a bundle, it has the system's authorities."""
     context = ssl.create_default_context(cafile=ca_bundle)
-    # Python 3.13 rejects authorities without a key usage, which "openssl req -x509" creates. Installers accept them.
+    # Python 3.13 checks certificates more strictly than installers do, and rejects for example authorities without a key usage,
+    # which "openssl req -x509" creates.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 

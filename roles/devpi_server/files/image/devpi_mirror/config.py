@@ -100,8 +100,8 @@ FILE_CONNECTIONS = DOWNLOADS + PREFETCHED_DOWNLOADS + METADATA_THREADS
 # Simultaneous requests to devpi. A client that downloads a file occupies one of them.
 THREADS = 100
 
-# Seconds for which a replica waits for a change that its primary has made for a client, and after which it tries again at the
-# latest to replicate a file.
+# Seconds for which a replica waits for a change that its primary has made for a client, and the maximum before it tries again
+# to replicate a file.
 REPLICATION_WAIT = 10.0
 REPLICATION_RETRY = 60
 

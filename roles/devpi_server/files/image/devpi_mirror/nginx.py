@@ -20,6 +20,8 @@ from .config import ETC, INDEX, NGINX_CONF, NGINX_PID, ROUTES
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 # Bytes of the pattern for these names. nginx refuses a configuration in which a parameter or a comment has more than 4096.
 PATTERN_LIMIT = 3500
+# One for each processor. Each counts towards the limit of processes, devpi_server_pids, and has about 2 MB.
+MAX_WORKERS = 8
 # A pattern that matches no name.
 NONE = "(?!)"
 
@@ -65,9 +67,11 @@ def served(routes: Mapping[str, Route]) -> dict[str, Route]:
 
 
 def rendered(template: str, routes: Mapping[str, Route]) -> str:
-    """Return nginx's configuration. The template has the patterns @MIRRORS@ and @POLICIES@, and the map's lines @IDS@."""
+    """Return nginx's configuration. The template has the number @WORKERS@, the patterns @MIRRORS@ and @POLICIES@,
+    and the map's lines @IDS@."""
     found = served(routes)
     values = {
+        "WORKERS": str(min(max(os.cpu_count() or 1, 2), MAX_WORKERS)),
         "MIRRORS": "|".join(map(re.escape, found)) or NONE,
         "POLICIES": "|".join(re.escape(name) for name, route in found.items() if route.has_policy) or NONE,
         "IDS": "\n        ".join(f'"{name}" {route.id};' for name, route in found.items()),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
@@ -23,6 +24,10 @@ from .certificates import ssl_context
 
 # Bytes of a temporary file that devpi holds in memory.
 MEMORY_LIMIT = 1_048_576
+
+
+# Reading the certificate authorities takes 25 ms.
+host_context = cache(ssl_context)
 
 
 class Patch(NamedTuple):
@@ -105,12 +110,21 @@ def record_storage_errors(replicate: Callable[..., None]) -> Callable[[Any, Any,
     return importer
 
 
+def await_serial(keyfs: Any, serial: int) -> bool:
+    """Wait for a change for at most REPLICATION_WAIT, and return whether it exists."""
+    # devpi's own timeout is shorter the more changes there are meanwhile.
+    deadline = time.monotonic() + config.REPLICATION_WAIT
+    while not keyfs.wait_tx_serial(serial, timeout=1):
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def limit_wait(forward: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return devpi's forwarding of a request to the primary in a version that waits for a limited time for the change."""
 
     def proxy_write_to_primary(xom: Any, request: Any) -> Any:
-        wait = partial(xom.keyfs.wait_tx_serial, timeout=config.REPLICATION_WAIT)
-        keyfs = SimpleNamespace(wait_tx_serial=wait)
+        keyfs = SimpleNamespace(wait_tx_serial=partial(await_serial, xom.keyfs))
         return forward(SimpleNamespace(config=xom.config, _http=xom._http, keyfs=keyfs), request)
 
     return proxy_write_to_primary
@@ -125,7 +139,7 @@ PATCHES = (
         "devpi_server.httpclient:HTTPClient._ssl_context",
         (),
         "with Python 3.13, a replica refuses a primary whose certificate authority has no key usage",
-        lambda _replaced: property(lambda _client: ssl_context()),
+        lambda _replaced: property(lambda _client: host_context()),
     ),
     Patch(
         "devpi_server.mirror:MirrorStage.get_simplelinks_perstage"
@@ -172,6 +186,12 @@ PATCHES = (
         (),
         "a replica whose disk was full stores the missing files up to an hour after there is space",
         lambda _replaced: config.REPLICATION_RETRY,
+    ),
+    Patch(
+        "devpi_server.replica:FileReplicationSharedData.ERROR_QUEUE_REPORT_DELAY",
+        (),
+        "a replica logs a traceback at each attempt to replicate a file that fails, and /+status lists these files",
+        lambda _replaced: float("inf"),
     ),
     Patch(
         "devpi_server.replica:proxy_write_to_primary",

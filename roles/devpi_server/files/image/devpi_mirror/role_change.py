@@ -5,7 +5,7 @@
   gets a random root password.
 - ``permit`` permits that another replica, or a former primary, follows the promoted server from its next start. One that has
   data which the promoted server may not have starts with new data, and its previous data is retained in a folder beside it.
-  With ``--dry-run``, it only prints which of both applies.
+  With ``--dry-run``, it only prints which of the two applies.
 - ``status`` prints the state of this server as JSON.
 - ``check`` prints whether the primary of this replica responds, and which private files are missing or damaged, as JSON.
 """

@@ -75,7 +75,7 @@ the mirror then starts. Its cached data still exists."
         docker network create --label devpi.mirror.role=devpi_server "$network" >/dev/null
     fi
     exec "$docker" run --rm \
-        --name devpi --label devpi.mirror.role=devpi_server --publish 127.0.0.1:3141:3141 --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --network devpi-mirror --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --user 53141:53141 --read-only --memory 768m --memory-swap 768m --pids-limit 256 --env-file /etc/devpi-mirror.env --label-file /etc/devpi-mirror.labels --volume devpi-data:/data --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
+        --name devpi --label devpi.mirror.role=devpi_server --label-file /etc/devpi-mirror.labels --env-file /etc/devpi-mirror.env --publish 127.0.0.1:3141:3141 --log-driver json-file --log-opt max-size=10m --log-opt max-file=2 --network devpi-mirror --cap-drop ALL --security-opt no-new-privileges --tmpfs /tmp:rw,nosuid,nodev,noexec,size=16m,mode=1777 --user 53141:53141 --read-only --memory 768m --memory-swap 768m --pids-limit 256 --volume devpi-data:/data --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro devpi-mirror:0123456789abcdef
     ;;
 stop)
     stop

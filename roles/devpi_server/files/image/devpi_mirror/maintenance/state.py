@@ -27,7 +27,7 @@ def read_state() -> State:
     with suppress(OSError):
         EARLIER_STATE.replace(STATE)
     try:
-        read: Any = json.loads((TEMPORARY_STATE if TEMPORARY_STATE.exists() else STATE).read_text())
+        read: Any = json.loads(stored_text())
     except (OSError, ValueError):
         read = {}
     state: State = read if isinstance(read, dict) else {}
@@ -57,6 +57,14 @@ def write_state(state: State) -> None:
     except OSError:
         with suppress(OSError):
             replace_text(TEMPORARY_STATE, text)
+
+
+def stored_text() -> str:
+    """Return the state. Raises OSError if there is none."""
+    try:
+        return TEMPORARY_STATE.read_text()
+    except OSError:
+        return STATE.read_text()
 
 
 def replace_text(path: Path, text: str) -> None:
