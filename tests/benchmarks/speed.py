@@ -3,8 +3,8 @@
 
 All servers are on loopback. Upstreams are replayed from a recording, with or without an emulated network link, so that the
 figures do not depend on the machine's network. What is compared is measured in turns, in one run. Saves all figures in
-.cache/bench/speed.json, and draws docs/speed.svg. Measurements are first, resolve, warm, load, start and converged. The default
-is all of them.
+.cache/bench/speed.json, and draws docs/speed.svg. Measurements are first, resolve, warm, load, capacity, start and converged;
+the default is all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import capacity
+import load
 import pygal  # type: ignore[import-not-found]
 import recording
 import resolving
@@ -41,12 +43,10 @@ RECORDING = FOLDER / "recording"
 RESOLVING = FOLDER / "resolving"
 PYTHON = ROOT / ".venv" / "bench" / "bin" / "python"
 CONSTRAINTS = RECORDING / "constraints.txt"
-TESTER = "devpi-mirror-test-bench:bookworm"
 WARM_ROUNDS = 5
 FIRST_ROUNDS = 3
 PAGES = ("six", "boto3", "pydantic-core")
 CLIENTS = (1, 8, 32)
-LOAD_SECONDS = 2
 MIRROR = "mirror"
 
 Times = dict[str, list[float]]
@@ -129,8 +129,8 @@ class Stage:
         self.stack.callback(server.stop)
         return server
 
-    def mirror(self, name: str = MIRROR) -> Server:
-        return servers.mirror(name, self.image, self.upstream)
+    def mirror(self, name: str = MIRROR, *options: str) -> Server:
+        return servers.mirror(name, self.image, self.upstream, *options)
 
     def plain(self, name: str = "plain") -> Server:
         return servers.plain(name, self.image)
@@ -215,18 +215,12 @@ def first_time(stage: Stage, install: Callable[[list[Any]], float], what: str) -
     return in_turns(FIRST_ROUNDS, ways, what)
 
 
-def load(server: Server, url: str, form: str, clients: int) -> float:
+def rate(server: Server, url: str, form: str, clients: int) -> float:
     """Return the requests per second that a server answers to this number of clients."""
-    headers = ["-H", f"Accept: {servers.FORMS[form]}", "-H", "Accept-Encoding: gzip", "-H", "User-Agent: pip/26"]
-    output = servers.docker(
-        "run", "--rm", "--network", "host", TESTER, "wrk", "-t", "1", "-c", str(clients), "-d", f"{LOAD_SECONDS}s",
-        "--timeout", "30s", *headers, url,
-    )  # fmt: skip
+    answered = load.send(url, form, clients).responses
     # Otherwise it would use processor time of the next measurement.
     server.await_idle()
-    if "Non-2xx" in output:
-        raise RuntimeError(f"{url}: {output}")
-    return float(next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec:")))
+    return answered / load.SECONDS
 
 
 def largest_file(server: Server) -> str:
@@ -249,7 +243,7 @@ def under_load(ways: dict[str, Server]) -> dict[str, Times]:
             way: largest_file(server) if what == "wheel" else f"{server.url}{what.split()[0]}/"
             for way, server in ways.items()
         }
-        turns = {way: partial(load, ways[way], url, form, clients) for way, url in urls.items()}
+        turns = {way: partial(rate, ways[way], url, form, clients) for way, url in urls.items()}
         found[row] = in_turns(3, turns, row)
     return found
 
@@ -348,6 +342,18 @@ def measure_load(stage: Stage) -> dict[str, Any]:
     }
 
 
+def measure_capacity(stage: Stage) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = stage.up(stage.mirror("capacity", *capacity.tls_options(Path(folder))))
+        stage.ready(server, MIRROR)
+        stage.install.uv(index(server))
+        installations = {
+            f"installation of the set with {name}": partial(run, index(server))
+            for name, run in stage.install.both().items()
+        }
+        return {"capacity": capacity.measure(server, largest_file(server), installations)}
+
+
 def measure_start(stage: Stage) -> dict[str, Any]:
     page = "/root/pypi/+simple/six/"
     plain, mirror = (stage.warmed[way] for way in ("plain devpi", MIRROR))
@@ -366,6 +372,7 @@ MEASUREMENTS = {
     "resolve": measure_resolve,
     "warm": measure_warm,
     "load": measure_load,
+    "capacity": measure_capacity,
     "start": measure_start,
     "converged": measure_converged,
 }
@@ -403,6 +410,8 @@ def table_rows(found: dict[str, Any]) -> list[str]:
         for way, values in times.items():
             median = statistics.median(values)
             table.append(f"| {name} | {way} | {median:,.2f} {unit} | {median / compared:.2f} x {base} |")
+    for name, values in found.get("capacity", {}).items():
+        table.append(f"| capacity | {name} | {statistics.median(values):,.1f} per processor second | |")
     return table
 
 
