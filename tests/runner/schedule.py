@@ -16,6 +16,7 @@ from pathlib import Path
 from .report import Report
 from .step import Step
 
+# Seconds after which a step is terminated, unless it takes longer than half of them.
 STEP_LIMIT = 30 * 60
 # Seconds that a terminated step has for its cleanup.
 GRACE = 60
@@ -101,12 +102,13 @@ class Schedule:
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             self._processes.add(process)
+            limit = max(STEP_LIMIT, 2 * step.seconds)
             try:
-                code = process.wait(timeout=STEP_LIMIT)
+                code = process.wait(timeout=limit)
                 error = f"exit code {code}" if code else ""
             except subprocess.TimeoutExpired:
                 terminate(process)
-                error = f"terminated after {STEP_LIMIT} s"
+                error = f"terminated after {limit} s"
             finally:
                 self._processes.discard(process)
         self._report.add(step.title, error, time.monotonic() - started, log)

@@ -52,6 +52,7 @@ SECONDS = {
     "runit": 245,
     "bullseye": 193,
     "server": 270,
+    "team": 1500,
 }
 # Scenarios that run only if they are named, as they take too long for each run of all tests.
 ON_REQUEST = ("team",)

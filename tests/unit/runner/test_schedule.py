@@ -79,6 +79,7 @@ def test_two_steps_with_the_same_name_are_rejected(run):
 
 def test_a_step_that_hangs_is_terminated(run, monkeypatch):
     monkeypatch.setattr("runner.schedule.STEP_LIMIT", 0.5)
-    report, record = run([step("hangs", script="sleep 600;")])
+    report, record = run([step("hangs", script="sleep 600;", seconds=0.1), step("long", script="sleep 1;", seconds=60)])
     assert report.failed == 1
     assert "hangs ends" not in record
+    assert "long ends" in record
