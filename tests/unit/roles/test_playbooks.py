@@ -220,6 +220,16 @@ def test_the_playbook_team_deploys_replicas_of_the_primary(inventory, tmp_path):
         assert "devpi_server_role is 'replica', which needs" in last_errors(report)["root"]
 
 
+@pytest.mark.parametrize("settings", [{}, {"devpi_server_role": "replica"}])
+def test_the_playbook_site_makes_no_replica_a_standalone_server(inventory, tmp_path, settings):
+    team = write_team(tmp_path / "team.json", inventory, ["one"])
+    # The role refuses to change anything.
+    variables = {"devpi_server_init": "none", "devpi_server_allowed_hosts": ["*"], **settings}
+    report = run("devpi.mirror.site", team, "--limit", "root", "--extra-vars", json.dumps(variables))
+    is_refused = "Nothing was changed. Run devpi.mirror.team" in last_errors(report)["root"]
+    assert is_refused is not bool(settings)
+
+
 @pytest.mark.parametrize(("own", "is_refused"), [(None, True), ({"at": 4.5}, True), ({"at": 6}, False)])
 def test_a_former_primary_does_not_replace_the_promoted_one(inventory, tmp_path, own, is_refused):
     content = json.loads(inventory.read_text())["all"]
@@ -377,7 +387,7 @@ pip of ada: http://127.0.0.1:3141/root/pypi/+simple/ (/home/ada/pip.conf)
 pip of bob: pip's default index
 PROBLEM: A file is damaged.
 PROBLEM of bob: pip uses its default index. Run the play.
-ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirror.site while the host is online.
+ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirror.site (devpi.mirror.team for a primary and its replicas) while the host is online.
 """.replace("{BLOCKED}", "".join(f"Hidden on root/pypi: p{number:02}, 1 file (block: p*)\n" for number in range(15)))
 
 

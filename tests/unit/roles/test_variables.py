@@ -213,3 +213,10 @@ def test_default_of_the_memory_limit(tmp_path, mebibytes, expected):
     variables = {"__devpi_server_host": {"memory": mebibytes * 2**20}, "expected": {"devpi_server_memory": expected}}
     done = run("values.yml", "devpi_server", tmp_path, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("role", "names"), [("standalone", ["devpi"]), ("replica", ["devpi", "localhost.example"])])
+def test_the_name_by_which_replicas_request_a_primary_is_allowed(tmp_path, role, names):
+    variables = {"devpi_server_role": role, "expected": {"__devpi_server_allowed_hosts": names}}
+    done = run("values.yml", "devpi_server", tmp_path, **variables, inventory_hostname="localhost.example")
+    assert done.returncode == 0, done.stdout + done.stderr
