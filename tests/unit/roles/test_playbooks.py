@@ -387,7 +387,7 @@ pip of ada: http://127.0.0.1:3141/root/pypi/+simple/ (/home/ada/pip.conf)
 pip of bob: pip's default index
 PROBLEM: A file is damaged.
 PROBLEM of bob: pip uses its default index. Run the play.
-ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirror.site (devpi.mirror.team for a primary and its replicas) while the host is online.
+ADVICE: The image lacks the security updates of the last 62 days. Run devpi.mirror.site (or team) while the host is online.
 """.replace("{BLOCKED}", "".join(f"Hidden on root/pypi: p{number:02}, 1 file (block: p*)\n" for number in range(15)))
 
 
