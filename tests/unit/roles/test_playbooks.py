@@ -101,7 +101,8 @@ def test_tasks_without_root_privileges_fail_with_the_reason(inventory, tmp_path,
     assert "This host is unreachable" in errors["unreachable"]
 
 
-def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_path):
+@pytest.mark.parametrize(("settings", "expected"), [({}, ["root"]), ({"pip_client_wait": False}, [])])
+def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_path, settings, expected):
     play = {"hosts": "root", "gather_facts": False, "roles": [{"role": "devpi.mirror.workstation"}]}
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -111,9 +112,11 @@ def test_a_play_that_starts_at_the_clients_waits_for_the_mirror(inventory, tmp_p
             "pip_client_find_users": False,
             "pip_client_users": [],
         }
+        # Not extra variables, which take precedence over those of the role.
+        play["vars"] = settings
         options = ["--start-at-task", "Configure the clients", "--extra-vars", json.dumps(variables)]
         report = run(write_json(tmp_path / "play.json", [play]), inventory, *options)
-    assert "no client was reconfigured" in last_errors(report)["root"]
+    assert [host for host, error in last_errors(report).items() if "no client was reconfigured" in error] == expected
     assert report["stats"]["root"]["changed"] == 0
 
 
