@@ -74,7 +74,7 @@ def test_a_change_takes_effect_at_once_also_for_downloaded_files() -> None:
 def test_a_permitted_file_is_served_while_devpi_does_not_respond() -> None:
     path = path_of(YOUNG)
     # For a second after the download, each of nginx's workers can still have noted that the file is missing, and asks devpi.
-    until(lambda: all(mirror.ask(path).is_cached for _ in range(100)), "nginx does not serve the file itself")
+    until(lambda: all(mirror.ask(path).is_cached for _attempt in range(100)), "nginx does not serve the file itself")
     on_host("pkill -STOP -f '[d]evpi_mirror.server'")
     try:
         assert mirror.ask(path, limit=5).status == 200
