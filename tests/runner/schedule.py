@@ -16,7 +16,7 @@ from pathlib import Path
 from .report import Report
 from .step import Step
 
-# Seconds after which a step is terminated, unless it takes longer than half of them.
+# Seconds after which a step is terminated. Steps that usually take more than half of them have twice their usual time.
 STEP_LIMIT = 30 * 60
 # Seconds that a terminated step has for its cleanup.
 GRACE = 60
