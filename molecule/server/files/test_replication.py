@@ -193,7 +193,7 @@ def uploads(alice: User) -> bool:
     return True
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def backup() -> Iterator[str]:
     succeed("devpi.mirror.backup")
     yield on_host("ls /var/backups/devpi-mirror/devpi-*.tar").strip()
@@ -210,3 +210,14 @@ def test_a_replica_continues_from_a_backup_of_its_primary(alice: User, backup: s
     assert read("ours", X_Devpi_Auth=alice.auth) == 200
     assert "root-password" not in replica.run("ls /data")
     until(lambda: uploads(alice), "the replica does not forward uploads")
+
+
+def test_a_replica_reports_that_its_primary_lost_changes(alice: User, backup: str) -> None:
+    succeed("devpi.mirror.restore", variables={"devpi_server_restore_file": backup, "devpi_server_restore_force": True})
+    until(
+        lambda: "/data/server/.ahead-of-primary" in replica.run("ls /data/server/.a* || true"), "the replica continues"
+    )
+    assert read("last", X_Devpi_Auth=alice.auth) == 200
+    assert "PROBLEM: This replica has changes that its primary does not have" in doctor(
+        "--extra-vars", REPLICA_VARIABLES
+    )

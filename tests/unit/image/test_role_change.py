@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -234,3 +235,37 @@ def test_a_primary_that_was_off_during_two_promotions_follows(site):
         assert serves(server, "late")
         (previous,) = server.folder.glob("previous-*")
         assert (previous / "server" / ".nodeinfo").exists()
+
+
+def test_a_replica_with_changes_that_its_primary_lacks_replicates_no_more(site):
+    primary = site.create("primary", "--role", "primary")
+    add_user(primary)
+    replica = site.create("replica", "--role", "replica", "--primary-url", primary.url)
+    primary.stop()
+    data, earlier = primary.folder / "server", primary.folder / "earlier"
+    shutil.copytree(data, earlier)
+    primary = site.restart(primary, "primary")
+    upload(f"{primary.url}/ada/secret", "lost", **basic("ada"))
+    wait_until_in_sync(primary, replica)
+    known = serial(replica)
+    assert not status(replica)["is_ahead"]
+    primary.stop()
+    shutil.rmtree(data)
+    earlier.rename(data)
+    primary = site.restart(primary, "primary")
+    wait_until(lambda: status(replica)["is_ahead"])
+    # The primary has more changes than the replica now, and some of them are others.
+    while serial(primary) <= known:
+        upload(f"{primary.url}/ada/secret", f"new{serial(primary)}", **basic("ada"))
+    wait_until(lambda: "has changes that its primary does not have" in replica.log.read_text())
+    assert serial(replica) == known
+    assert serves(replica, "lost")
+    # It is unknown whether another replica has the same changes.
+    followed = ["--primary-url", "http://other.example", "--primary-uuid", "of-other", "--serial", str(known)]
+    followed += ["--previous-uuid", status(replica)["primary_uuid"], "--secret-hash", secret_hash(primary)]
+    assert run(replica, "permit", *followed, "--dry-run").strip() == "replaced"
+    primary.stop()
+    replica.stop()
+    run(replica, "permit-promotion")
+    run(replica, "primary", "")
+    assert not status(replica)["is_ahead"]

@@ -233,30 +233,60 @@ def test_the_playbook_site_makes_no_replica_a_standalone_server(inventory, tmp_p
     assert is_refused is not bool(settings)
 
 
+def write_states(
+    path: Path, inventory: Path, primary: dict[str, dict[str, Any]], replicas: dict[str, dict[str, Any]]
+) -> Path:
+    """Write an inventory with servers in these states, which can't be read from the hosts."""
+    content = json.loads(inventory.read_text())["all"]
+    groups = {
+        group: {
+            "hosts": {
+                name: {**content["hosts"]["no-sudo"], "devpi_server_replication_state": state}
+                for name, state in states.items()
+            }
+        }
+        for group, states in (("devpi_primary", primary), ("devpi_replicas", replicas))
+    }
+    return write_json(path, {"all": {"vars": content["vars"], "children": groups}})
+
+
 @pytest.mark.parametrize(("own", "is_refused"), [(None, True), ({"at": 6}, False)])
 def test_a_former_primary_does_not_replace_the_promoted_one(inventory, tmp_path, own, is_refused):
-    content = json.loads(inventory.read_text())["all"]
-    states = {"former": own, "promoted": {"at": 5.5}, "unknown": None}
-    hosts = {
-        name: {
-            **content["hosts"]["root"],
-            "devpi_server_replication_state": {"role": "primary", "promotion": promotion},
-        }
-        for name, promotion in states.items()
-    }
-    # Its state could not be read.
-    hosts["unknown"]["devpi_server_replication_state"] = {}
-    groups = {
-        "devpi_primary": {"hosts": {"former": hosts.pop("former")}},
-        "devpi_replicas": {"hosts": hosts},
-    }
-    team = write_json(tmp_path / "team.json", {"all": {"vars": content["vars"], "children": groups}})
-    # The role refuses to change anything.
-    variables = {"devpi_server_init": "none", "devpi_server_allowed_hosts": ["*"]}
-    message = last_errors(run("devpi.mirror.promote", team, "--extra-vars", json.dumps(variables)))["former"]
+    replicas = {"promoted": {"role": "primary", "promotion": {"at": 5.5}}, "unknown": {}}
+    team = write_states(tmp_path / "team.json", inventory, {"former": {"role": "primary", "promotion": own}}, replicas)
+    message = last_errors(run("devpi.mirror.promote", team))["former"]
     assert ("promoted was promoted after former, and has newer data. Nothing was changed" in message) is is_refused, (
         message
     )
+
+
+REPLICAS = {
+    "in-sync": {"role": "replica", "primary_uuid": "of-primary", "release": 6, "is_ahead": False},
+    "ahead": {"role": "replica", "primary_uuid": "of-primary", "release": 6, "is_ahead": True},
+    "without-changes": {"role": "replica", "primary_uuid": None, "release": 6, "is_ahead": False},
+    "new": {"role": "none"},
+    "unknown": {},
+}
+PRIMARY = {"role": "primary", "uuid": "of-primary", "primary_uuid": None, "release": 6, "is_ahead": False}
+
+
+@pytest.mark.parametrize(
+    ("primary", "refused", "reason"),
+    [
+        (PRIMARY, ["ahead"], "has changes that one does not have"),
+        ({"role": "none"}, ["ahead", "in-sync"], "has replicated another primary than one, which has no data"),
+        ({**PRIMARY, "uuid": "of-other"}, ["ahead", "in-sync"], "another primary than one, which has other data"),
+        # The replicas get its new data.
+        ({**PRIMARY, "uuid": "of-other", "release": 7}, [], ""),
+        ({}, ["ahead"], "has changes that one does not have"),
+    ],
+)
+def test_the_playbook_team_refuses_replicas_that_cannot_continue(inventory, tmp_path, primary, refused, reason):
+    team = write_states(tmp_path / "team.json", inventory, {"one": primary}, REPLICAS)
+    errors = last_errors(run("devpi.mirror.team", team))
+    found = {host: error for host, error in errors.items() if host in REPLICAS and "needs root" not in error}
+    assert sorted(found) == refused
+    assert all(reason in error and "Nothing was changed. " in error for error in found.values())
 
 
 @pytest.mark.parametrize(

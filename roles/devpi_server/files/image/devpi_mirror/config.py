@@ -16,6 +16,8 @@ RUN = Path(os.environ.get("DEVPI_MIRROR_RUN", "/tmp"))
 # devpi's data directory, and the files in it.
 SERVERDIR = DATA / "server"
 FILES = SERVERDIR / "+files"
+# Exists once the primary of this replica has lacked changes that the replica has.
+AHEAD_OF_PRIMARY = SERVERDIR / ".ahead-of-primary"
 PAGES = DATA / "pages"
 TEMPORARY = DATA / "tmp"
 # The responses that nginx caches. Change the name in a release that must not serve the responses of earlier releases.

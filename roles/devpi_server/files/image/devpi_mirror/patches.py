@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ from functools import cache, partial
 from tempfile import SpooledTemporaryFile
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
+
+from devpi_server.views import H_PRIMARY_UUID
 
 from . import compat, config
 from .archives import LimitedZipFile
@@ -130,6 +133,39 @@ def limit_wait(forward: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return proxy_write_to_primary
 
 
+def is_from_primary(settings: Any, response: Any) -> bool:
+    """Return whether a response is that of the primary which a replica has followed so far."""
+    uuid = settings.get_primary_uuid()
+    return uuid is not None and response.headers.get(H_PRIMARY_UUID) == uuid
+
+
+def stop_if_ahead(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Return devpi's request to the primary in a version that replicates no more if the primary lacks this replica's changes."""
+
+    def stream(
+        self: Any,
+        cstack: Any,
+        method: Any,
+        url: Any,
+        *,
+        allow_redirects: Any,
+        timeout: Any = None,
+        extra_headers: Any = None,
+    ) -> Any:
+        requested = re.search(r"/\+changelog/(\d+)-", str(url))
+        if requested and config.AHEAD_OF_PRIMARY.exists():
+            raise RuntimeError("this replica has changes that its primary does not have")
+        response = send(
+            self, cstack, method, url, allow_redirects=allow_redirects, timeout=timeout, extra_headers=extra_headers
+        )
+        # So devpi responds to a request for a change after the next one.
+        if requested and response.status_code == 404 and is_from_primary(self.config, response):
+            config.AHEAD_OF_PRIMARY.touch()
+        return response
+
+    return stream
+
+
 RECOVERY_REASON = (
     "devpi does not start if a file of the last transaction is missing, and a mirrored file can be missing at any time: the "
     "maintenance evicts and quarantines mirrored files, and backups omit them"
@@ -198,6 +234,12 @@ PATCHES = (
         ("xom", "request"),
         "a log-in or a change at a replica that can't receive changes never ends, although the primary has responded",
         limit_wait,
+    ),
+    Patch(
+        "devpi_server.replica:ReplicaHTTPClient.stream",
+        ("self", "cstack", "method", "url", "allow_redirects", "timeout", "extra_headers"),
+        "a replica that has changes which its primary lacks, as after a restore, continues as soon as the primary has as many",
+        stop_if_ahead,
     ),
     Patch(
         "devpi_server.filestore_fs:FSIOFile._perform_crash_recovery",

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from . import devpi_api
-from .compat import PRIMARY_URL
-from .config import BIN, DATA, ROUTES, SERVERDIR
+from .compat import MAJOR, PRIMARY_URL
+from .config import AHEAD_OF_PRIMARY, BIN, DATA, ROUTES, SERVERDIR
 from .maintenance import replication
 from .maintenance.integrity import lost_files
 from .secret_files import random_text, write_secret
@@ -75,6 +75,7 @@ def promote(info: dict[str, Any]) -> None:
         last = {"previous_uuid": info.get("primary-uuid"), **database.describe(SERVERDIR), "at": time.time()}
         PROMOTION.write_text(json.dumps(last))
         write_nodeinfo({**info, "role": "primary"}, PRIMARY_URL, "primary-uuid", "master-uuid")
+    AHEAD_OF_PRIMARY.unlink(missing_ok=True)
     password = random_text(24)
     # devpi-passwd reads the password twice from standard input if it has no terminal.
     subprocess.run(
@@ -138,7 +139,7 @@ def permit(
             "this server is neither a replica nor a former primary, as it has another secret, and has data of its own. To "
             "replace it, remove the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
         )
-    continues = is_replica and info.get("primary-uuid") == previous_uuid
+    continues = is_replica and info.get("primary-uuid") == previous_uuid and not AHEAD_OF_PRIMARY.exists()
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
     content = {"role": "replica", "primary_url": primary_url, "primary_uuid": primary_uuid}
     if not is_dry_run:
@@ -159,7 +160,11 @@ def is_responding(url: str) -> bool:
 
 
 def status() -> dict[str, Any]:
-    """Return the state of this server. ``primary_serial`` is the last serial of its primary that a replica knows, or None."""
+    """Return the state of this server.
+
+    ``primary_serial`` is the last serial of its primary that a replica knows, or None. ``is_ahead`` is whether its primary has
+    lacked changes that the replica has.
+    """
     info = read_json(NODEINFO)
     is_replica = info.get("role") == "replica"
     primary_serial = None
@@ -174,6 +179,8 @@ def status() -> dict[str, Any]:
         "primary_uuid": info.get("primary-uuid", info.get("master-uuid")) if is_replica else None,
         "primary_serial": primary_serial,
         "promotion": read_json(PROMOTION) or None,
+        "release": MAJOR,
+        "is_ahead": AHEAD_OF_PRIMARY.exists(),
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import devpi_api, tls
-from ..config import DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
+from ..config import AHEAD_OF_PRIMARY, DATA, FILES, INDEX, PAGES, RESERVE, SETTINGS_FAILED
 from ..credentials import split_credentials
 from ..page_store import StoredPage, page_folder, removed
 from ..pages import File
@@ -66,6 +66,11 @@ def find_problems(state: State) -> list[str]:
     ]
     if certificate := tls.problem():
         problems.append(certificate)
+    if AHEAD_OF_PRIMARY.exists():
+        problems.append(
+            "This replica has changes that its primary does not have, as after a restore of the primary. It serves its data, "
+            "and no longer replicates. Remove it (devpi.mirror.remove, with devpi_server_remove_data), and deploy it again."
+        )
     return problems
 
 
