@@ -140,7 +140,7 @@ def is_from_primary(settings: Any, response: Any) -> bool:
 
 
 def stop_if_ahead(send: Callable[..., Any]) -> Callable[..., Any]:
-    """Return devpi's request to the primary in a version that replicates no more if the primary lacks this replica's changes."""
+    """Return devpi's request to the primary in a version that stops the replication if the primary lacks changes."""
 
     def stream(
         self: Any,
