@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from devpi_server.httpclient import HTTPClient
@@ -38,3 +41,38 @@ def test_replicas_accept_them_too(load, monkeypatch):
     owner, name = patches.resolve(patch.target)
     monkeypatch.setattr(owner, name, patch.replace(getattr(owner, name)))
     check(HTTPClient(component_name="test", timeout=1)._ssl_context)
+
+
+@pytest.fixture
+def company(tmp_path, monkeypatch):
+    """The URL of a server whose certificate is its own authority, without a key usage."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_checks_of_other_servers_accept_them_too(load, company):
+    # It responds to no method.
+    assert load("maintenance.probe").request(company, "GET").error == "it responds with status 501"

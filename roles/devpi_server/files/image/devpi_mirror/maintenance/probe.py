@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ..certificates import ssl_context
+
 
 class Probed(NamedTuple):
     """The error if there is no response, and the header Date of the response."""
@@ -23,10 +25,12 @@ def request(url: str, method: str) -> Probed:
     """Send a request. A server that refuses it responds, too."""
     from http.client import HTTPException
     from urllib.error import HTTPError
-    from urllib.request import Request, build_opener
+    from urllib.request import HTTPSHandler, Request, build_opener
 
     try:
-        with build_opener().open(Request(url, method=method), timeout=10) as response:
+        with build_opener(HTTPSHandler(context=ssl_context())).open(
+            Request(url, method=method), timeout=10
+        ) as response:
             return Probed("", response.headers["Date"] or "")
     except HTTPError as exc:
         # It does not have this page, or requires the credentials that devpi has: it is reachable.
