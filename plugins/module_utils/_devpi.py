@@ -126,7 +126,8 @@ class ProbeResult:
     """The result of one probe.
 
     ``kind`` is one of the constants above, ``detail`` describes it in one line. The other fields are what the server reported
-    until the probe ended: ``simpleindex`` is an absolute URL, ``file`` the name of a file, ``clock`` the offset of this host's.
+    until the probe ended: ``simpleindex`` is an absolute URL, ``file`` the name of a file, ``clock`` the offset of this host's,
+    ``lag`` the number of changes that a replica lacks.
     """
 
     kind: str
@@ -137,6 +138,7 @@ class ProbeResult:
     simpleindex: str | None = None
     file: str | None = None
     clock: ClockOffset | None = None
+    lag: int | None = None
 
 
 @dataclass
@@ -400,7 +402,7 @@ def probe(client: Client, level: str, index: str, project: str, listener_uid: in
         if level in ("api", "absent"):
             return ProbeResult(READY, f"devpi-server {known['version']} responds", **known)
         if level == "in_sync":
-            return ProbeResult(READY, _probe_replication(client), **known)
+            return ProbeResult(READY, _probe_replication(client, known), **known)
         _probe_index(client, index, known)
         if level == "index":
             return ProbeResult(READY, f"index {index} exists", **known)
@@ -449,7 +451,7 @@ def _read_headers(response: Response, known: dict[str, Any]) -> None:
     known["serial"] = _number(headers.get("x-devpi-serial", ""))
 
 
-def _probe_replication(client: Client) -> str:
+def _probe_replication(client: Client, known: dict[str, Any]) -> str:
     """Return a description of a server that has all changes of its primary, which each primary has."""
     response = client.get(client.url + "/+status", "application/json")
     if response.status != 200:
@@ -466,6 +468,7 @@ def _probe_replication(client: Client) -> str:
         raise ProbeError(OTHER_SERVICE, "its status is not devpi's JSON") from exc
     if primary is None or not contacted:
         raise ProbeError(NOT_IN_SYNC, "the replica has received nothing from its primary since its start")
+    known["lag"] = int(primary) - serial
     if errors or serial < int(primary):
         raise ProbeError(
             NOT_IN_SYNC, f"the replica has serial {serial} of {primary}, and {errors} files could not be replicated"

@@ -52,6 +52,7 @@ def poll(
     is_definitive: Callable[[T], bool] = _never,
     is_inconclusive: Callable[[T], bool] = _never,
     on_result: Callable[[float, T], None] | None = None,
+    has_progressed: Callable[[T], bool] = _never,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome[T]:
@@ -59,7 +60,8 @@ def poll(
 
     ``probe`` gets the seconds that it may take: the limit of one attempt, at most the time that is left. It is called at
     least once, also with a timeout of zero. If the deadline cut the last attempt short and its result is inconclusive, the
-    previous result counts. ``on_result`` is called with the seconds since the start and each result.
+    previous result counts. ``on_result`` is called with the seconds since the start and each result. After a result that has
+    progressed, the timeout starts anew.
     """
     start = clock()
     deadline = start + backoff.timeout
@@ -76,6 +78,8 @@ def poll(
             on_result(now - start, latest)
         if attempts == 1 or limit == backoff.request_timeout or not is_inconclusive(latest):
             result = latest
+        if has_progressed(latest):
+            deadline = now + backoff.timeout
         if is_done(result) or now >= deadline:
             break
         if not is_definitive(result):

@@ -41,6 +41,8 @@ options:
     description:
       - The time limit in seconds of the whole task. It also limits an attempt whose O(request_timeout) ends later.
       - With V(0), there is one attempt.
+      - With O(level=in_sync), it starts anew each time the replica has received changes, so that it does not depend on the size
+        of the database.
     type: float
     default: 60
   delay:
@@ -194,6 +196,20 @@ def is_definitive(level: str, result: _devpi.ProbeResult) -> bool:
     return level != "absent" and result.kind in _devpi.DEFINITIVE
 
 
+class Progress:
+    """The smallest number of changes that a replica has lacked so far. ``None`` if it is unknown."""
+
+    def __init__(self) -> None:
+        self.lag: int | None = None
+
+    def add(self, result: _devpi.ProbeResult) -> bool:
+        """Add a result, and return whether the replica lacks fewer changes than before."""
+        before = self.lag
+        if result.lag is not None and (before is None or result.lag < before):
+            self.lag = result.lag
+        return before is not None and self.lag != before
+
+
 class History:
     """The results of all attempts, in order, with consecutive equal ones as one entry."""
 
@@ -255,7 +271,7 @@ def main() -> None:
     except ValueError as exc:
         module.fail_json(msg=str(exc))
     level = params["level"]
-    history = History()
+    history, progress = History(), Progress()
     timed_out = _devpi.ProbeResult(_devpi.TOO_SLOW, "the request timed out")
 
     def probe(limit: float) -> _devpi.ProbeResult:
@@ -276,6 +292,7 @@ def main() -> None:
             confirm_failure=params["confirm_failure"],
         ),
         on_result=history.add,
+        has_progressed=progress.add,
     )
     ready = is_done(level, outcome.result)
     values = dict(

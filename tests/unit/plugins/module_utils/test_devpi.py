@@ -101,19 +101,20 @@ def test_server_in_sync(server, values, detail):
 
 
 @pytest.mark.parametrize(
-    ("values", "detail"),
+    ("values", "detail", "lag"),
     [
-        ({"primary-serial": 9}, "serial 7 of 9, and 0 files"),
-        ({"replication-errors": {"a": {}}}, "serial 7 of 7, and 1 files"),
-        ({"primary-serial": None}, "has received nothing"),
-        ({"update-from-primary-at": None}, "has received nothing"),
+        ({"primary-serial": 9}, "serial 7 of 9, and 0 files", 2),
+        ({"replication-errors": {"a": {}}}, "serial 7 of 7, and 1 files", 0),
+        ({"primary-serial": None}, "has received nothing", None),
+        ({"update-from-primary-at": None}, "has received nothing", None),
     ],
 )
-def test_replica_not_in_sync(server, values, detail):
+def test_replica_not_in_sync(server, values, detail, lag):
     server.responses["/+status"] = replication_status(**{**REPLICA, **values})
     result = probe(server, "in_sync")
     assert result.kind == _devpi.NOT_IN_SYNC
     assert detail in result.detail
+    assert result.lag == lag
 
 
 @pytest.mark.parametrize(

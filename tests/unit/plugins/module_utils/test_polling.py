@@ -26,7 +26,10 @@ class Time:
 
 
 def run(results, backoff, duration=0.0, definitive=()):
-    """Poll a probe that returns ``results`` one after the other, each after ``duration`` seconds or its limit."""
+    """Poll a probe that returns ``results`` one after the other, each after ``duration`` seconds or its limit.
+
+    The result "more" has progressed.
+    """
     time = Time()
     limits = []
     reported = []
@@ -46,6 +49,7 @@ def run(results, backoff, duration=0.0, definitive=()):
         clock=time.clock,
         sleep=time.sleep,
         on_result=lambda after, result: reported.append((after, result)),
+        has_progressed=lambda result: result == "more",
     )
     return outcome, time, limits, reported
 
@@ -116,6 +120,13 @@ def test_temporary_definitive_failure_does_not_end_early():
         ["never"] * 4 + ["no"] + ["never"] * 4 + ["yes"], backoff, definitive=["never"]
     )
     assert outcome.result == "yes"
+
+
+def test_progress_starts_the_timeout_anew():
+    backoff = Backoff(timeout=10, delay=1, max_delay=1)
+    outcome, time, _limits, _reported = run(["no"] * 5 + ["more", "no"], backoff)
+    assert outcome.result == "no"
+    assert time.now == 1015
 
 
 def test_within_returns_the_result():

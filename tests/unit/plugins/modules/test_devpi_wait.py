@@ -49,6 +49,28 @@ def test_waits_until_the_server_is_ready(run_module, results):
     assert result["elapsed"] > 3
 
 
+def lacking(*lags):
+    return [_devpi.ProbeResult(_devpi.NOT_IN_SYNC, "the replica lacks changes", lag=lag) for lag in lags]
+
+
+@pytest.mark.parametrize(
+    ("lags", "expected"),
+    [
+        ([None], 10),
+        # The first number is no progress yet.
+        ([None, None, 9], 10),
+        ([9, 8, 7, 8, 7], 15),
+        ([9, 10, 11, 9], 10),
+    ],
+)
+def test_waits_for_a_replica_while_it_receives_changes(run_module, results, lags, expected):
+    results += lacking(*lags)
+    options = {"level": "in_sync", "timeout": 10, "delay": 1, "max_delay": 1}
+    ended = run_module(devpi_wait, dict(ARGUMENTS, **options))
+    assert ended.failed
+    assert ended.result["elapsed"] == expected
+
+
 def test_fails_with_the_reason(run_module, results):
     results += [REFUSED]
     ended = run_module(devpi_wait, dict(ARGUMENTS, timeout=30))
