@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_scheduled_backups import HOST, ROLE, run_tasks
+from cases import HOST, ROLE, Results, run_cases
 
 PERMIT = ROLE / "tasks" / "replication" / "permit.yml"
 PREFIX = "Replication | Permit | "
@@ -26,64 +26,79 @@ PROMOTED = {"role": "primary", "uuid": "of-promoted", "promotion": {"previous_uu
 REPLICA = {"role": "replica", "uuid": "of-promoted", "primary_uuid": "of-failed", "serial": 7, "promotion": None}
 
 
-@pytest.fixture
-def permit(tmp_path: Path) -> Any:
-    """Run the tasks, and return their results by names, and the arguments of the permission."""
+# What the command prints, and the text of the report.
+OUTPUTS = {"replaced": "with new data. Its previous data", "continues": "and continue", "unchanged": ""}
+Found = tuple[dict[str, Results], dict[str, str]]
 
-    def run_permit(output: str, followed: dict[str, Any], *options: str, **host: Any) -> tuple[dict[str, Any], str]:
-        docker = tmp_path / "docker"
-        docker.write_text(DOCKER.format(folder=tmp_path, output=output))
+
+def permit(folder: Path, cases: dict[str, tuple[str, bool, bool]], followed: dict[str, Any], *options: str) -> Found:
+    """Run the tasks, and return the results by case and by the names of tasks, and the arguments of the permission by case.
+
+    A case has the output of the command, and a volume and an image or not.
+    """
+    variables: dict[str, dict[str, Any]] = {}
+    for name, (output, has_volume, has_image) in cases.items():
+        case = folder / name
+        case.mkdir()
+        docker = case / "docker"
+        docker.write_text(DOCKER.format(folder=case, output=output))
         docker.chmod(0o755)
-        (tmp_path / "calls").write_text("")
-        results = run_tasks(
-            tmp_path,
-            PERMIT,
-            *options,
-            ansible_become=False,
-            devpi_server_role="replica",
-            devpi_server_primary_url="https://pypi-2.example.com/",
-            devpi_server_image="devpi-mirror:0f3c",
-            devpi_server_replication_secret="secret",
-            __devpi_server_followed=followed,
-            __devpi_server_host={
+        (case / "calls").write_text("")
+        if has_volume:
+            (case / "volume").touch()
+        variables[name] = {
+            "tested_tasks": str(PERMIT),
+            "ansible_become": False,
+            "devpi_server_role": "replica",
+            "devpi_server_primary_url": "https://pypi-2.example.com/",
+            "devpi_server_image": "devpi-mirror:0f3c",
+            "devpi_server_replication_secret": "secret",
+            "__devpi_server_followed": followed,
+            "__devpi_server_host": {
                 **HOST,
-                "image_present": True,
-                **host,
+                "image_present": has_image,
                 "engine": {**HOST["engine"], "command": str(docker)},
             },
-        )
-        (arguments,) = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("run ")] or [
-            ""
-        ]
-        return {name.removeprefix(PREFIX): result for name, result in results.items()}, arguments
+        }
+    results = {
+        name: {task.removeprefix(PREFIX): result for task, result in found.items()}
+        for name, found in run_cases(folder, variables, *options).items()
+    }
+    arguments = {}
+    for name in cases:
+        calls = (folder / name / "calls").read_text().splitlines()
+        (arguments[name],) = [line for line in calls if line.startswith("run ")] or [""]
+    return results, arguments
 
-    return run_permit
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    cases = {output: (output, True, True) for output in OUTPUTS}
+    cases |= {"no-volume": ("replaced", False, True), "no-image": ("replaced", True, False)}
+    return permit(tmp_path_factory.mktemp("checked"), cases, REPLICA, "--check")
 
 
-@pytest.mark.parametrize(
-    ("output", "text"),
-    [("replaced", "with new data. Its previous data"), ("continues", "and continue"), ("unchanged", "")],
-)
-def test_check_mode_reports_what_a_run_reports(tmp_path: Path, permit: Any, output: str, text: str) -> None:
-    (tmp_path / "volume").touch()
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return permit(tmp_path_factory.mktemp("done"), {output: (output, True, True) for output in OUTPUTS}, PROMOTED)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_check_mode_reports_what_a_run_reports(checked: Found, done: Found, output: str) -> None:
     options = " permit --primary-url https://pypi-2.example.com --primary-uuid of-promoted --previous-uuid of-failed --serial 7"
     options += f" --secret-hash {sha256(b'secret').hexdigest()}"
-    checked, arguments = permit(output, REPLICA, "--check")
-    assert arguments.endswith(f"{options} --dry-run")
-    done, arguments = permit(output, PROMOTED)
-    assert arguments.endswith(options)
-    for results in (checked, done):
-        assert results["Permit this server to follow the promoted one"]["changed"] is (output != "unchanged")
-        assert text in results["Report what happens to the data"].get("msg", "")
-        assert results["Report what is unknown"]["skipped"]
+    assert checked[1][output].endswith(f"{options} --dry-run")
+    assert done[1][output].endswith(options)
+    for results, _arguments in (checked, done):
+        result = results[output]
+        assert result["Permit this server to follow the promoted one"]["changed"] is (output != "unchanged")
+        assert OUTPUTS[output] in result["Report what happens to the data"].get("msg", "")
+        assert result["Report what is unknown"]["skipped"]
 
 
-def test_check_mode_creates_no_volume(tmp_path: Path, permit: Any) -> None:
-    results, arguments = permit("replaced", REPLICA, "--check")
-    assert arguments == ""
-    assert results["Report what is unknown"]["skipped"]
+def test_check_mode_creates_no_volume(checked: Found) -> None:
+    results, arguments = checked
+    assert (arguments["no-volume"], arguments["no-image"]) == ("", "")
+    assert results["no-volume"]["Report what is unknown"]["skipped"]
     # Without the image, it can't check more.
-    (tmp_path / "volume").touch()
-    results, arguments = permit("replaced", REPLICA, "--check", image_present=False)
-    assert arguments == ""
-    assert results["Report what is unknown"]["changed"]
+    assert results["no-image"]["Report what is unknown"]["changed"]

@@ -5,26 +5,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from test_scheduled_backups import HOST, ROLE, run_tasks
+from cases import HOST, ROLE, Results, run_cases
+
+# The volume that the container has, and the text of the error.
+CASES = {"deployment": ("devpi-data-7", ""), "upgrade": ("devpi-data", "does not respond")}
 
 
-@pytest.mark.parametrize(
-    ("volume", "text"), [("devpi-data-7", ""), ("devpi-data", "does not respond")], ids=["deployment", "upgrade"]
-)
-def test_only_an_upgrade_needs_the_primary(tmp_path: Path, volume: str, text: str) -> None:
-    container = {"volumes": [volume], "labels": {"devpi.mirror.replication": "replica"}, "running": True, "image": "a"}
-    results = run_tasks(
-        tmp_path,
-        ROLE / "tasks" / "preflight" / "replication.yml",
-        ansible_become=False,
-        devpi_server_role="replica",
-        devpi_server_release="7",
-        devpi_server_primary_url="http://127.0.0.1:1",
-        devpi_server_replication_secret="secret",
-        __devpi_server_host={**HOST, "container": container, "volumes": [volume], "image_present": True},
-    )
-    failed = [result["msg"] for result in results.values() if result.get("failed")]
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
+    cases = {}
+    for name, (volume, _text) in CASES.items():
+        labels = {"devpi.mirror.replication": "replica"}
+        container = {"volumes": [volume], "labels": labels, "running": True, "image": "a"}
+        cases[name] = {
+            "tested_tasks": str(ROLE / "tasks" / "preflight" / "replication.yml"),
+            "ansible_become": False,
+            "devpi_server_role": "replica",
+            "devpi_server_release": "7",
+            "devpi_server_primary_url": "http://127.0.0.1:1",
+            "devpi_server_replication_secret": "secret",
+            "__devpi_server_host": {**HOST, "container": container, "volumes": [volume], "image_present": True},
+        }
+    return run_cases(tmp_path_factory.mktemp("preflight"), cases)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_an_upgrade_needs_the_primary(results: dict[str, Results], case: str) -> None:
+    text = CASES[case][1]
+    failed = [result["msg"] for result in results[case].values() if result.get("failed")]
     assert [text in message for message in failed] == [True] * bool(text), failed
