@@ -9,16 +9,12 @@ import datetime
 import io
 import json
 import re
-import subprocess
-import sys
 import tarfile
-from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import ROLE, last_result, run_cases
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 # What the role's files are hashed to in these tests.
 FAMILY = "devpi-mirror:0123456789abcdef"
 
@@ -39,6 +35,15 @@ def host(*images: str, runs: str = "", others: tuple[str, ...] = ()) -> dict[str
     }
 
 
+# The variables that the tests read.
+NAMES = {
+    "image": "__devpi_server_image",
+    "base": "__devpi_server_debian_base",
+    "fallback": "__devpi_server_fallback",
+    "invalid": "__devpi_server_invalid_values",
+    "removable": "__devpi_server_removable_images",
+    "missing_tools": "__devpi_server_missing_build_tools",
+}
 CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "october": {"devpi_server_image_refresh": "2026-10"},
@@ -85,30 +90,30 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Return what the role chooses in each case."""
     folder = tmp_path_factory.mktemp("images")
-    for name, variables in CASES.items():
-        (folder / f"{name}.json").write_text(json.dumps(variables))
+    shared = {
+        "tested_tasks": str(ROLE / "tasks" / "image" / "choose.yml"),
+        "names": list(NAMES.values()),
+        "__devpi_server_image_candidates": "{{ __devpi_server_unused_images }}",
+        "__devpi_server_image_hash": FAMILY.split(":")[1],
+        "devpi_server_init": "none",
+    }
+    cases = {name: {**shared, **variables} for name, variables in CASES.items()}
+    for name, variables in cases.items():
         archived = variables.get("devpi_server_image_archive")
         if archived:
             manifest = json.dumps([{"RepoTags": [archived]}]).encode()
+            variables["devpi_server_image_archive"] = str(folder / f"{name}.tar")
             with tarfile.open(folder / f"{name}.tar", "w") as tar:
                 member = tarfile.TarInfo("manifest.json")
                 member.size = len(manifest)
                 tar.addfile(member, io.BytesIO(manifest))
-            path = str(folder / f"{name}.tar")
-            (folder / f"{name}.json").write_text(json.dumps({**variables, "devpi_server_image_archive": path}))
-    values = {
-        "role": str(ROOT / "roles" / "devpi_server"),
-        "folder": str(folder),
-        "ansible_python_interpreter": sys.executable,
-        "__devpi_server_image_hash": FAMILY.split(":")[1],
-        "devpi_server_init": "none",
-    }
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", ",".join(CASES) + ","]
-    command += ["--forks", "4", "--extra-vars", json.dumps(values), str(HERE / "images.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {name: json.loads((folder / f"{name}.result").read_text()) for name in CASES}
+    found = {name: last_result(results)["msg"] for name, results in run_cases(folder, cases).items()}
+    chosen = {name: {key: values[variable] for key, variable in NAMES.items()} for name, values in found.items()}
+    for values in chosen.values():
+        values["removable"].sort()
+    return chosen
 
 
 def test_the_default_is_the_month(chosen):

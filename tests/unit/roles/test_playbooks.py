@@ -154,16 +154,21 @@ def company(tmp_path):
 def test_the_wait_for_an_index_trusts_the_authorities_of_pip(inventory, tmp_path, company):
     port, authority = company
     include = {"ansible.builtin.include_role": {"name": "devpi.mirror.pip_client", "tasks_from": "wait"}}
-    play = {"hosts": "root", "gather_facts": False, "tasks": [include]}
-    playbook = write_json(tmp_path / "play.json", [play])
+    play = {"hosts": "all", "gather_facts": False, "tasks": [include]}
+    content = json.loads(inventory.read_text())["all"]
+    settings = {"unset": {}, "set": {"cert": authority}, "missing": {"cert": "/does/not/exist.pem"}}
+    hosts = {
+        name: {**content["hosts"]["root"], "pip_client_settings": {"global": options}}
+        for name, options in settings.items()
+    }
+    clients = write_json(tmp_path / "clients.json", {"all": {"hosts": hosts, "vars": content["vars"]}})
     variables = {"pip_client_index_url": f"https://127.0.0.1:{port}/root/pypi/+simple/", "pip_client_wait_timeout": 5}
-    errors = {}
-    for path in ("", authority, "/does/not/exist.pem"):
-        settings = {"pip_client_settings": {"global": {"cert": path} if path else {}}}
-        errors[path] = last_errors(run(playbook, inventory, "--extra-vars", json.dumps({**variables, **settings})))
-    assert errors[authority] == {}
-    assert "certificate is not trusted" in errors[""]["root"]
-    assert "could not read certificates from /does/not/exist.pem" in errors["/does/not/exist.pem"]["root"]
+    report = run(write_json(tmp_path / "play.json", [play]), clients, "--extra-vars", json.dumps(variables))
+    errors = last_errors(report)
+    assert sorted(errors) == ["missing", "unset"]
+    assert report["stats"]["set"]["ok"] > 0
+    assert "certificate is not trusted" in errors["unset"]
+    assert "could not read certificates from /does/not/exist.pem" in errors["missing"]
 
 
 def test_paths_on_the_controller_can_begin_with_a_tilde(inventory, tmp_path, monkeypatch):
