@@ -283,7 +283,6 @@ PRIMARY = {"role": "primary", "uuid": "of-primary", "primary_uuid": None, "relea
         ({**PRIMARY, "uuid": "of-other"}, ["ahead", "in-sync"], "another primary than one, which has other data"),
         # The replicas get its new data.
         ({**PRIMARY, "uuid": "of-other", "release": 7}, [], ""),
-        ({}, ["ahead"], "has changes that one does not have"),
     ],
 )
 def test_the_playbook_team_refuses_replicas_that_cannot_continue(inventory, tmp_path, primary, refused, reason):
