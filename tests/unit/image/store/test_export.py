@@ -40,6 +40,7 @@ def earlier(store, create, monkeypatch, tmp_path):
     folder = tmp_path / "earlier"
     create(folder, "one", 700)
     (folder / "root-password").write_text("password of one")
+    (folder / "promotion.json").write_text('{"at": 5}')
     index = folder / "pages" / "root" / "pypi" / "0123"
     index.mkdir(parents=True)
     (index / "six.page").write_text("page")
@@ -77,6 +78,8 @@ def test_the_data_of_an_earlier_release_is_imported(store, data, earlier):
     assert list((data / "tmp").iterdir()) == []
     assert (data / "secret").read_text() == "secret of one"
     assert (data / "root-password").read_text() == "password of one"
+    # So a server that was the primary before can't replace this one.
+    assert (data / "promotion.json").read_text() == '{"at": 5}'
     page = data / "pages/root/pypi/0123/six.page"
     assert (page.read_text(), page.stat().st_mtime) == ("page", 5)
     server = data / "server"
@@ -86,7 +89,8 @@ def test_the_data_of_an_earlier_release_is_imported(store, data, earlier):
     assert file.stat().st_nlink == 1
 
 
-def test_an_earlier_release_may_have_no_pages(store, data, earlier):
+def test_an_earlier_release_may_have_no_pages_and_no_promotion(store, data, earlier):
     shutil.rmtree(earlier.folder / "pages")
+    (earlier.folder / "promotion.json").unlink()
     store.export.import_earlier(earlier.folder)
     assert (data / "secret").exists()

@@ -18,6 +18,8 @@ SERVERDIR = DATA / "server"
 FILES = SERVERDIR / "+files"
 # Exists once the primary of this replica has lacked changes that the replica has.
 AHEAD_OF_PRIMARY = SERVERDIR / ".ahead-of-primary"
+# Describes the last promotion of this server.
+PROMOTION = DATA / "promotion.json"
 PAGES = DATA / "pages"
 TEMPORARY = DATA / "tmp"
 # The responses that nginx caches. Change the name in a release that must not serve the responses of earlier releases.

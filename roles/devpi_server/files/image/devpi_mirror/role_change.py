@@ -25,7 +25,7 @@ from typing import Any
 
 from . import devpi_api
 from .compat import MAJOR, PRIMARY_URL
-from .config import AHEAD_OF_PRIMARY, BIN, DATA, ROUTES, SERVERDIR
+from .config import AHEAD_OF_PRIMARY, BIN, DATA, PROMOTION, ROUTES, SERVERDIR
 from .maintenance import replication
 from .maintenance.integrity import lost_files
 from .secret_files import random_text, write_secret
@@ -35,12 +35,10 @@ from .store.errors import DataError
 NODEINFO = SERVERDIR / ".nodeinfo"
 # The role that this server may change to at its next start. It exists until the change is complete.
 PERMITTED = DATA / "permitted-role.json"
-# Describes the last promotion.
-PROMOTION = DATA / "promotion.json"
 # Seconds after which a primary that restarts, or whose devpi hangs and is replaced, responds again.
 RESTART_LIMIT = float(os.environ.get("DEVPI_MIRROR_RESTART_LIMIT", "60"))
 # The data of a server that becomes a replica. The server is last: while it exists, an interrupted move is repeated.
-OWN_DATA = ("root-password", "settings-applied", "promotion.json", "server")
+OWN_DATA = ("root-password", "settings-applied", PROMOTION.name, "server")
 
 
 def read_json(path: Path) -> dict[str, Any]:

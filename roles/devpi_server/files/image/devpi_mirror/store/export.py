@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..config import DATA, MIRROR_TYPES, PAGES, SERVERDIR, TEMPORARY
+from ..config import DATA, MIRROR_TYPES, PAGES, PROMOTION, SERVERDIR, TEMPORARY
 from . import commands
 from .backup import SECRETS
 from .mirrored_files import copy_missing
@@ -70,6 +70,9 @@ def import_earlier(earlier: Path) -> None:
 
     for name in SECRETS:
         shutil.copy2(earlier / name, DATA / name)
+    if (earlier / PROMOTION.name).exists():
+        # A former primary must not be accepted as a later one.
+        shutil.copy2(earlier / PROMOTION.name, PROMOTION)
     environ = dict(os.environ)
     set_default_options(environ)
     folder = TEMPORARY / "export"
