@@ -265,6 +265,25 @@ def test_a_former_primary_does_not_replace_the_promoted_one(inventory, tmp_path,
     )
 
 
+@pytest.mark.parametrize(
+    ("other", "is_refused"),
+    [
+        ({"primary_uuid": "of-primary", "serial": 6, "release": 6}, True),
+        ({"primary_uuid": "of-primary", "serial": 5, "release": 6}, False),
+        ({"primary_uuid": "of-other", "serial": 6, "release": 6}, False),
+        # The upgraded primary has other serials.
+        ({"primary_uuid": "of-upgraded", "serial": 4, "release": 7}, True),
+        ({"primary_uuid": None, "serial": 0, "release": 7}, False),
+    ],
+)
+def test_a_replica_with_older_data_is_not_promoted(inventory, tmp_path, other, is_refused):
+    own = {"role": "replica", "primary_uuid": "of-primary", "serial": 5, "release": 6}
+    replicas = {"other": {"role": "replica", **other}, "unknown": {}}
+    team = write_states(tmp_path / "team.json", inventory, {"chosen": own}, replicas)
+    message = last_errors(run("devpi.mirror.promote", team))["chosen"]
+    assert ("other received more changes of the previous primary than chosen" in message) is is_refused, message
+
+
 REPLICAS = {
     "in-sync": {"role": "replica", "primary_uuid": "of-primary", "release": 6, "is_ahead": False},
     "ahead": {"role": "replica", "primary_uuid": "of-primary", "release": 6, "is_ahead": True},
