@@ -341,6 +341,7 @@ def test_a_replica_replaces_the_failed_primary(traffic: Traffic) -> None:
         docker("kill", "one")
         traffic.await_more("read", "refused", *LAPTOPS)
         traffic.primary = newest_replica(traffic)
+        assert "Would promote devpi" in run_with_primary("promote.yml", traffic.primary, "--check", "--diff")
         output = run_with_primary("promote.yml", traffic.primary)
         assert f"{PREFIX}one is unreachable" in output
         assert "All private files were received" in output

@@ -35,3 +35,21 @@ def test_only_an_upgrade_needs_the_primary(results: dict[str, Results], case: st
     text = CASES[case][1]
     failed = [result["msg"] for result in results[case].values() if result.get("failed")]
     assert [text in message for message in failed] == [True] * bool(text), failed
+
+
+@pytest.mark.parametrize("is_role_change", [False, True])
+def test_a_stopped_former_primary_of_an_earlier_release_follows(tmp_path: Path, is_role_change: bool) -> None:
+    results = run_tasks(
+        tmp_path,
+        ROLE / "tasks" / "preflight" / "apply.yml",
+        ansible_become=False,
+        devpi_server_init="systemd",
+        devpi_server_role="replica",
+        devpi_server_release="7",
+        __devpi_server_is_role_change=is_role_change,
+        __devpi_server_host={**HOST, "volumes": ["devpi-data"], "image_present": True, "file_contents": {}},
+    )
+    failed = [result["msg"] for result in results.values() if result.get("failed")]
+    refused = [message for message in failed if "no mirror that uses it is running" in message]
+    assert len(refused) == (not is_role_change), failed
+    assert is_role_change or len(failed) == 1, failed
