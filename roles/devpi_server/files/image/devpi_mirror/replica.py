@@ -22,15 +22,27 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
 
     def tween(request: Any) -> Any:
         try:
-            return handler(request)
+            response = handler(request)
         except UpstreamError:
             return HTTPServiceUnavailable(
                 "This server is a replica, and its primary is unavailable. Packages are served, but nothing can be changed, "
                 "and users can't log in. Try again later.",
                 headers=[("Retry-After", "30")],
             )
+        # The maintenance does not send its requests through nginx, which sets this header.
+        if request.path_info.strip("/") == "+status" and "X-Real-IP" in request.headers and response.status_code == 200:
+            hide_names(response)
+        return response
 
     return tween
+
+
+def hide_names(response: Any) -> None:
+    """Remove the names of private files that could not be replicated from devpi's status, but not their number."""
+    status = response.json_body
+    errors = status["result"].get("replication-errors") or {}
+    status["result"]["replication-errors"] = {str(number): {} for number in range(len(errors))}
+    response.json_body = status
 
 
 def follow(xom: Any, update: Callable[[], None]) -> None:
