@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,27 +83,34 @@ def restart() -> None:
     until(lambda: mirror.is_serving("/+api"), "devpi does not start", RECOVERY_LIMIT)
 
 
-@pytest.mark.parametrize("later", [None, "user", "page"])
-@pytest.mark.parametrize("damage", [remove, truncate, quarantine])
-def test_a_mirrored_file_can_be_missing(dave: User, damage: Callable[[str], None], later: str | None) -> None:
-    name = download(dave)
+DAMAGES = (remove, truncate, quarantine)
+
+
+@pytest.mark.parametrize(
+    ("damages", "later"), [*(((damage,), None) for damage in DAMAGES), (DAMAGES, "user"), (DAMAGES, "page")]
+)
+def test_mirrored_files_can_be_missing(
+    dave: User, damages: tuple[Callable[[str], None], ...], later: str | None
+) -> None:
+    names = [download(dave) for _damage in damages]
     if later == "user":
         mirror.create_user(f"user{next(numbers)}")
     elif later == "page":
         assert mirror.page(f"new{next(numbers)}").status == 200
-    damage(find(name))
+    for name, damage in zip(names, damages, strict=True):
+        damage(find(name))
     restart()
     on_host(f"docker exec --interactive devpi /opt/devpi/bin/python -m devpi_mirror.store backup | {CHECK}")
-    project = name.partition("-")[0]
     set_upstream_mode("normal")
+    for name in names:
+        # The maintenance finds an empty file after its first use.
+        until(partial(is_downloadable, name.partition("-")[0]), "the file is not downloaded again", RECOVERY_LIMIT)
 
-    def is_downloadable() -> bool:
-        (file,) = mirror.files(project).values()
-        answer = mirror.ask(file["path"])
-        return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
 
-    # The maintenance finds an empty file after its first use.
-    until(is_downloadable, "the file is not downloaded again", RECOVERY_LIMIT)
+def is_downloadable(project: str) -> bool:
+    (file,) = mirror.files(project).values()
+    answer = mirror.ask(file["path"])
+    return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == file["hashes"]["sha256"]
 
 
 @pytest.mark.parametrize("damage", [remove, truncate])
