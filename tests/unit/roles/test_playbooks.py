@@ -299,6 +299,7 @@ PRIMARY = {"role": "primary", "uuid": "of-primary", "primary_uuid": None, "relea
     [
         (PRIMARY, ["ahead"], "has changes that one does not have"),
         ({"role": "none"}, ["ahead", "in-sync"], "has replicated another primary than one, which has no data"),
+        ({"role": "stopped"}, ["ahead", "in-sync"], "which has unknown data, as Docker is stopped"),
         ({**PRIMARY, "uuid": "of-other"}, ["ahead", "in-sync"], "another primary than one, which has other data"),
         # The replicas get its new data.
         ({**PRIMARY, "uuid": "of-other", "release": 7}, [], ""),
