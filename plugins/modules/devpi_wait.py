@@ -41,8 +41,8 @@ options:
     description:
       - The time limit in seconds of the whole task. It also limits an attempt whose O(request_timeout) ends later.
       - With V(0), there is one attempt.
-      - With O(level=in_sync), it starts anew each time the replica has received changes, so that it does not depend on the size
-        of the database.
+      - With O(level=in_sync), it starts anew each time the replica lacks fewer changes than before, so that it does not depend
+        on the size of the database.
     type: float
     default: 60
   delay:

@@ -111,7 +111,7 @@ def lint_steps() -> list[Step]:
         Step("lint", "yamllint", ["yamllint", "--strict", "."], seconds=2),
         *mypy_steps(),
         Step("lint", "changelog", ["antsibull-changelog", "lint"], seconds=1),
-        Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST_LOCK, seconds=40),
+        Step("lint", "ansible-lint", ["ansible-lint", "--offline", "--strict"], lock=ANSIBLE_TEST_LOCK, seconds=100),
         Step("lint", "build", build, lock=ANSIBLE_TEST_LOCK, seconds=1),
         Step(
             "lint", "galaxy-importer", [PYTHON, "-m", "galaxy_importer.main", str(archive())],

@@ -213,11 +213,13 @@ def test_a_replica_continues_from_a_backup_of_its_primary(alice: User, backup: s
 
 
 def test_a_replica_reports_that_its_primary_lost_changes(alice: User, backup: str) -> None:
+    alice.upload("lost", "1.0")
+    until(lambda: read("lost", X_Devpi_Auth=alice.auth) == 200, "the replica does not receive the upload")
     succeed("devpi.mirror.restore", variables={"devpi_server_restore_file": backup, "devpi_server_restore_force": True})
     until(
         lambda: "/data/server/.ahead-of-primary" in replica.run("ls /data/server/.a* || true"), "the replica continues"
     )
-    assert read("last", X_Devpi_Auth=alice.auth) == 200
+    assert read("lost", X_Devpi_Auth=alice.auth) == 200
     assert "PROBLEM: This replica has changes that its primary does not have" in doctor(
         "--extra-vars", REPLICA_VARIABLES
     )

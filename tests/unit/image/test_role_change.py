@@ -260,10 +260,11 @@ def test_a_replica_with_changes_that_its_primary_lacks_replicates_no_more(site):
     wait_until(lambda: "has changes that its primary does not have" in replica.log.read_text())
     assert serial(replica) == known
     assert serves(replica, "lost")
-    # It is unknown whether another replica has the same changes.
-    followed = ["--primary-url", "http://other.example", "--primary-uuid", "of-other", "--serial", str(known)]
-    followed += ["--previous-uuid", status(replica)["primary_uuid"], "--secret-hash", secret_hash(primary)]
-    assert run(replica, "permit", *followed, "--dry-run").strip() == "replaced"
+    # It can follow no primary with this data, neither its own nor a promoted replica.
+    for uuid, previous in ((status(primary)["uuid"], ""), ("of-other", status(primary)["uuid"])):
+        followed = ["--primary-url", primary.url, "--primary-uuid", uuid, "--previous-uuid", previous]
+        followed += ["--serial", str(known), "--secret-hash", secret_hash(primary)]
+        assert run(replica, "permit", *followed, "--dry-run").strip() == "replaced"
     primary.stop()
     replica.stop()
     run(replica, "permit-promotion")

@@ -128,7 +128,8 @@ def permit(
     """
     info = read_json(NODEINFO)
     is_replica = info.get("role") == "replica"
-    if not info or (is_replica and info.get("primary-uuid") == primary_uuid):
+    is_ahead = AHEAD_OF_PRIMARY.exists()
+    if not info or (is_replica and info.get("primary-uuid") == primary_uuid and not is_ahead):
         if not is_dry_run:
             PERMITTED.unlink(missing_ok=True)
         return "unchanged"
@@ -137,7 +138,7 @@ def permit(
             "this server is neither a replica nor a former primary, as it has another secret, and has data of its own. To "
             "replace it, remove the mirror with devpi.mirror.remove, and set devpi_server_volume to the name of a new volume"
         )
-    continues = is_replica and info.get("primary-uuid") == previous_uuid and not AHEAD_OF_PRIMARY.exists()
+    continues = is_replica and info.get("primary-uuid") == previous_uuid and not is_ahead
     needs_new_data = not continues or database.describe(SERVERDIR)["serial"] > serial
     content = {"role": "replica", "primary_url": primary_url, "primary_uuid": primary_uuid}
     if not is_dry_run:
