@@ -33,7 +33,8 @@ def evaluated(tmp_path_factory) -> dict[str, Results]:
     reports = run_playbook(playbook, WITH_VARIABLES, folder / "roles")
     return {
         role: {task["task"]["name"]: task["hosts"][role] for task in report["tasks"]}
-        for role, report in zip(WITH_VARIABLES, reports, strict=True)
+        # The play of a role that fails is the last one.
+        for role, report in zip(WITH_VARIABLES, reports, strict=False)
     }
 
 
