@@ -51,8 +51,8 @@ class Traffic:
                 client()
             except Exception as exc:  # noqa: BLE001 - an error of a test must not look like a success
                 self.failures.append(f"{client}: {exc!r}")
-            # Tests need the processors too.
-            time.sleep(0.2)
+            # The servers need the processors too, above all a replica that receives changes faster than they are made.
+            time.sleep(0.5)
 
     def choose(self) -> Server:
         return self.servers[random.choice(self.available)]
