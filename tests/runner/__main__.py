@@ -19,8 +19,8 @@ from .report import Report
 from .schedule import Schedule
 from .steps import KINDS, Options, UsageError, all_steps, missing_pythons
 
-# Two more than there are cores, because steps also wait for disks and networks.
-LANES = (os.cpu_count() or 1) + 2
+# One more than there are cores, because steps also wait for disks and networks.
+LANES = (os.cpu_count() or 1) + 1
 
 
 def parse(arguments: list[str]) -> tuple[Options, int]:

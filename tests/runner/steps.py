@@ -36,7 +36,7 @@ DEVPI_RELEASES = ("6", "7")
 DEVELOPMENT = ("docs/", "molecule/", "tests/")
 IMAGE_FILES = TREE / "roles" / "devpi_server" / "files" / "image"
 MODULE_TESTS = ("tests/unit/plugins/module_utils", "tests/unit/plugins/modules")
-# Seconds on two cores with four steps at a time. They determine the order of the steps.
+# Seconds on two cores with three steps at a time. They determine the order of the steps.
 SECONDS = {
     "indexes": 825,
     "faults": 820,
