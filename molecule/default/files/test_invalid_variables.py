@@ -258,9 +258,9 @@ def prepared_host() -> Iterator[None]:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run the plays, and return how they ended for each case."""
     host = {
-        "ansible_connection": "community.docker.docker",
+        "ansible_connection": "ansible.builtin.ssh",
         "ansible_host": HOST,
-        "ansible_user": None,
+        "ansible_user": "root",
         "devpi_server_disk_free": 1,
     }
     groups = {

@@ -7,15 +7,12 @@ import json
 import os
 import re
 import subprocess
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import on_host
 
-# The connection plugin to the test host is part of a collection that only the environment of the tests has.
-COLLECTIONS = sysconfig.get_path("purelib")
 REMOVE_ALL = {"devpi_server_remove_data": True}
 # What the mirror consists of on a host, except its data: files with owner and mode, contents, and Docker's objects.
 # Docker lists images of the same second in random order.
@@ -61,7 +58,6 @@ def environment(env: dict[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a play, in which nothing but the play's own output is printed."""
     variables = dict(os.environ, **(env or {}))
     variables.pop("ANSIBLE_CALLBACKS_ENABLED", None)
-    variables["ANSIBLE_COLLECTIONS_PATH"] += f":{COLLECTIONS}"
     return variables
 
 

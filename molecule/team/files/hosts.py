@@ -109,7 +109,8 @@ def run_play(playbook: str, groups: dict[str, Any], *options: str, is_refused: b
     A group is a list of hosts, or a dictionary with the variables of each host. ``is_refused`` is whether the playbook must
     fail.
     """
-    hosts = {PREFIX + name: {"ansible_connection": "community.docker.docker"} for name in (*SERVERS, *LAPTOPS)}
+    root = {"ansible_connection": "ansible.builtin.ssh", "ansible_user": "root"}
+    hosts = {PREFIX + name: root for name in (*SERVERS, *LAPTOPS)}
     children = {
         group: {"hosts": {PREFIX + name: members[name] if isinstance(members, dict) else None for name in members}}
         for group, members in groups.items()
