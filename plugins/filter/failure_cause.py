@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask
 
 # How the messages begin with which Ansible refers to the output of a failed command or module.
 NO_CAUSE = ("non-zero return code", "MODULE FAILURE")

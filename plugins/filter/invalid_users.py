@@ -5,43 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Mapping
-
-from ansible_collections.devpi.mirror.plugins.module_utils import _api
-from ansible_collections.devpi.mirror.plugins.modules import devpi_user
-
-SECRETS = ("password", "pwhash")
+from typing import Any, Callable
 
 
-def check(user: Mapping[str, Any]) -> None:
-    """Raise RefusedError if devpi_user would refuse a user."""
-    given = {option: str(user[option]) for option in SECRETS if user.get(option) is not None}
-    params = {"name": str(user["name"]), "state": "present", **dict.fromkeys(SECRETS), **given}
-    devpi_user.check(params)
-    _api.check_ascii(params["name"])
-    if len(given) > 1:
-        raise _api.RefusedError("It has a password and a pwhash.", "Remove one of them.")
-    if params["name"] == "root" and given:
-        raise _api.RefusedError(
-            f"{', '.join(given)} of root can't be set here.",
-            "Remove it, and set the password of root with devpi_server_root_password.",
-        )
+def invalid_users(*args: Any, **options: Any) -> list[str]:
+    """Return a message for each user that is invalid. The arguments are those of ``_users.invalid_users``."""
+    # Ansible loads all filters of a collection in each process that uses one, and this import takes longer than all filters.
+    from ansible_collections.devpi.mirror.plugins.plugin_utils import _users
 
-
-def invalid_users(users: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a message for each user that is invalid, and for each that is listed twice. Messages contain no secrets."""
-    messages = []
-    names = set()
-    for user in users:
-        name = str(user["name"])
-        if name in names:
-            messages.append(f"devpi_server_users lists {name} twice: remove one of them.")
-        names.add(name)
-        try:
-            check(user)
-        except _api.RefusedError as exc:
-            messages.append(f"devpi_server_users, {name}: {exc}")
-    return messages
+    return _users.invalid_users(*args, **options)
 
 
 class FilterModule:

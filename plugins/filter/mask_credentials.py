@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask
 
 
 def mask_credentials(text: Any) -> str:

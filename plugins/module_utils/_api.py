@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 from ansible_collections.devpi.mirror.plugins.module_utils import _devpi
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask
 
 # The names of types of indexes in devpi 6, and in modules.
 TYPES = {"stage": "private", "mirror": "mirror"}

@@ -38,7 +38,7 @@ from urllib.request import (
 )
 
 from ansible_collections.devpi.mirror.plugins.module_utils import _host
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask
 
 LEVELS = ("api", "index", "project", "file", "in_sync", "absent")
 

@@ -17,6 +17,8 @@ import io
 import re
 from typing import Callable, Dict, Iterator, Mapping, NamedTuple, Optional
 
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask, url_credentials
+
 try:
     import tomllib
 except ImportError:  # before Python 3.11
@@ -30,13 +32,6 @@ Changes = Mapping[str, Mapping[str, Optional[str]]]
 MANAGED_MARKER = "devpi.mirror"
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
-# Up to the last @ before the path: a password can contain one that is not percent-encoded.
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
-
-
-def url_credentials(text: str) -> list[tuple[int, int]]:
-    """Return the extents of the credentials in the URLs in ``text``, which are ``user:password``."""
-    return [match.span() for match in _CREDENTIALS.finditer(text)]
 
 
 class ParseError(ValueError):
@@ -159,18 +154,6 @@ def without_managed_comments(text: str) -> str:
     """Return ``text`` without the comments that this collection has written."""
     lines = [match.group() for match in _LINE.finditer(text)]
     return "".join(line for line in lines if not (_is_comment(line) and MANAGED_MARKER in line))
-
-
-def mask(text: str, secrets: Callable[[str], list[tuple[int, int]]] = url_credentials) -> str:
-    """Return ``text`` with its secrets, by default the credentials in its URLs, replaced by ``***``."""
-    for start, end in reversed(secrets(text)):
-        text = text[:start] + "***" + text[end:]
-    return text
-
-
-def credentials(text: str) -> list[str]:
-    """Return the credentials in the URLs in ``text``, as ``user:password``."""
-    return _CREDENTIALS.findall(text)
 
 
 def _normalize_newlines(text: str) -> str:

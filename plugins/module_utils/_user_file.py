@@ -27,14 +27,13 @@ import stat
 from typing import Any, Callable, Iterable, NamedTuple
 
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask, url_credentials
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     Format,
     ParseError,
     Settings,
     edit,
-    mask,
     parse,
-    url_credentials,
     without_managed_comments,
 )
 

@@ -223,7 +223,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils import _api, _devpi, _distribution
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import credentials
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import credentials
 
 COMMON: dict[str, dict[str, Any]] = {
     "volatile": {"type": "bool"},

@@ -234,13 +234,13 @@ from ansible_collections.devpi.mirror.plugins.module_utils._accounts import (
     select_users,
 )
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, reason, run_as_all
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import credentials
 from ansible_collections.devpi.mirror.plugins.module_utils._edit import (
     INI,
     SHELL,
     TOML,
     Format,
     ParseError,
-    credentials,
     edit,
     parse,
     pip_name,

@@ -94,7 +94,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.devpi.mirror.plugins.module_utils._accounts import regular_uids, select_users
 from ansible_collections.devpi.mirror.plugins.module_utils._as_user import OperationError, run_as_all
 from ansible_collections.devpi.mirror.plugins.module_utils._command import execute
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask
 
 # The pip that the user's shell finds, or else the one that new virtual environments get, which can run from its wheel.
 COMMAND = """

@@ -395,12 +395,3 @@ def test_shell():
     assert new == "# theirs\nexport A=2\nexport B='x y'\n"
     assert parse(new, SHELL) == {"": {"A": "2", "B": "'x y'"}}
     assert edit(new, {"": {"A": "1", "B": None}}, SHELL) == text
-
-
-def test_credentials_are_masked():
-    text = "index-url = https://ada:secret@example.com/simple\n"
-    assert _edit.mask(text) == "index-url = https://***@example.com/simple\n"
-    assert _edit.credentials(text) == ["ada:secret"]
-    assert _edit.mask("https://ada:p@ss@example.com/a@1") == "https://***@example.com/a@1"
-    assert _edit.credentials("https://ada:p@ss@example.com/") == ["ada:p@ss"]
-    assert _edit.credentials("index-url = https://example.com/simple\nemail = a@b\n") == []

@@ -9,7 +9,8 @@ import re
 import sys
 
 import pytest
-from ansible_collections.devpi.mirror.plugins.module_utils._edit import ParseError, edit, mask, parse
+from ansible_collections.devpi.mirror.plugins.module_utils._credentials import mask
+from ansible_collections.devpi.mirror.plugins.module_utils._edit import ParseError, edit, parse
 from ansible_collections.devpi.mirror.plugins.module_utils._netrc import NETRC, check_entry, entry
 from hypothesis import given
 from hypothesis import strategies as st
