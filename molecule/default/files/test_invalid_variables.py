@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from harness import HOST, on_host, until
+from harness import CONNECTION, HOST, on_host, until
 from plays import run_as_json
 
 CHECK_CLIENTS = str(Path(__file__).parent / "check_clients.yml")
@@ -257,12 +257,7 @@ def prepared_host() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """Run the plays, and return how they ended for each case."""
-    host = {
-        "ansible_connection": "ansible.builtin.ssh",
-        "ansible_host": HOST,
-        "ansible_user": "root",
-        "devpi_server_disk_free": 1,
-    }
+    host = {**CONNECTION, "ansible_host": HOST, "devpi_server_disk_free": 1}
     groups = {
         group: {"hosts": {name: {**host, **case.variables} for name, case in cases.items()}}
         for group, cases in (("cases", CASES), ("client_cases", CLIENT_CASES))

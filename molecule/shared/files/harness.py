@@ -22,6 +22,8 @@ from urllib.parse import urljoin
 
 HOST = os.environ["HOST"]
 ON_HOST = ["docker", "exec", HOST]
+# How plays connect to a test host, as in molecule's inventory.
+CONNECTION = {"ansible_connection": "ansible.builtin.ssh", "ansible_user": "root"}
 MIRROR_PORT = 3141
 UPSTREAM_PORT = 8099
 # The upstream's address on the test host, for mirrors. Unlike the address that the controller uses, it never changes.

@@ -54,11 +54,9 @@ def command(
     return [ansible_playbook(release), *inventory, "--extra-vars", json.dumps(variables or {}), *options, playbook]
 
 
-def environment(env: dict[str, str] | None = None) -> dict[str, str]:
+def environment(**env: str) -> dict[str, str]:
     """Return the environment of a play, in which nothing but the play's own output is printed."""
-    variables = dict(os.environ, **(env or {}))
-    variables.pop("ANSIBLE_CALLBACKS_ENABLED", None)
-    return variables
+    return {**{name: value for name, value in os.environ.items() if name != "ANSIBLE_CALLBACKS_ENABLED"}, **env}
 
 
 def run_play(
@@ -71,7 +69,7 @@ def run_play(
     """Run a playbook, and return how it ended. The arguments are those of ``command`` and ``environment``."""
     done = subprocess.run(
         command(playbook, *options, release=release, variables=variables),
-        env=environment(env), capture_output=True, text=True, check=False,
+        env=environment(**(env or {})), capture_output=True, text=True, check=False,
     )  # fmt: skip
     changed = re.findall(r"^TASK \[(.*)\] \*+\n(?:(?!TASK \[|PLAY ).*\n)*?changed: ", done.stdout, re.MULTILINE)
     return Outcome(done.returncode, changed, done.stdout + done.stderr)
@@ -81,7 +79,7 @@ def run_as_json(playbook: str, *options: str, **settings: Any) -> dict[str, Any]
     """Run a playbook, and return the report of its tasks and hosts."""
     done = subprocess.run(
         command(playbook, *options, **settings),
-        env=environment({"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}), capture_output=True, text=True, check=False,
+        env=environment(ANSIBLE_STDOUT_CALLBACK="ansible.posix.json"), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "{" in done.stdout, done.stderr
     report: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from harness import JSON, Answer, wheel_upload
+from harness import CONNECTION, JSON, Answer, wheel_upload
 from plays import environment
 
 PREFIX = "devpi-mirror-test-team-"
@@ -109,8 +109,7 @@ def run_play(playbook: str, groups: dict[str, Any], *options: str, is_refused: b
     A group is a list of hosts, or a dictionary with the variables of each host. ``is_refused`` is whether the playbook must
     fail.
     """
-    root = {"ansible_connection": "ansible.builtin.ssh", "ansible_user": "root"}
-    hosts = {PREFIX + name: root for name in (*SERVERS, *LAPTOPS)}
+    hosts = {PREFIX + name: CONNECTION for name in (*SERVERS, *LAPTOPS)}
     children = {
         group: {"hosts": {PREFIX + name: members[name] if isinstance(members, dict) else None for name in members}}
         for group, members in groups.items()

@@ -100,7 +100,7 @@ class Traffic:
         if status == 200:
             self.uploaded.append(project)
             self.counts["uploaded"] += 1
-        # All servers are asked for each of them, several times.
+        # Later tests read each upload from all servers.
         self.stopping.wait(1)
 
     def log_in(self) -> None:
