@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 def invalid_users(*args: Any, **options: Any) -> list[str]:
     """Return a message for each user that is invalid. The arguments are those of ``_users.invalid_users``."""
-    # Ansible loads all filters of a collection in each process that uses one, and this import takes longer than all filters.
+    # Ansible loads all filters of a collection in each process that uses one. This import takes longer than loading them.
     from ansible_collections.devpi.mirror.plugins.plugin_utils import _users
 
     return _users.invalid_users(*args, **options)
