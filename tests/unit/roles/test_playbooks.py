@@ -84,7 +84,12 @@ def inventory(tmp_path):
         hosts[name] = {"ansible_connection": "local", "ansible_become_exe": str(program)}
     ssh = write_program(tmp_path / "ssh", "#!/bin/sh\nexit 255\n")
     hosts["unreachable"] = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh)}
-    variables = {"ansible_become_method": "sudo", "ansible_python_interpreter": sys.executable}
+    variables = {
+        "ansible_become_method": "sudo",
+        "ansible_python_interpreter": sys.executable,
+        # With --start-at-task, Ansible gathers facts in all plays, which takes long and which no test needs.
+        "ansible_facts_modules": [],
+    }
     return write_json(tmp_path / "inventory.json", {"all": {"hosts": hosts, "vars": variables}})
 
 
