@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import subprocess
@@ -81,6 +82,30 @@ def test_an_encrypted_key_is_refused_without_a_prompt(tls, first):
     encrypted = subprocess.run(command, input=first[1], capture_output=True, text=True, check=True).stdout
     with pytest.raises(tls.CertificateError, match="unencrypted"):
         tls.check(f"{first[0]}\n{encrypted}")
+
+
+def check_input(tls, monkeypatch, content):
+    monkeypatch.setattr(tls.sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    # It sets the umask.
+    monkeypatch.setattr(tls.os, "umask", lambda _mask: 0)
+    return tls.main("check")
+
+
+def test_a_binary_certificate_is_refused_with_the_reason(tls, first, monkeypatch, capsys):
+    der = ssl.PEM_cert_to_DER_cert(first[0])
+    assert check_input(tls, monkeypatch, b"\n".join([der, first[1].encode()])) == 1
+    assert capsys.readouterr().out == "it is not a PEM certificate with its unencrypted key\n"
+
+
+def test_a_comment_can_have_any_encoding(tls, first, monkeypatch, capsys):
+    pair = b"\n".join(["Subject: O=Société".encode("latin-1"), *(part.encode() for part in first)])
+    assert check_input(tls, monkeypatch, pair) == 0
+    assert capsys.readouterr().err == ""
+    tls.TLS_FILE.write_bytes(pair)
+    assert tls.problem() == ""
+    assert tls.expiry() == tls.validity(first[0]).end
+    monkeypatch.setattr(tls, "served_certificate", lambda: ssl.PEM_cert_to_DER_cert(first[0]))
+    tls.verify()
 
 
 def test_a_certificate_of_the_future_is_refused(tls, first, monkeypatch):

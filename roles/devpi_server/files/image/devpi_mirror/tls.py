@@ -22,6 +22,8 @@ from . import nginx
 from .config import LISTEN_CONF, SOCKET_DIRECTORY, TLS_DIRECTORY, TLS_FILE, TLS_PORT
 
 DAY = 86_400
+# PEM is ASCII, and text beside it can have any encoding. This one decodes all bytes.
+ENCODING = "latin-1"
 # Seconds until nginx serves a new certificate, also while its container starts.
 SERVE_TIMEOUT = 30.0
 # Mozilla's intermediate configuration. Without tickets, no key that nginx holds for long can decrypt recorded connections.
@@ -96,7 +98,7 @@ def day(seconds: float) -> str:
 def check(pem: str) -> None:
     """Check a certificate with its key. Raises CertificateError."""
     # Only its owner can read it. /tmp is in memory.
-    with tempfile.NamedTemporaryFile("w", dir="/tmp") as stream:
+    with tempfile.NamedTemporaryFile("w", dir="/tmp", encoding=ENCODING) as stream:
         stream.write(pem)
         stream.flush()
         load(Path(stream.name))
@@ -126,7 +128,7 @@ def owner() -> str:
 def expiry() -> float | None:
     """Return when the certificate expires, None if TLS is not configured or the certificate can't be used."""
     with suppress(CertificateError, OSError):
-        return validity(TLS_FILE.read_text()).end
+        return validity(TLS_FILE.read_text(ENCODING)).end
     return None
 
 
@@ -137,7 +139,7 @@ def problem() -> str:
     advice = "Renew it, then run the deploy hook on the host (docs/operations.md, Serve over TLS)."
     try:
         load(TLS_FILE)
-        dates = validity(TLS_FILE.read_text())
+        dates = validity(TLS_FILE.read_text(ENCODING))
     except CertificateError as exc:
         return f"The TLS certificate can't be used: {exc}. The mirror does not serve it after its next start. {advice}"
     now = time.time()
@@ -175,7 +177,7 @@ def served_certificate() -> bytes:
 
 def verify() -> None:
     """Wait until nginx serves the stored certificate. Raises CertificateError."""
-    expected = ssl.PEM_cert_to_DER_cert(certificates(TLS_FILE.read_text())[0])
+    expected = ssl.PEM_cert_to_DER_cert(certificates(TLS_FILE.read_text(ENCODING))[0])
     deadline = time.monotonic() + SERVE_TIMEOUT
     while time.monotonic() < deadline:
         with suppress(OSError):
@@ -189,7 +191,7 @@ def main(command: str) -> int:
     os.umask(0o077)
     try:
         if command == "check":
-            check(sys.stdin.read())
+            check(sys.stdin.buffer.read().decode(ENCODING))
             print(owner())
         else:
             load(TLS_FILE)
