@@ -230,12 +230,17 @@ def test_an_invalid_pair_is_refused(ca: str) -> None:
     on_host(
         f"rm -rf {SOURCE} && cp -a {SOURCE}-saved {SOURCE} && openssl genrsa -out {SOURCE}/key.pem 2048 2>/dev/null"
     )
-    outcome = run_play("devpi.mirror.site", "--diff", "-vvv")
-    assert outcome.status != 0
-    text = " ".join(outcome.output.split())
-    assert "the key does not belong to the certificate" in text
-    assert "Set devpi_server_tls_certificate" in text
-    assert_no_key(outcome.output)
+    configuration = on_host("sha256sum /etc/devpi-mirror.*")
+    for options in (["--check"], []):
+        # Another change must not wait for the next restart.
+        outcome = run_play("devpi.mirror.site", "--diff", "-vvv", *options, variables={"devpi_server_memory": "650m"})
+        assert outcome.status != 0
+        text = " ".join(outcome.output.split())
+        assert "the key does not belong to the certificate" in text
+        assert "Set devpi_server_tls_certificate" in text
+        assert_no_key(outcome.output)
+        assert outcome.changed == []
+    assert on_host("sha256sum /etc/devpi-mirror.*") == configuration
     assert (serial(), container_state(), on_host(f"sha256sum {STORED}/*")) == (served, state, stored)
     assert ask(ca, PAGE)[0] == 200
 
