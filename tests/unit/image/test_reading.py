@@ -6,10 +6,11 @@ from __future__ import annotations
 import base64
 import json
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from devpi_mirror import attempts
+from devpi_mirror import attempts, identities
 from devpi_servers import request, upload
 from fake_index import WHEEL
 
@@ -193,6 +194,41 @@ def test_logins_are_limited(server):
     assert [log_in("wrong").status for _attempt in range(attempts.LIMIT)] == [401] * attempts.LIMIT
     assert log_in("of-bob").status == 429
     assert log_in("of-bob", "192.0.2.10").status == 200
+
+
+def test_logins_that_a_replica_forwards_are_limited_by_the_address_of_the_client():
+    def make_server(is_replica):
+        config = SimpleNamespace(basesecret=b"secret")
+        keyfs = SimpleNamespace(read_transaction=nullcontext)
+        return identities.Identities(
+            {"xom": SimpleNamespace(is_replica=lambda: is_replica, config=config, keyfs=keyfs)}
+        )
+
+    def log_in(server, password, headers, handler=None):
+        body = json.dumps({"user": "bob", "password": password})
+        login = SimpleNamespace(headers=headers, body=body, environ={})
+        answer = SimpleNamespace(status_code=200 if password == "of-bob" else 401)
+        return server.log_in(login, handler or (lambda _request: answer)).status_code
+
+    replica, primary = make_server(is_replica=True), make_server(is_replica=False)
+
+    def forward(password, address, **headers):
+        def send(request):
+            # nginx of the primary adds the address of the replica.
+            return SimpleNamespace(status_code=log_in(primary, password, {**request.headers, "X-Real-IP": "192.0.2.2"}))
+
+        return log_in(replica, password, {"X-Real-IP": address, **headers}, send)
+
+    assert [forward("wrong", "192.0.2.7") for _attempt in range(attempts.LIMIT + 1)] == [401] * attempts.LIMIT + [429]
+    assert forward("of-bob", "192.0.2.8") == 200
+    # Clients can't choose an address.
+    for number in range(attempts.LIMIT):
+        assert forward("wrong", "192.0.2.9", **{identities.CLIENT: f"192.0.2.{number} 00"}) == 401
+    assert forward("of-bob", "192.0.2.9", **{identities.CLIENT: "192.0.2.99 00"}) == 429
+    for number in range(attempts.LIMIT):
+        forged = {identities.CLIENT: f"192.0.2.{number} 00", "X-Real-IP": "192.0.2.10"}
+        assert log_in(primary, "wrong", forged) == 401
+    assert log_in(primary, "of-bob", {"X-Real-IP": "192.0.2.10"}) == 429
 
 
 def test_attempts_end_with_time():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import secrets
 import threading
@@ -38,6 +39,8 @@ FOUND = "devpi_mirror.identity"
 IGNORED = "devpi_mirror.ignored"
 # Where a request has the LDAP server's answers, by name and password.
 ANSWERS = "devpi_mirror.ldap"
+# Where a replica sends the address of the client whose login it forwards, signed with a key of the servers.
+CLIENT = "X-Devpi-Mirror-Client"
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,11 @@ class Identities:
     def log_in(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Return the response to a login, which is an error after too many wrong passwords."""
         name, password = credentials_in(request)
-        client = (address_of(request), name)
+        address = self._client_address(request)
+        client = (address, name)
+        if address and self.registry["xom"].is_replica():
+            # Otherwise, wrong passwords of one client would make the primary refuse the user to all clients of this replica.
+            request.headers[CLIENT] = f"{address} {self._signature(address)}"
         try:
             self.require_attempt(client)
             # Before devpi handles the login, for which it holds its write lock.
@@ -195,6 +202,17 @@ class Identities:
             return identity
         groups = self.directory.current_groups(identity.username, identity.groups)
         return None if groups is None else CredentialsIdentity(identity.username, groups)
+
+    def _client_address(self, request: Any) -> str:
+        """Return the address of the client who logs in, also if a replica forwards the login."""
+        address, _space, signature = str(request.headers.get(CLIENT, "")).partition(" ")
+        if signature and hmac.compare_digest(signature.encode(), self._signature(address).encode()):
+            return address
+        return address_of(request)
+
+    def _signature(self, address: str) -> str:
+        secret = self.registry["xom"].config.basesecret
+        return hmac.digest(secret, f"client {address}".encode(), "sha256").hex()
 
     def _comparison(self, name: str) -> Any:
         """Return the context in which a password is compared. The LDAP server's takes no memory. Requires a transaction."""
