@@ -318,6 +318,17 @@ def test_a_replica_with_a_wrong_clock_is_not_changed(traffic: Traffic) -> None:
     assert traffic.failures == []
 
 
+def test_a_replica_that_does_not_trust_the_primary_is_not_changed(traffic: Traffic) -> None:
+    before = starts()
+    changed = {"devpi_server_memory": "720m", "devpi_server_ca_bundle": ""}
+    output = run_with_primary("converge.yml", "one", is_refused=True, settings={"two": changed, "three": changed})
+    assert "its certificate is not trusted" in output
+    assert "Nothing was changed. Set devpi_server_ca_bundle to a file on this host" in output
+    after = starts()
+    assert (after["two"], after["three"]) == (before["two"], before["three"])
+    assert traffic.failures == []
+
+
 INSTALL_PYTHON_WITH_OTHER_CLOCK = """
     echo '#!/bin/sh' >/usr/local/bin/python3-ahead
     echo 'LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=+10 exec python3 "$@"' >>/usr/local/bin/python3-ahead
